@@ -1,0 +1,1 @@
+"""hpcrun: the Azure ML way of training, on plain Slurm."""

@@ -1,0 +1,170 @@
+"""The join of facts into a run's record.
+
+Pure; standard library only (Python 3.8+). A join, not a replay: it gives the same record for
+every order of the facts, and when some come twice. It never compares clocks of different machines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hpcrun.layout import Attempt
+from hpcrun.record import KINDS, AttemptRecord, Fact, RunRecord, Verdict
+from hpcrun.state import Cause, State, end_state
+from hpcrun.verdict import FactsByKind, first, rank_ends, verdict_of
+
+
+def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) -> RunRecord:
+    """The record that a run's request (run.json) and its facts tell, in any order."""
+    ordered = _distinct(facts)
+    numbers = {Attempt(1, 0)} | {fact.attempt for fact in ordered if fact.kind in _OF_ATTEMPT}
+    attempts = [
+        _fold_attempt(n, [f for f in ordered if f.attempt == n], ordered) for n in sorted(numbers)
+    ]
+    return RunRecord(
+        run_id=request["run_id"],
+        experiment=request["experiment"],
+        user=request["user"],
+        target=request["target"],
+        created=request["created"],
+        state=attempts[-1].state,
+        attempts=tuple(attempts),
+        display_name=_latest_text(ordered, "display_name", request.get("display_name", "")),
+        description=_latest_text(ordered, "description", request.get("description", "")),
+        tags=_fold_tags(request.get("tags", {}), ordered),
+        properties=_fold_properties(request.get("properties", {}), ordered),
+        request=request,
+        problems=tuple(f.data["message"] for f in ordered if f.kind == "problem"),
+        lost_records=sum(f.data.get("count", 0) for f in ordered if f.kind == "loss"),
+        bad_lines=bad_lines,
+    )
+
+
+_OF_ATTEMPT = frozenset(KINDS) - {"tags", "properties", "renamed", "problem", "metric"}
+
+_STATE_OF_KIND = {
+    "submitting": State.NOT_STARTED,
+    "submitted": State.QUEUED,
+    "started": State.STARTING,
+    "running": State.RUNNING,
+    "heartbeat": State.RUNNING,
+    "rank_ended": State.RUNNING,
+    "finalizing": State.FINALIZING,
+    "cancel_requested": State.CANCEL_REQUESTED,
+}
+
+
+def _distinct(facts: Iterable[Fact]) -> list[Fact]:
+    """Each fact once, in an order that does not depend on how they came."""
+    unique = {(f.attempt, f.writer, f.number, f.kind): f for f in facts}
+    return [unique[key] for key in sorted(unique)]
+
+
+def _fold_attempt(
+    number: Attempt, facts: Sequence[Fact], all_facts: Sequence[Fact]
+) -> AttemptRecord:
+    by_kind: dict[str, list[Fact]] = {}
+    for fact in facts:
+        by_kind.setdefault(fact.kind, []).append(fact)
+    words = [f.data for f in by_kind.get("scheduler", ())]
+    word = max(words, key=_word_rank) if words else None
+    started = first(by_kind, "started")
+    ended = first(by_kind, "ended")
+    canceled_by = first(by_kind, "cancel_requested")
+    verdict = verdict_of(by_kind, ended, word, canceled_by)
+    state = State.NOT_STARTED
+    for kind in by_kind:
+        state = max(state, _STATE_OF_KIND.get(kind, State.NOT_STARTED), key=lambda s: s.rank)
+    if word is not None and not State(word["state"]).is_end:
+        state = max(state, State(word["state"]), key=lambda s: s.rank)
+    if verdict is not None:
+        state = end_state(verdict.cause)
+    submitted = first(by_kind, "submitted") or first(by_kind, "submitting")
+    return AttemptRecord(
+        attempt=number,
+        state=state,
+        job_id=_job_id(by_kind, all_facts, number),
+        host=started.data.get("host") if started else None,
+        nodes=tuple((started.data if started else word or {}).get("nodes", ())),
+        submitted=submitted.time if submitted else None,
+        started=started.time if started else None,
+        ended=_end_time(ended, word, verdict, by_kind),
+        heartbeats=max([f.data.get("count", 0) for f in by_kind.get("heartbeat", ())] or [0]),
+        rank_ends=rank_ends(by_kind),
+        reason=(word or {}).get("reason", "") if not state.is_end else "",
+        verdict=verdict,
+        awaits_scheduler=_awaits_scheduler(ended, word, verdict),
+    )
+
+
+def _word_rank(word: Mapping[str, Any]) -> tuple[int, int, str]:
+    """Greater is later: ends over states; a word with a cause over one without."""
+    state = State(word["state"])
+    cause = word.get("cause") or ""
+    return (
+        state.rank,
+        int(bool(cause) and cause != Cause.UNKNOWN),
+        json.dumps(word, sort_keys=True),
+    )
+
+
+def _job_id(by_kind: FactsByKind, all_facts: Sequence[Fact], number: Attempt) -> str | None:
+    """The job of this submission; a requeue keeps the id, so any restart may tell it."""
+    for fact in all_facts:
+        if fact.attempt.submission == number.submission and fact.data.get("job_id"):
+            return str(fact.data["job_id"])
+    return None
+
+
+def _end_time(
+    ended: Fact | None,
+    word: Mapping[str, Any] | None,
+    verdict: Verdict | None,
+    by_kind: FactsByKind,
+) -> float | None:
+    if ended is not None:
+        return ended.time
+    if verdict is None:
+        return None
+    if word is not None and word.get("end"):
+        return float(word["end"])
+    failed = first(by_kind, "submit_failed")
+    return failed.time if failed else None
+
+
+def _awaits_scheduler(
+    ended: Fact | None, word: Mapping[str, Any] | None, verdict: Verdict | None
+) -> bool:
+    if word is not None and State(word["state"]).is_end and word.get("final", True):
+        return False
+    return verdict is not None and ended is not None and bool(ended.data.get("interrupted"))
+
+
+def _latest(facts: Sequence[Fact], kind: str) -> list[Fact]:
+    """Facts of a kind, the last word last: by attempt, time, writer and number."""
+    return sorted((f for f in facts if f.kind == kind), key=lambda f: (f.time, f.writer, f.number))
+
+
+def _latest_text(facts: Sequence[Fact], key: str, default: str) -> str:
+    told = [f.data[key] for f in _latest(facts, "renamed") if key in f.data]
+    return str(told[-1]) if told else default
+
+
+def _fold_tags(given: Mapping[str, str], facts: Sequence[Fact]) -> Mapping[str, str]:
+    tags = dict(given)
+    for fact in _latest(facts, "tags"):
+        for key in fact.data.get("removed", ()):
+            tags.pop(key, None)
+        tags.update(fact.data.get("set", {}))
+    return tags
+
+
+def _fold_properties(given: Mapping[str, str], facts: Sequence[Fact]) -> Mapping[str, str]:
+    """Write-once: the first value of a name stays."""
+    properties = dict(given)
+    for fact in _latest(facts, "properties"):
+        for key, value in fact.data.get("set", {}).items():
+            properties.setdefault(key, value)
+    return properties

@@ -1,0 +1,177 @@
+"""Where everything of a run history lies. Pure; standard library only (Python 3.8+).
+
+    <workspace>/workspace.json
+    <workspace>/users/<user>/active/<run id>/            run.json, script.sh, journals
+    <workspace>/users/<user>/files/<yyyy-mm>/<run id>/   outputs/ logs/ user_logs/, the job's folder
+    <workspace>/users/<user>/snapshots/                  objects/<2>/<62>, <digest>.json
+    <workspace>/users/<user>/sdk/<version>/              what travels to the nodes
+
+Names inside the job (HPCRUN_*) are here too, since agent, script and training process share them.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import NamedTuple, Optional, Tuple
+
+FORMAT = 1
+
+RUN_ID = re.compile(r"(?P<experiment>.+)_(?P<seconds>\d{9,11})_(?P<hex>[0-9a-f]{8})\Z")
+
+# Environment variables that every process of a run finds.
+RUN_ID_VARIABLE = "HPCRUN_RUN_ID"
+EXPERIMENT_VARIABLE = "HPCRUN_EXPERIMENT"
+WORKSPACE_VARIABLE = "HPCRUN_WORKSPACE"
+RECORD_VARIABLE = "HPCRUN_RECORD"
+FILES_VARIABLE = "HPCRUN_FILES"
+SPOOL_VARIABLE = "HPCRUN_SPOOL"
+ATTEMPT_VARIABLE = "HPCRUN_ATTEMPT"
+OUTPUT_VARIABLE = "HPCRUN_OUTPUT_DIRECTORY"
+
+JOURNAL_SUFFIX = ".jsonl"
+METRICS_SUFFIX = ".metrics.jsonl"
+
+
+class Attempt(NamedTuple):
+    """One life of a run: the number of the submission, and Slurm's restart count in it.
+
+    The submission number is written before the scheduler is called, so it orders attempts
+    without comparing clocks. SLURM_RESTART_COUNT is absent on a first run (22.05): that is 0.
+    """
+
+    submission: int
+    restart: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.submission}.{self.restart}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Attempt":
+        """The attempt written as `submission.restart`."""
+        submission, _, restart = text.partition(".")
+        return cls(int(submission), int(restart or 0))
+
+
+def month_of(run_id: str) -> str:
+    """The UTC month in a run id, as yyyy-mm: where its files lie, whoever asks and when."""
+    match = RUN_ID.match(run_id)
+    if match is None:
+        raise ValueError(f"not a run id: {run_id!r}")
+    return month_of_seconds(int(match.group("seconds")))
+
+
+def month_of_seconds(seconds: int) -> str:
+    """The UTC month of a Unix time, by the calendar's arithmetic (no clock, no time zone)."""
+    days = seconds // 86400 + 719468
+    era = days // 146097
+    day_of_era = days - era * 146097
+    year = (day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096) // 365
+    day_of_year = day_of_era - (365 * year + year // 4 - year // 100)
+    shifted = (5 * day_of_year + 2) // 153
+    month = shifted + 3 if shifted < 10 else shifted - 9
+    return f"{year + era * 400 + (1 if month <= 2 else 0):04d}-{month:02d}"
+
+
+def experiment_of(run_id: str) -> str:
+    """The experiment in a run id."""
+    match = RUN_ID.match(run_id)
+    if match is None:
+        raise ValueError(f"not a run id: {run_id!r}")
+    return match.group("experiment")
+
+
+class UserPaths(NamedTuple):
+    """The folders of one user in a workspace, as text: they may be on another machine."""
+
+    root: str
+
+    @classmethod
+    def of(cls, workspace: str, user: str) -> "UserPaths":
+        return cls(posixpath.join(workspace, "users", user))
+
+    @property
+    def active(self) -> str:
+        return posixpath.join(self.root, "active")
+
+    @property
+    def files(self) -> str:
+        return posixpath.join(self.root, "files")
+
+    @property
+    def snapshots(self) -> str:
+        return posixpath.join(self.root, "snapshots")
+
+    @property
+    def objects(self) -> str:
+        return posixpath.join(self.root, "snapshots", "objects")
+
+    @property
+    def sdk(self) -> str:
+        return posixpath.join(self.root, "sdk")
+
+    def manifest(self, digest: str) -> str:
+        return posixpath.join(self.snapshots, digest + ".json")
+
+    def run(self, run_id: str) -> "RunPaths":
+        return RunPaths(
+            posixpath.join(self.active, run_id),
+            posixpath.join(self.files, month_of(run_id), run_id),
+        )
+
+
+class RunPaths(NamedTuple):
+    """The two folders of one run: its record, and its files (where the job runs)."""
+
+    record: str
+    files: str
+
+    @property
+    def request(self) -> str:
+        """run.json: what was asked and what was resolved."""
+        return posixpath.join(self.record, "run.json")
+
+    @property
+    def script(self) -> str:
+        return posixpath.join(self.record, "script.sh")
+
+    @property
+    def outputs(self) -> str:
+        return posixpath.join(self.files, "outputs")
+
+    @property
+    def logs(self) -> str:
+        return posixpath.join(self.files, "logs")
+
+    @property
+    def user_logs(self) -> str:
+        """Standard output and error, as hpcrun and Slurm write them; not the script's ./logs."""
+        return posixpath.join(self.files, "user_logs")
+
+    def batch_log(self, submission: int) -> str:
+        """Slurm's own file, opened to append, one per submission."""
+        return posixpath.join(self.user_logs, f"batch-{submission}.log")
+
+    def attempt_logs(self, attempt: Attempt) -> str:
+        return posixpath.join(self.user_logs, str(attempt))
+
+    def rank_log(self, attempt: Attempt, rank: int) -> str:
+        return posixpath.join(self.attempt_logs(attempt), f"rank-{rank}.log")
+
+    def journal(self, writer: str) -> str:
+        return posixpath.join(self.record, writer + JOURNAL_SUFFIX)
+
+    def claim(self, submission: int) -> str:
+        """The file whose existence says that a job of this submission runs; it holds the job id."""
+        return posixpath.join(self.record, f"claim-{submission}")
+
+
+def journal_kind(name: str) -> Optional[Tuple[str, bool]]:
+    """(writer, whether it holds metrics) of a journal's file name; None for other files."""
+    if name.startswith("."):
+        return None
+    if name.endswith(METRICS_SUFFIX):
+        return name[: -len(METRICS_SUFFIX)], True
+    if name.endswith(JOURNAL_SUFFIX):
+        return name[: -len(JOURNAL_SUFFIX)], False
+    return None

@@ -1,0 +1,64 @@
+"""What the workflow asks of the outside world: one Protocol for each door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import NewType, Protocol
+
+from hpcrun.state import Cause, State
+
+JobId = NewType("JobId", str)
+
+
+@dataclass(frozen=True)
+class JobWord:
+    """What the scheduler says of a job.
+
+    state: ours. raw: its own words, kept whole. restart: how often it was requeued, None if not
+    told. reason: why it waits, in its own code (`Resources`, `QOSMaxJobsPerUserLimit`).
+    starts: the estimated start, Unix seconds. end: when it ended, Unix seconds.
+    by: who canceled it, where it tells.
+    """
+
+    state: State
+    raw: str
+    cause: Cause | None = None
+    restart: int | None = None
+    reason: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    nodes: tuple[str, ...] = ()
+    starts: float | None = None
+    end: float | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is handed to a scheduler: the stored script, the job's name, its folder."""
+
+    script: PurePosixPath
+    name: str
+    folder: PurePosixPath
+    log: PurePosixPath
+
+
+class Scheduler(Protocol):
+    """A scheduler. Every method may raise SchedulerError; a transient one may succeed later."""
+
+    def submit(self, submission: Submission) -> JobId:
+        """Hands the script over; gives the job's id. After a transient error it may exist."""
+
+    def find(self, name: str) -> Sequence[JobId]:
+        """The ids of this user's jobs of that name, newest first, that the scheduler knows."""
+
+    def jobs(self) -> Mapping[JobId, JobWord]:
+        """All jobs of this user that the scheduler still holds, in one call."""
+
+    def ended(self, job_id: JobId) -> JobWord | None:
+        """The word on a job that `jobs` no longer holds; None when nobody remembers it."""
+
+    def cancel(self, job_id: JobId) -> None:
+        """Asks for the job's end. A job that has ended already is no error."""

@@ -1,0 +1,208 @@
+"""Facts, their lines on disk, and the record that is known of a run.
+
+Pure: text in, values out; no input or output. Standard library only (Python 3.8+).
+
+A fact is one thing that one writer saw. A journal is a file of facts with one writer, one fact
+per line: eight hex digits of CRC-32, a space, a JSON object, a newline. A line that is torn or
+foreign is skipped and counted.
+
+`hpcrun.fold` joins facts into a RunRecord.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import Any, List, Mapping, NamedTuple, Optional, Tuple
+
+from hpcrun.layout import Attempt
+from hpcrun.state import Cause, State
+
+
+class Fact(NamedTuple):
+    """One thing that one writer saw.
+
+    kind: what it is about (see the table at `KINDS`).
+    attempt: the life of the run it belongs to.
+    time: Unix seconds by the writer's clock; shown to people, never used to decide.
+    number: counts the facts of one writer, from 1.
+    data: the rest, JSON values only.
+    writer: the journal's name; filled in by the reader.
+    """
+
+    kind: str
+    attempt: Attempt
+    time: float
+    number: int
+    data: Mapping[str, Any]
+    writer: str = ""
+
+
+KINDS = {
+    "submitting": "client: the scheduler is about to be called (token)",
+    "submitted": "client: the scheduler gave a job id (job_id, cluster)",
+    "submit_failed": "client: the scheduler refused; no job exists (message)",
+    "cancel_requested": "client: a user asked to cancel (by)",
+    "scheduler": "client: the scheduler's word (state, cause, raw, reason, exit_code, signal, …)",
+    "tags": "any: tags set (set) or removed (removed)",
+    "properties": "any: properties added, write-once (set)",
+    "renamed": "any: display_name or description set",
+    "started": "agent: it runs (host, job_id, nodes, pid)",
+    "running": "agent: the command was started (command)",
+    "heartbeat": "agent: it is alive (count)",
+    "signal": "agent: it received a signal (signal, name)",
+    "finalizing": "agent: the command has ended, files are being collected",
+    "rank_ended": "agent or node helper: a rank's exit status (rank, status, host)",
+    "out_of_memory": "agent or node helper: the kernel killed for memory (evidence, step, host)",
+    "loss": "agent or node helper: records that could not be brought to the store (count, where)",
+    "problem": "any: something went wrong that did not stop the run (message)",
+    "ended": "agent: the command's end (exit_code, signal, cause, interrupted)",
+    "metric": "rank: one logged value",
+}
+
+
+def encode(fact: Fact) -> bytes:
+    """The fact as one line of a journal."""
+    body = json.dumps(
+        {
+            "k": fact.kind,
+            "a": list(fact.attempt),
+            "t": round(fact.time, 3),
+            "n": fact.number,
+            **({"d": fact.data} if fact.data else {}),
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    ).encode("utf-8", "surrogatepass")
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def decode(line: bytes, writer: str = "") -> Optional[Fact]:
+    """The fact in a line (without or with its newline); None if it is torn or foreign."""
+    line = line.rstrip(b"\n")
+    if len(line) < 10 or line[8:9] != b" ":
+        return None
+    body = line[9:]
+    try:
+        if int(line[:8], 16) != zlib.crc32(body):
+            return None
+        value = json.loads(body.decode("utf-8", "surrogatepass"))
+        return Fact(
+            value["k"], Attempt(*value["a"]), value["t"], value["n"], value.get("d", {}), writer
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+class Page(NamedTuple):
+    """What was read from a piece of a journal: facts, bad lines, bytes up to the last newline."""
+
+    facts: List[Fact]
+    bad_lines: int
+    consumed: int
+
+
+def decode_page(data: bytes, writer: str = "") -> Page:
+    """All facts in a piece of a journal that begins at a line; an unfinished last line waits."""
+    consumed = data.rfind(b"\n") + 1
+    facts: List[Fact] = []
+    bad = 0
+    for line in data[:consumed].split(b"\n")[:-1]:
+        fact = decode(line, writer)
+        if fact is not None:
+            facts.append(fact)
+        elif line:
+            bad += 1
+    return Page(facts, bad, consumed)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why an attempt ended.
+
+    sentence: for people. evidence: the words of those who saw it. rank: the rank that fell first.
+    """
+
+    cause: Cause
+    sentence: str
+    evidence: Tuple[str, ...] = ()
+    exit_code: Optional[int] = None
+    signal: Optional[int] = None
+    rank: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class RankEnd:
+    """How one rank ended: its shell status (128 + n for signal n), its host, when by its clock."""
+
+    rank: int
+    status: int
+    host: str
+    time: float
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One life of a run, as far as it is known. Times are Unix seconds by the agent's clock."""
+
+    attempt: Attempt
+    state: State
+    job_id: Optional[str] = None
+    host: Optional[str] = None
+    nodes: Tuple[str, ...] = ()
+    submitted: Optional[float] = None
+    started: Optional[float] = None
+    ended: Optional[float] = None
+    heartbeats: int = 0
+    rank_ends: Tuple[RankEnd, ...] = ()
+    reason: str = ""
+    verdict: Optional[Verdict] = None
+    awaits_scheduler: bool = False
+    """Whether only the scheduler knows why it ended (the agent was told to stop, or is gone)."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run."""
+
+    run_id: str
+    experiment: str
+    user: str
+    target: str
+    created: float
+    state: State
+    attempts: Tuple[AttemptRecord, ...]
+    display_name: str = ""
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+    problems: Tuple[str, ...] = ()
+    lost_records: int = 0
+    bad_lines: int = 0
+
+    @property
+    def attempt(self) -> AttemptRecord:
+        """The newest attempt."""
+        return self.attempts[-1]
+
+    @property
+    def verdict(self) -> Optional[Verdict]:
+        """Why the newest attempt ended; None while it has not."""
+        return self.attempt.verdict
+
+    @property
+    def job_id(self) -> Optional[str]:
+        """The scheduler's id of the newest attempt's job."""
+        return self.attempt.job_id
+
+    @property
+    def started(self) -> Optional[float]:
+        """When user code could first run."""
+        return next((a.started for a in self.attempts if a.started is not None), None)
+
+    @property
+    def ended(self) -> Optional[float]:
+        """When the newest attempt ended."""
+        return self.attempt.ended

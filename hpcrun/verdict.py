@@ -1,0 +1,179 @@
+"""Why an attempt ended: one cause with its evidence, from the facts of that attempt.
+
+Pure; standard library only (Python 3.8+). Order of trust: the agent's exit, then the scheduler's
+word, then what is inferred. Who canceled is our own fact, else the scheduler's word, else unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+from hpcrun.record import Fact, RankEnd, Verdict
+from hpcrun.state import Cause, State
+
+FactsByKind = Mapping[str, Sequence[Fact]]
+
+
+def first(by_kind: FactsByKind, kind: str) -> Fact | None:
+    """The first fact of a kind, if any."""
+    facts = by_kind.get(kind)
+    return facts[0] if facts else None
+
+
+def rank_ends(by_kind: FactsByKind) -> tuple[RankEnd, ...]:
+    """How each rank ended, by rank."""
+    ends: dict[int, RankEnd] = {}
+    for fact in by_kind.get("rank_ended", ()):
+        data = fact.data
+        end = RankEnd(
+            data["rank"], data["status"], data.get("host", ""), data.get("time", fact.time)
+        )
+        ends.setdefault(end.rank, end)
+    return tuple(ends[rank] for rank in sorted(ends))
+
+
+def verdict_of(
+    by_kind: FactsByKind,
+    ended: Fact | None,
+    word: Mapping[str, Any] | None,
+    canceled: Fact | None,
+) -> Verdict | None:
+    """The agent's exit over the scheduler's word over what is inferred."""
+    failed = first(by_kind, "submit_failed")
+    told = word if word is not None and State(word["state"]).is_end else None
+    if ended is not None and not ended.data.get("interrupted"):
+        return _verdict_of_exit(by_kind, ended, told)
+    if told is not None:
+        return _verdict_of_word(by_kind, told, ended, canceled)
+    if ended is not None:
+        return _verdict_of_interruption(by_kind, ended, canceled)
+    if failed is not None:
+        message = failed.data["message"]
+        return Verdict(Cause.SUBMIT_FAILED, f"the job was not submitted: {message}", (message,))
+    return None
+
+
+def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] | None) -> Verdict:
+    code, signal = ended.data.get("exit_code"), ended.data.get("signal")
+    cause = Cause(ended.data.get("cause", Cause.EXIT_CODE))
+    memory = [f.data["evidence"] for f in by_kind.get("out_of_memory", ())]
+    if told is not None and told.get("cause") == Cause.OUT_OF_MEMORY:
+        memory.append(f"Slurm: {told.get('raw', '')}")
+    evidence = tuple(ended.data.get("evidence", ())) + tuple(memory)
+    rank_end = _first_to_fall(by_kind)
+    rank = rank_end.rank if rank_end else None
+    if cause == Cause.COMPLETED:
+        sentence = "the command ended with exit code 0"
+        if memory:
+            sentence += ", although a process was killed for memory on the way"
+        return Verdict(Cause.COMPLETED, sentence, evidence, code, signal)
+    if memory:
+        where = f"rank {rank}" if rank is not None else "a process"
+        sentence = f"{where} was killed because the job ran out of memory"
+        return Verdict(Cause.OUT_OF_MEMORY, sentence, evidence, code, signal, rank)
+    if cause == Cause.EXIT_CODE and rank_end is not None and rank_end.status > 128:
+        cause, signal = Cause.SIGNAL, rank_end.status - 128
+    return Verdict(
+        cause, _sentence_of_exit(cause, code, signal, rank_end), evidence, code, signal, rank
+    )
+
+
+def _sentence_of_exit(
+    cause: Cause, code: int | None, signal: int | None, rank_end: RankEnd | None
+) -> str:
+    first = ""
+    if rank_end is not None:
+        first = f"; rank {rank_end.rank} on {rank_end.host} fell first"
+    if cause == Cause.SIGNAL:
+        return f"the command was ended by {signal_name(signal)}{first}"
+    if cause == Cause.LAUNCH_FAILED:
+        return f"the command could not be started (exit code {code})"
+    if cause == Cause.AGENT_LOST:
+        return "the agent was killed while the command ran"
+    if cause == Cause.TIME_LIMIT:
+        return "the time limit was reached"
+    return f"the command ended with exit code {code}{first}"
+
+
+def _verdict_of_word(
+    by_kind: FactsByKind,
+    told: Mapping[str, Any],
+    ended: Fact | None,
+    canceled: Fact | None,
+) -> Verdict:
+    cause = Cause(told.get("cause") or Cause.UNKNOWN)
+    raw = told.get("raw", "")
+    evidence = [f"Slurm: {raw}"] if raw else []
+    evidence += [f"the agent received {f.data.get('name')}" for f in by_kind.get("signal", ())]
+    memory = [f.data["evidence"] for f in by_kind.get("out_of_memory", ())]
+    evidence += memory
+    if cause in (Cause.EXIT_CODE, Cause.SIGNAL, Cause.UNKNOWN) and memory:
+        cause = Cause.OUT_OF_MEMORY
+    if cause == Cause.COMPLETED and ended is None and not by_kind.get("started"):
+        return Verdict(cause, "the job completed, though the agent never reported", tuple(evidence))
+    if cause == Cause.CANCELED:
+        return Verdict(cause, f"the run was canceled by {_who(canceled, told)}", tuple(evidence))
+    if cause == Cause.EXIT_CODE and not by_kind.get("started"):
+        cause = Cause.LAUNCH_FAILED
+    sentences = {
+        Cause.OUT_OF_MEMORY: "a process was killed because the job ran out of memory",
+        Cause.TIME_LIMIT: "the time limit was reached",
+        Cause.NODE_FAILURE: "a node failed",
+        Cause.PREEMPTED: "the job was preempted",
+        Cause.LAUNCH_FAILED: f"the job failed before user code started ({raw})",
+        Cause.SIGNAL: f"the job was ended by {signal_name(told.get('signal'))}",
+        Cause.EXIT_CODE: f"the job ended with exit code {told.get('exit_code')}",
+        Cause.COMPLETED: "the job completed",
+        Cause.LOST: "the job is unknown to the scheduler, and the agent left no end",
+    }
+    sentence = sentences.get(cause, f"the job ended as {raw or 'unknown'}")
+    return Verdict(cause, sentence, tuple(evidence), told.get("exit_code"), told.get("signal"))
+
+
+def _who(canceled: Fact | None, told: Mapping[str, Any]) -> str:
+    """Our own request, else the scheduler's word, else unknown; never guessed."""
+    if canceled is not None:
+        return str(canceled.data.get("by", "an unknown user"))
+    return str(told.get("by") or "an unknown user")
+
+
+def _verdict_of_interruption(by_kind: FactsByKind, ended: Fact, canceled: Fact | None) -> Verdict:
+    """The agent was told to stop and ended; nobody has said yet why."""
+    evidence = tuple(f"the agent received {f.data.get('name')}" for f in by_kind.get("signal", ()))
+    code, signal = ended.data.get("exit_code"), ended.data.get("signal")
+    if canceled is not None:
+        who = canceled.data.get("by", "an unknown user")
+        return Verdict(Cause.CANCELED, f"the run was canceled by {who}", evidence, code, signal)
+    sentence = "the job was told to stop; the scheduler has not said why"
+    return Verdict(Cause.UNKNOWN, sentence, evidence, code, signal)
+
+
+def _first_to_fall(by_kind: FactsByKind) -> RankEnd | None:
+    fallen = [end for end in rank_ends(by_kind) if end.status != 0]
+    return min(fallen, key=lambda end: (end.time, end.rank)) if fallen else None
+
+
+_SIGNALS = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
+    4: "SIGILL",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    10: "SIGUSR1",
+    11: "SIGSEGV",
+    12: "SIGUSR2",
+    13: "SIGPIPE",
+    14: "SIGALRM",
+    15: "SIGTERM",
+    24: "SIGXCPU",
+    25: "SIGXFSZ",
+    31: "SIGSYS",
+}
+
+
+def signal_name(number: int | None) -> str:
+    """The name of a signal on Linux, or `signal n`."""
+    return _SIGNALS.get(number or 0, f"signal {number}")
