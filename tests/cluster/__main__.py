@@ -1,0 +1,85 @@
+"""By hand, as root: python3 -m tests.cluster up|down|status|install|shell USER [-- WORDS]."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+from tests.cluster.cluster import SWITCH, Cluster
+from tests.cluster.failure import ClusterError
+from tests.cluster.layout import USERS
+from tests.cluster.packages import install
+
+
+def main() -> int:
+    """Runs one command; 1 with one message if it fails."""
+    # A cluster that is half made is removed again.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options = _parser().parse_args()
+    try:
+        return _run(Cluster(), options)
+    except ClusterError as error:
+        print(f"test cluster: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.cluster", description="A four-node Slurm cluster on this machine."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="bring the cluster up")
+    up.add_argument("--no-accounting", action="store_true", help=f"no slurmdbd; as {SWITCH}=0")
+    commands.add_parser("down", help="remove it, all but its cache")
+    commands.add_parser("status", help="say whether it is up, and what its nodes do")
+    commands.add_parser("install", help="install what it needs from Debian")
+    shell = commands.add_parser("shell", help="log in to the login node, or run one command there")
+    shell.add_argument("user", choices=[user.name for user in USERS])
+    shell.add_argument("words", nargs="*", help="a command; a single word may be a shell line")
+    return parser
+
+
+def _run(cluster: Cluster, options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    match options.command:
+        case "up":
+            cluster.up(False if options.no_accounting else None)
+            print(f"up in {time.monotonic() - began:.1f} s, in {cluster.root}")
+        case "down":
+            cluster.down()
+            print(f"down in {time.monotonic() - began:.1f} s")
+        case "install":
+            install()
+        case "status":
+            return _status(cluster)
+        case "shell":
+            return _shell(cluster, options.user, options.words)
+    return 0
+
+
+def _status(cluster: Cluster) -> int:
+    if not cluster.is_up():
+        print("down")
+        return 3
+    print(f"up, {'with' if cluster.has_accounting() else 'without'} accounting, in {cluster.root}")
+    print(cluster.run("root", ["sinfo"]).stdout, end="")
+    return 0
+
+
+def _shell(cluster: Cluster, user: str, words: list[str]) -> int:
+    if not cluster.is_up():
+        raise ClusterError("not up; first: python3 -m tests.cluster up")
+    ssh, *rest = cluster.ssh_words(user)
+    terminal = ["-t"] if not words and os.isatty(0) else []
+    command = words if len(words) < 2 else [shlex.join(words)]
+    return subprocess.call([ssh, *terminal, *rest, *command])
+
+
+sys.exit(main())

@@ -1,0 +1,123 @@
+"""Accounting: a private MariaDB and slurmdbd."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from tests.cluster.failure import ClusterError
+from tests.cluster.hosts import inside
+from tests.cluster.layout import CLUSTER, CONTROLLER, LAB, USERS, Layout
+from tests.cluster.processes import call, pid, start, stop, wait_for
+
+_CONF = """\
+AuthType=auth/munge
+DbdHost={controller.name}
+DbdAddr={controller.address}
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct_db
+LogFile={log}/slurmdbd.log
+PidFile={run}/slurmdbd.own.pid
+CommitDelay=0
+"""
+
+
+def start_accounting(layout: Layout) -> None:
+    """Starts MariaDB and slurmdbd, and sees to it that slurmdbd knows the users."""
+    socket = _start_database(layout)
+    conf = layout.slurm / "slurmdbd.conf"
+    conf.touch(mode=0o600)  # slurmdbd refuses a file that others can read.
+    conf.write_text(_CONF.format(run=layout.run, log=layout.log, controller=CONTROLLER))
+    # This variable is how slurmdbd finds a socket that is not the standard one (22.05).
+    variables = {"MYSQL_UNIX_PORT": str(socket)}
+    start(layout, "slurmdbd", inside(layout, CONTROLLER.name, ["slurmdbd", "-D"]), variables)
+    known = ["-n", "-P", "show", "cluster", "format=cluster"]
+    wait_for(layout, "slurmdbd", lambda: _manage(layout, known) is not None, 30)
+    _add_users(layout)
+
+
+def stop_accounting(layout: Layout) -> None:
+    """Stops slurmdbd and MariaDB; what they know is kept."""
+    stop(layout, "slurmdbd")
+    stop(layout, "mariadbd")
+
+
+def has_accounting(layout: Layout) -> bool:
+    """Whether slurmdbd and its database run."""
+    return all(pid(layout, name) is not None for name in ("mariadbd", "slurmdbd"))
+
+
+def _start_database(layout: Layout) -> Path:
+    """Starts MariaDB; gives its socket, which only root can reach."""
+    folder = layout.run / "mariadb"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    socket = folder / "socket"
+    socket.unlink(missing_ok=True)
+    data = _database(layout)
+    words = [
+        "mariadbd",
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--socket={socket}",
+        f"--pid-file={folder}/pid",
+        "--user=root",
+        "--skip-networking",
+        "--skip-grant-tables",
+        # A machine that crashes takes the test cluster with it anyway.
+        "--innodb-flush-log-at-trx-commit=0",
+        "--skip-log-bin",
+        # MariaDB 11 refuses what slurmdbd does otherwise.
+        "--loose-innodb-snapshot-isolation=OFF",
+    ]
+    start(layout, "mariadbd", inside(layout, CONTROLLER.name, words))
+    wait_for(layout, "mariadbd", socket.exists, 30)
+    return socket
+
+
+def _database(layout: Layout) -> Path:
+    """The database's folder: a copy of an empty one, which is made once and kept in the cache."""
+    data = layout.state / "mariadb"
+    if data.exists():
+        return data
+    version = call(["mariadbd", "--no-defaults", "--version"]).split()[2]
+    empty = layout.cache / f"mariadb-empty-{version}"
+    if not empty.exists():
+        unfinished = empty.with_name(empty.name + ".unfinished")
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(unfinished)
+        call(
+            [
+                *("mariadb-install-db", "--no-defaults", f"--datadir={unfinished}"),
+                *("--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"),
+            ]
+        )
+        unfinished.rename(empty)
+    shutil.copytree(empty, data)
+    data.chmod(0o700)
+    return data
+
+
+def _add_users(layout: Layout) -> None:
+    """The account and its users: with enforced associations, jobs of others are refused."""
+    known = _manage(layout, ["-n", "-P", "show", "association", "format=user,account"]) or ""
+    if f"{USERS[-1].name}|{LAB.name}" in known.split():
+        return
+    names = ",".join(user.name for user in USERS)
+    for words in (
+        ["add", "cluster", CLUSTER],
+        ["add", "account", LAB.name],
+        ["add", "user", names, f"account={LAB.name}"],
+    ):
+        call(inside(layout, CONTROLLER.name, ["sacctmgr", "-i", "-Q", *words]))
+
+
+def _manage(layout: Layout, words: list[str]) -> str | None:
+    """What sacctmgr answers; None while slurmdbd does not."""
+    try:
+        return call(inside(layout, CONTROLLER.name, ["sacctmgr", *words]))
+    except ClusterError:
+        return None

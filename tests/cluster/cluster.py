@@ -1,0 +1,335 @@
+"""The test cluster: up, down, and commands on it as one of its users."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from tests.cluster import accounting as dbd
+from tests.cluster import accounts, hosts, login, munge, packages, processes, slurm
+from tests.cluster.failure import ClusterError
+from tests.cluster.layout import CONTROLLER, HOSTS, LOGIN, NODES, PATH, USERS, Host, Layout
+
+SWITCH = "HPCRUN_CLUSTER_ACCOUNTING"
+"""0 brings the cluster up without accounting, unless the caller says what it wants."""
+
+_LOCK = Path("/run/hpcrun-cluster.lock")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A four-node Slurm cluster with a login node, on this machine. Needs root.
+
+    A value: it holds paths only. `up` makes the cluster, `down` removes it.
+    """
+
+    layout: Layout = field(default_factory=Layout.default)
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds all of it."""
+        return self.layout.root
+
+    @property
+    def shared(self) -> Path:
+        """A folder that every user can write, on all hosts."""
+        return self.layout.shared
+
+    @property
+    def cache(self) -> Path:
+        """What outlives the cluster, such as virtual environments."""
+        return self.layout.cache
+
+    def home(self, user: str) -> Path:
+        """A user's home."""
+        return self.layout.home(user)
+
+    # up and down
+
+    def up(self, accounting: bool | None = None) -> None:
+        """Brings the cluster up, after removing what a crashed one left.
+
+        One that is up stays, and is switched to the accounting asked for. None asks for
+        accounting, unless HPCRUN_CLUSTER_ACCOUNTING is 0. A cluster that does not come up is
+        removed again; its logs stay in the cache.
+        """
+        _check_root_user()
+        _check_place(self.root)
+        wanted = os.environ.get(SWITCH, "1") != "0" if accounting is None else accounting
+        with _lock():
+            if self.is_up():
+                self.set_accounting(wanted)
+                return
+            packages.install()
+            self._clean()
+            try:
+                self._make(wanted)
+            except BaseException as error:
+                self._keep_logs()
+                self._remove()
+                if isinstance(error, ClusterError):
+                    raise ClusterError(f"{error}\nAll logs: {self.layout.failed_logs}") from error
+                raise
+
+    def down(self) -> None:
+        """Removes the cluster or what is left of one, all but its cache."""
+        _check_root_user()
+        with _lock():
+            self._clean()
+
+    def is_up(self) -> bool:
+        """Whether all daemons run and the controller answers."""
+        daemons = ["slurmctld", "sshd", *(f"slurmd-{node.name}" for node in NODES)]
+        daemons += [f"{kind}-{host.name}" for kind in ("host", "munged") for host in HOSTS]
+        if not all(processes.pid(self.layout, name) for name in daemons):
+            return False
+        return slurm.controller_answers(self.layout)
+
+    # faults and switches
+
+    def has_accounting(self) -> bool:
+        """Whether slurmdbd and its database run."""
+        return dbd.has_accounting(self.layout)
+
+    def set_accounting(self, on: bool) -> None:
+        """Switches accounting of a running cluster; jobs go on, and earlier records are kept."""
+        if on == self.has_accounting():
+            return
+        self.stop_controller()
+        dbd.stop_accounting(self.layout)
+        slurm.write_configuration(self.layout, on)
+        if on:
+            dbd.start_accounting(self.layout)
+        self.start_controller()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._restart_node, (node.name for node in NODES)))
+        slurm.wait_for_nodes(self.layout, idle=False)
+
+    def stop_controller(self) -> None:
+        """Stops slurmctld: its clients find nobody, jobs go on."""
+        slurm.stop_controller(self.layout)
+
+    def start_controller(self) -> None:
+        """Starts slurmctld again and waits until it answers."""
+        if processes.pid(self.layout, "slurmctld") is None:
+            slurm.start_controller(self.layout)
+
+    def node_link(self, node: str, up: bool) -> None:
+        """Cuts a node off the network, or connects it again."""
+        hosts.set_link(node, up)
+
+    def drop_jobs(self) -> None:
+        """Back to the beginning between tests: links and controller up, no jobs, all nodes idle."""
+        for host in (LOGIN, *NODES):
+            hosts.set_link(host.name, True)
+        self.start_controller()
+        slurm.cancel_jobs(self.layout)
+        slurm.wait_for_nodes(self.layout, idle=True)
+
+    # commands
+
+    def run(
+        self,
+        user: str,
+        words: Sequence[str],
+        *,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,
+        timeout: float = 120,
+        node: str = LOGIN.name,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end as a user (alice, bob or root) on a host.
+
+        It finds HOME, USER, LOGNAME, SHELL, PATH, LANG and `env`, nothing else; `cwd` is the home
+        unless given. The words arrive exactly; no shell is between. `timeout` is in seconds.
+        """
+        with self.popen(
+            user,
+            words,
+            cwd=cwd,
+            env=env,
+            node=node,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+        ) as process:
+            try:
+                output, error = process.communicate(input, timeout=timeout)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(list(words), process.returncode, output, error)
+
+    def popen(
+        self,
+        user: str,
+        words: Sequence[str],
+        *,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        node: str = LOGIN.name,
+        stdin: int | IO[Any] | None = subprocess.DEVNULL,
+        stdout: int | IO[Any] | None = subprocess.PIPE,
+        stderr: int | IO[Any] | None = subprocess.PIPE,
+    ) -> subprocess.Popen[str]:
+        """The same, left running; its process id is that of the command itself."""
+        return subprocess.Popen(
+            self.words(user, words, cwd=cwd, env=env, node=node),
+            text=True,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            umask=0o022,
+        )
+
+    def words(
+        self,
+        user: str,
+        words: Sequence[str],
+        *,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        node: str = LOGIN.name,
+    ) -> list[str]:
+        """The words with which root on this machine runs a command as a user on a host."""
+        if user != "root" and user not in {known.name for known in USERS}:
+            raise ClusterError(f"no user {user} in the test cluster")
+        home = "/root" if user == "root" else str(self.home(user))
+        variables = {
+            "HOME": home,
+            "USER": user,
+            "LOGNAME": user,
+            "SHELL": "/bin/bash",
+            "PATH": PATH,
+            "LANG": "C.UTF-8",
+            **(env or {}),
+        }
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+        clean = ["env", "-i", f"--chdir={cwd or home}"]
+        settings = [f"{name}={value}" for name, value in variables.items()]
+        return hosts.inside(self.layout, node, [*become, *clean, *settings, *words])
+
+    def ssh_words(self, user: str) -> list[str]:
+        """The words that log in as a user, through the real sshd; a command may follow them."""
+        return login.ssh_words(self.layout, user)
+
+    # making and removing
+
+    def _make(self, accounting: bool) -> None:
+        layout = self.layout
+        self.root.mkdir(parents=True, exist_ok=True)
+        layout.mark.touch()
+        for folder in (layout.slurm, layout.log, layout.run, layout.state, layout.cache):
+            folder.mkdir(parents=True, exist_ok=True)
+        accounts.make_accounts(layout)
+        hosts.write_names(layout)
+        slurm.write_configuration(layout, accounting)
+        munge.make_key(layout)
+        hosts.make_bridge()
+        with ThreadPoolExecutor() as pool:
+            made = {host: pool.submit(self._make_host, host) for host in HOSTS}
+            made[CONTROLLER].result()
+            records = pool.submit(dbd.start_accounting, layout) if accounting else None
+            made[LOGIN].result()
+            entrance = pool.submit(login.start_login, layout)
+            for one in (*made.values(), *([records] if records else [])):
+                one.result()
+            slurm.start_controller(layout)
+            list(pool.map(lambda node: slurm.start_node(layout, node.name), NODES))
+            entrance.result()
+        slurm.wait_for_nodes(layout, idle=True)
+
+    def _make_host(self, host: Host) -> None:
+        hosts.make_host(self.layout, host)
+        munge.start_munge(self.layout, host.name)
+
+    def _restart_node(self, node: str) -> None:
+        slurm.stop_node(self.layout, node)
+        slurm.start_node(self.layout, node)
+
+    def _clean(self) -> None:
+        """Removes what is there, once it is sure that it is a test cluster's."""
+        accounts.check_accounts()
+        for home in accounts.homes():
+            other = Path(home).parent.parent
+            if other == self.root:
+                continue
+            if other.exists():
+                raise ClusterError(
+                    f"there is a test cluster in {other}; first remove it, with"
+                    f" HPCRUN_CLUSTER_DIR={other} python3 -m tests.cluster down"
+                )
+            processes.stop_all(Layout(other), accounts.our_uids())
+        strange = _entries(self.root) - {self.cache}
+        if strange and not self.layout.mark.exists():
+            raise ClusterError(f"{self.root} holds what is not a test cluster's: {min(strange)}")
+        self._remove()
+
+    def _remove(self) -> None:
+        processes.stop_all(self.layout, accounts.our_uids())
+        hosts.remove_network()
+        hosts.remove_cgroups()
+        accounts.remove_accounts()
+        for entry in _entries(self.root) - {self.cache, self.layout.mark}:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        self.layout.mark.unlink(missing_ok=True)
+        for folder in (self.cache, self.root):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def _keep_logs(self) -> None:
+        shutil.rmtree(self.layout.failed_logs, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            shutil.copytree(self.layout.log, self.layout.failed_logs)
+
+
+def _entries(folder: Path) -> set[Path]:
+    return set(folder.iterdir()) if folder.is_dir() else set()
+
+
+def _check_root_user() -> None:
+    if os.geteuid() != 0:
+        raise ClusterError("the test cluster needs root: it makes namespaces and accounts")
+
+
+def _check_place(root: Path) -> None:
+    """ClusterError if users or hosts could not reach the folder, or sockets in it."""
+    if not root.is_absolute() or len(root.parts) < 3 or ".." in root.parts:
+        raise ClusterError(f"HPCRUN_CLUSTER_DIR must be a full path of two names or more: {root}")
+    if any(root.is_relative_to(own) for own in ("/tmp", "/run", "/dev")):
+        raise ClusterError(f"every host has its own {'/'.join(root.parts[:2])[1:]}: {root}")
+    if len(str(root)) > 60 or any(letter in str(root) for letter in " \t\n:,'\"$%\\"):
+        raise ClusterError(f"HPCRUN_CLUSTER_DIR must be short and plain: {root}")
+    for folder in (root, *root.parents):
+        if folder.exists() and not folder.stat().st_mode & 0o001:
+            raise ClusterError(
+                f"ordinary users cannot pass through {folder}, which is above {root}"
+            )
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    """One `up` or `down` at a time on this machine; files that they write are for all to read."""
+    while True:
+        with _LOCK.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Who had the lock before may have removed the file meanwhile.
+            if not _LOCK.exists() or _LOCK.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                continue
+            before = os.umask(0o022)
+            try:
+                yield
+                return
+            finally:
+                os.umask(before)
+                _LOCK.unlink(missing_ok=True)

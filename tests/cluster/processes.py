@@ -1,0 +1,175 @@
+"""The cluster's processes: started with a mark, known by it, ended by number, never by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from tests.cluster.failure import ClusterError, tail
+from tests.cluster.layout import PATH, Layout
+
+MARK = "HPCRUN_TEST_CLUSTER"
+"""A variable in the environment of every daemon; its value is the cluster's root."""
+
+
+def call(words: Sequence[str], *, check: bool = True) -> str:
+    """Gives what a command writes; ClusterError with its own words if it fails."""
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/"},
+    )
+    if check and done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise ClusterError(f"{' '.join(words)} exited {done.returncode}: {said[-400:]}")
+    return done.stdout
+
+
+def start(
+    layout: Layout, name: str, words: Sequence[str], more: Mapping[str, str] | None = None
+) -> None:
+    """Starts a daemon in a session of its own, nobody's child; its process id goes to a file."""
+    file = layout.pid_file(name)
+    file.unlink(missing_ok=True)
+    with layout.output(name).open("ab") as output:
+        subprocess.run(
+            ["setsid", "--fork", "sh", "-c", 'echo $$ >"$0" && exec "$@"', str(file), *words],
+            env={"PATH": PATH, "LANG": "C.UTF-8", MARK: str(layout.root), **(more or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            check=True,
+        )
+    wait_until(lambda: _number(file) is not None, 10, f"{name} does not start")
+
+
+def pid(layout: Layout, name: str) -> int | None:
+    """The process id of a running daemon that is ours, else None."""
+    number = _number(layout.pid_file(name))
+    if number is None:
+        return None
+    deadline = time.monotonic() + 0.5
+    while _alive(number) and time.monotonic() < deadline:
+        if _marked(Path(f"/proc/{number}"), layout):
+            return number
+        # While a process is inside execve its environment reads as empty.
+        time.sleep(0.002)
+    return None
+
+
+def stop(layout: Layout, name: str) -> None:
+    """Ends a daemon and waits until it is gone; one that does not heed TERM is killed."""
+    number = pid(layout, name)
+    if number is not None:
+        _signal(number, signal.SIGTERM)
+        try:
+            wait_until(lambda: not _alive(number), 20, name)
+        except ClusterError:
+            _signal(number, signal.SIGKILL)
+            wait_until(lambda: not _alive(number), 10, f"{name} does not end")
+    layout.pid_file(name).unlink(missing_ok=True)
+
+
+def stop_all(layout: Layout, uids: Collection[int]) -> None:
+    """Kills every process of the cluster, and all that run as one of these users."""
+    deadline = time.monotonic() + 20
+    while found := _ours(layout, uids):
+        if time.monotonic() > deadline:
+            raise ClusterError(f"these processes do not end: {sorted(found)}")
+        for number in found:
+            _signal(number, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, message: str) -> None:
+    """Waits for a condition; ClusterError with this message if it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ClusterError(message)
+        time.sleep(0.02)
+
+
+def wait_for(layout: Layout, name: str, condition: Callable[[], bool], seconds: float) -> None:
+    """Waits until a daemon is ready; ClusterError with its last words if it ends or never is."""
+
+    def ready() -> bool:
+        if pid(layout, name) is None:
+            raise ClusterError(f"{name} ended at once:\n{tail(layout.output(name))}")
+        return condition()
+
+    try:
+        wait_until(ready, seconds, "")
+    except ClusterError as error:
+        words = str(error) or f"{name} is not ready after {seconds} s:\n{tail(layout.output(name))}"
+        raise ClusterError(words) from None
+
+
+def _ours(layout: Layout, uids: Collection[int]) -> set[int]:
+    """Marked processes, all that share a mount namespace with one, and those of the users.
+
+    The namespace is what finds jobs: slurmstepd's environment is Slurm's own business.
+    """
+    marked: set[int] = set()
+    spaces: dict[int, str] = {}
+    users: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or not _alive(int(entry.name)):
+            continue
+        with contextlib.suppress(OSError):
+            spaces[int(entry.name)] = str((entry / "ns/mnt").readlink())
+            if entry.stat().st_uid in uids:
+                users.add(int(entry.name))
+        if _marked(entry, layout):
+            marked.add(int(entry.name))
+    machine = {spaces.get(1), spaces.get(os.getpid())}
+    inside = {spaces.get(number) for number in marked} - machine - {None}
+    return marked | users | {number for number, space in spaces.items() if space in inside}
+
+
+def _marked(entry: Path, layout: Layout) -> bool:
+    if f"{MARK}={layout.root}".encode() in _environment(entry).split(b"\0"):
+        return True
+    try:
+        line = (entry / "cmdline").read_bytes()
+    except OSError:
+        return False
+    # sshd writes its title over its environment (9.2).
+    return line.startswith(b"sshd:") and f"{layout.etc}/".encode() in line
+
+
+def _environment(entry: Path) -> bytes:
+    try:
+        return (entry / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def _number(file: Path) -> int | None:
+    try:
+        text = file.read_text()
+    except OSError:
+        return None
+    return int(text) if text.endswith("\n") and text.strip().isdigit() else None
+
+
+def _alive(number: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return ") Z" not in Path(f"/proc/{number}/stat").read_text()
+    except OSError:
+        return False
+
+
+def _signal(number: int, how: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(number, how)

@@ -1,0 +1,185 @@
+"""Slurm's configuration as text, and its daemons."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.cluster.failure import ClusterError
+from tests.cluster.hosts import inside
+from tests.cluster.layout import CLUSTER, CONTROLLER, CPUS, GPUS, MEMORY_MB, NODES, Layout
+from tests.cluster.processes import call, start, stop, wait_for
+
+_CONF = """\
+ClusterName={cluster}
+SlurmctldHost={controller.name}({controller.address})
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+# A requeued job waits for as long as a credential lives: two minutes unless said otherwise.
+AuthInfo=cred_expire=10
+StateSaveLocation={state}/slurmctld
+SlurmdSpoolDir={state}/slurmd-%n
+SlurmctldPidFile={run}/slurmctld.own.pid
+SlurmdPidFile={run}/slurmd-%n.own.pid
+SlurmctldLogFile={log}/slurmctld.log
+SlurmdLogFile={log}/slurmd-%n.log
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup
+JobAcctGatherType=jobacct_gather/cgroup
+JobAcctGatherFrequency=5
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=1000
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+KillWait=5
+OverTimeLimit=0
+MinJobAge=60
+SlurmdTimeout=20
+ReturnToService=2
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=1,batch_sched_delay=0,sched_interval=1,sched_min_interval=0
+# More CPUs and memory than this machine has.
+SlurmdParameters=config_overrides
+SlurmctldParameters=node_reg_mem_percent=1
+{accounting}
+GresTypes=gpu
+{nodes}
+PartitionName=DEFAULT Nodes=ALL State=UP MaxTime=1-00:00:00 DefaultTime=30 PriorityTier=1
+PartitionName=main Default=YES PreemptMode=OFF
+PartitionName=low PreemptMode=REQUEUE GraceTime=5
+PartitionName=high PreemptMode=OFF PriorityTier=100
+PartitionName=short PreemptMode=OFF MaxTime=2 DefaultTime=1
+"""
+
+_ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost={controller.address}
+AccountingStorageTRES=gres/gpu
+AccountingStorageEnforce=associations
+"""
+
+_CGROUP = """\
+{plugin}
+ConstrainRAMSpace=yes
+ConstrainSwapSpace=no
+ConstrainCores=no
+ConstrainDevices=no
+"""
+
+
+def write_configuration(layout: Layout, accounting: bool) -> None:
+    """slurm.conf, cgroup.conf, gres.conf and the fake GPUs."""
+    nodes = "\n".join(
+        f"NodeName={node.name} NodeAddr={node.address} NodeHostname={node.name} CPUs={CPUS} "
+        f"RealMemory={MEMORY_MB} Gres=gpu:a100:{GPUS} State=UNKNOWN"
+        for node in NODES
+    )
+    text = _CONF.format(
+        cluster=CLUSTER,
+        controller=CONTROLLER,
+        run=layout.run,
+        state=layout.state,
+        log=layout.log,
+        nodes=nodes,
+        accounting=_ACCOUNTING.format(controller=CONTROLLER)
+        if accounting
+        else "AccountingStorageType=accounting_storage/none",
+    )
+    (layout.slurm / "slurm.conf").write_text(text)
+    (layout.slurm / "cgroup.conf").write_text(_CGROUP.format(plugin=_cgroup_plugin()))
+    gpus = "".join(f"Name=gpu Type=a100 File={_gpu(layout, n)}\n" for n in range(GPUS))
+    (layout.slurm / "gres.conf").write_text(gpus)
+
+
+def _cgroup_plugin() -> str:
+    """Version 1 wherever its memory controller is mounted, as on a hybrid machine."""
+    if Path("/sys/fs/cgroup/memory").is_dir():
+        return "CgroupPlugin=cgroup/v1"
+    return "CgroupPlugin=cgroup/v2\nIgnoreSystemd=yes"
+
+
+def _gpu(layout: Layout, number: int) -> Path:
+    """A GPU must be a character device: a count without a file drains the node (22.05)."""
+    path = layout.etc / f"gpu{number}"
+    if not path.exists():
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    return path
+
+
+def start_controller(layout: Layout) -> None:
+    """Starts slurmctld and waits until it answers."""
+    (layout.state / "slurmctld").mkdir(exist_ok=True)
+    start(layout, "slurmctld", inside(layout, CONTROLLER.name, ["slurmctld", "-D"]))
+    wait_for(layout, "slurmctld", lambda: controller_answers(layout), 30)
+
+
+def controller_answers(layout: Layout) -> bool:
+    """Whether slurmctld answers."""
+    return "is UP" in call(inside(layout, CONTROLLER.name, ["scontrol", "ping"]), check=False)
+
+
+def stop_controller(layout: Layout) -> None:
+    """Stops slurmctld, which writes down its state."""
+    stop(layout, "slurmctld")
+
+
+def start_node(layout: Layout, node: str) -> None:
+    """Starts a node's slurmd."""
+    (layout.state / f"slurmd-{node}").mkdir(exist_ok=True)
+    start(layout, f"slurmd-{node}", inside(layout, node, ["slurmd", "-D", "-N", node]))
+
+
+def stop_node(layout: Layout, node: str) -> None:
+    """Stops a node's slurmd; jobs on it go on."""
+    stop(layout, f"slurmd-{node}")
+
+
+def cancel_jobs(layout: Layout) -> None:
+    """Ends all jobs, without the time that Slurm gives a job to end by itself."""
+    jobs = call(inside(layout, CONTROLLER.name, ["squeue", "-h", "-o", "%F"]), check=False).split()
+    for words in (["--state=PENDING"], ["--full", "--signal=KILL"], []):
+        if jobs:
+            call(
+                inside(layout, CONTROLLER.name, ["scancel", *words, *sorted(set(jobs))]),
+                check=False,
+            )
+
+
+def wait_for_nodes(layout: Layout, *, idle: bool) -> None:
+    """Waits until all nodes answer, and do nothing if `idle`; drained and down ones are resumed."""
+    deadline = time.monotonic() + 60
+    while True:
+        states = _states(layout)
+        # A star is Slurm's sign for a node that does not answer.
+        if len(states) == len(NODES) and all(
+            state == "idle" or (not idle and state.isalpha() and state != "unknown")
+            for state in states.values()
+        ):
+            return
+        if time.monotonic() > deadline:
+            reasons = call(inside(layout, CONTROLLER.name, ["sinfo", "-R"]), check=False)
+            raise ClusterError(f"nodes do not become idle: {states}\n{reasons}")
+        _resume(layout, (name for name, state in states.items() if state in _OUT))
+        time.sleep(0.1)
+
+
+_OUT = ("down", "drained", "drain", "draining", "fail", "failing")
+
+
+def _states(layout: Layout) -> dict[str, str]:
+    words = ["sinfo", "-h", "-N", "-p", "main", "-o", "%N %T"]
+    lines = call(inside(layout, CONTROLLER.name, words), check=False).splitlines()
+    return dict(line.split()[:2] for line in lines)
+
+
+def _resume(layout: Layout, nodes: Iterable[str]) -> None:
+    for node in nodes:
+        words = ["scontrol", "update", f"nodename={node}", "state=resume"]
+        call(inside(layout, CONTROLLER.name, words), check=False)
