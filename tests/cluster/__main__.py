@@ -68,8 +68,9 @@ def _status(cluster: Cluster) -> int:
     if not cluster.is_up():
         print("down")
         return 3
-    print(f"up, {'with' if cluster.has_accounting() else 'without'} accounting, in {cluster.root}")
-    print(cluster.run("root", ["sinfo"]).stdout, end="")
+    kind = "with" if cluster.has_accounting() else "without"
+    nodes = cluster.run("root", ["sinfo"]).stdout.rstrip()
+    print(f"up, {kind} accounting, in {cluster.root}\n{nodes}")
     return 0
 
 

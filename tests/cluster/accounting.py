@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.cluster.failure import ClusterError
 from tests.cluster.hosts import inside
 from tests.cluster.layout import CLUSTER, CONTROLLER, LAB, USERS, Layout
-from tests.cluster.processes import call, pid, start, stop, wait_for
+from tests.cluster.processes import MARK, call, pid, start, stop, wait_for
 
 _CONF = """\
 AuthType=auth/munge
@@ -91,7 +91,13 @@ def _database(layout: Layout) -> Path:
             shutil.rmtree(unfinished)
         call(
             [
-                *("mariadb-install-db", "--no-defaults", f"--datadir={unfinished}"),
+                *(
+                    "env",
+                    f"{MARK}={layout.root}",
+                    "mariadb-install-db",
+                    "--no-defaults",
+                    f"--datadir={unfinished}",
+                ),
                 *("--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"),
             ]
         )

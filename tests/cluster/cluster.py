@@ -68,6 +68,7 @@ class Cluster:
             if self.is_up():
                 self.set_accounting(wanted)
                 return
+            accounts.check_accounts()
             packages.install()
             self._clean()
             try:
@@ -256,7 +257,6 @@ class Cluster:
 
     def _clean(self) -> None:
         """Removes what is there, once it is sure that it is a test cluster's."""
-        accounts.check_accounts()
         for home in accounts.homes():
             other = Path(home).parent.parent
             if other == self.root:

@@ -63,19 +63,19 @@ def make_host(layout: Layout, host: Host) -> None:
     # "ip netns exec" would mount /sys anew, without the cgroup file systems below it.
     spaces = ["--mount", "--uts", *(["--net"] if own_network else [])]
     words = ["unshare", *spaces, "--propagation", "private", "bash", "-c", script]
-    start(layout, _holder(host.name), words)
-    wait_for(layout, _holder(host.name), ready.exists, 20)
+    start(layout, holder(host.name), words)
+    wait_for(layout, holder(host.name), ready.exists, 20)
     if own_network:
         _connect(layout, host)
 
 
 def _connect(layout: Layout, host: Host) -> None:
-    holder = pid(layout, _holder(host.name))
+    process = pid(layout, holder(host.name))
     cable = _cable(host)
     words = ["ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0"]
-    call([*words, "netns", str(holder)])
+    call([*words, "netns", str(process)])
     call(["ip", "link", "set", cable, "master", BRIDGE, "up"])
-    within = ["nsenter", "--target", str(holder), "--net"]
+    within = ["nsenter", "--target", str(process), "--net"]
     call([*within, "ip", "address", "add", f"{host.address}/24", "dev", "eth0"])
     call([*within, "ip", "link", "set", "eth0", "up"])
     call([*within, "ip", "link", "set", "lo", "up"])
@@ -91,19 +91,19 @@ def set_link(name: str, up: bool) -> None:
 
 def inside(layout: Layout, name: str, words: Sequence[str]) -> list[str]:
     """The words that run a command on a host, as root."""
-    holder = pid(layout, _holder(name))
-    if holder is None:
+    process = pid(layout, holder(name))
+    if process is None:
         raise ClusterError(f"host {name} is not up")
     spaces = ["--mount", "--uts", *(["--net"] if name != CONTROLLER.name else [])]
-    return ["nsenter", "--target", str(holder), *spaces, "--", *words]
+    return ["nsenter", "--target", str(process), *spaces, "--", *words]
 
 
 def view(layout: Layout, name: str, path: Path) -> Path:
     """A host's path as root on this machine reaches it."""
-    holder = pid(layout, _holder(name))
-    if holder is None:
+    process = pid(layout, holder(name))
+    if process is None:
         raise ClusterError(f"host {name} is not up")
-    return Path(f"/proc/{holder}/root", *path.parts[1:])
+    return Path(f"/proc/{process}/root", *path.parts[1:])
 
 
 def remove_cgroups() -> None:
@@ -130,7 +130,8 @@ def _patiently_remove(folder: Path) -> None:
     wait_until(gone, 5, f"the cgroup {folder} stays busy")
 
 
-def _holder(name: str) -> str:
+def holder(name: str) -> str:
+    """The name of the process that holds a host's namespaces."""
     return f"host-{name}"
 
 

@@ -90,6 +90,16 @@ def stop_all(layout: Layout, uids: Collection[int]) -> None:
         time.sleep(0.02)
 
 
+def kill_inside(layout: Layout, name: str, uids: Collection[int]) -> None:
+    """Kills what runs as one of these users in the mount namespace of a daemon."""
+    space = _space(Path(f"/proc/{pid(layout, name)}"))
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and space is not None and _space(entry) == space:
+            with contextlib.suppress(OSError):
+                if entry.stat().st_uid in uids:
+                    _signal(int(entry.name), signal.SIGKILL)
+
+
 def wait_until(condition: Callable[[], bool], seconds: float, message: str) -> None:
     """Waits for a condition; ClusterError with this message if it does not come."""
     deadline = time.monotonic() + seconds
@@ -125,8 +135,9 @@ def _ours(layout: Layout, uids: Collection[int]) -> set[int]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or not _alive(int(entry.name)):
             continue
+        if (space := _space(entry)) is not None:
+            spaces[int(entry.name)] = space
         with contextlib.suppress(OSError):
-            spaces[int(entry.name)] = str((entry / "ns/mnt").readlink())
             if entry.stat().st_uid in uids:
                 users.add(int(entry.name))
         if _marked(entry, layout):
@@ -134,6 +145,13 @@ def _ours(layout: Layout, uids: Collection[int]) -> set[int]:
     machine = {spaces.get(1), spaces.get(os.getpid())}
     inside = {spaces.get(number) for number in marked} - machine - {None}
     return marked | users | {number for number, space in spaces.items() if space in inside}
+
+
+def _space(entry: Path) -> str | None:
+    try:
+        return str((entry / "ns/mnt").readlink())
+    except OSError:
+        return None
 
 
 def _marked(entry: Path, layout: Layout) -> bool:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.cluster.failure import ClusterError
-from tests.cluster.hosts import inside
-from tests.cluster.layout import CLUSTER, CONTROLLER, CPUS, GPUS, MEMORY_MB, NODES, Layout
-from tests.cluster.processes import call, start, stop, wait_for
+from tests.cluster.failure import ClusterError, tail
+from tests.cluster.hosts import holder, inside
+from tests.cluster.layout import CLUSTER, CONTROLLER, CPUS, GPUS, MEMORY_MB, NODES, USERS, Layout
+from tests.cluster.processes import call, kill_inside, pid, start, stop, wait_for
 
 _CONF = """\
 ClusterName={cluster}
@@ -142,14 +142,15 @@ def stop_node(layout: Layout, node: str) -> None:
 
 
 def cancel_jobs(layout: Layout) -> None:
-    """Ends all jobs, without the time that Slurm gives a job to end by itself."""
+    """Cancels all jobs, and kills the processes of those that do not heed it."""
     jobs = call(inside(layout, CONTROLLER.name, ["squeue", "-h", "-o", "%F"]), check=False).split()
-    for words in (["--state=PENDING"], ["--full", "--signal=KILL"], []):
-        if jobs:
-            call(
-                inside(layout, CONTROLLER.name, ["scancel", *words, *sorted(set(jobs))]),
-                check=False,
-            )
+    if not jobs:
+        return
+    call(inside(layout, CONTROLLER.name, ["scancel", *sorted(set(jobs))]), check=False)
+    # scancel --signal=KILL is no faster: it is a TERM first, and KillWait later (22.05).
+    time.sleep(0.1)
+    for node in NODES:
+        kill_inside(layout, holder(node.name), [user.uid for user in USERS])
 
 
 def wait_for_nodes(layout: Layout, *, idle: bool) -> None:
@@ -163,6 +164,10 @@ def wait_for_nodes(layout: Layout, *, idle: bool) -> None:
             for state in states.values()
         ):
             return
+        for node in NODES:
+            if pid(layout, f"slurmd-{node.name}") is None:
+                said = tail(layout.output(f"slurmd-{node.name}"))
+                raise ClusterError(f"slurmd ended on {node.name}:\n{said}")
         if time.monotonic() > deadline:
             reasons = call(inside(layout, CONTROLLER.name, ["sinfo", "-R"]), check=False)
             raise ClusterError(f"nodes do not become idle: {states}\n{reasons}")

@@ -1,0 +1,26 @@
+"""What tests share: one Slurm test cluster for the whole session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The test cluster. One that is up already is used, and stays."""
+    if os.geteuid() != 0:
+        pytest.skip("the Slurm test cluster needs root")
+    if shutil.which("apt-get") is None and shutil.which("slurmctld") is None:
+        pytest.skip("Slurm is not installed, and there is no apt-get to install it with")
+    cluster = Cluster()
+    was_up = cluster.is_up()
+    cluster.up()
+    yield cluster
+    if not was_up:
+        cluster.down()
