@@ -1,1 +1,39 @@
-"""hpcrun: the Azure ML way of training, on plain Slurm."""
+"""hpcrun: the Azure ML way of training, on plain Slurm.
+
+Importing it is cheap and pulls in no third-party module: the names below are loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Environment": "hpcrun.config",
+    "Experiment": "hpcrun.api",
+    "HpcrunError": "hpcrun.errors",
+    "MpiConfiguration": "hpcrun.config",
+    "PyTorchConfiguration": "hpcrun.config",
+    "Resources": "hpcrun.config",
+    "Run": "hpcrun.api",
+    "RunConfiguration": "hpcrun.config",
+    "ScriptRunConfig": "hpcrun.config",
+    "TensorflowConfiguration": "hpcrun.config",
+    "Workspace": "hpcrun.api",
+}
+
+__all__ = [*sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hpcrun' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

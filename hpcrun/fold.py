@@ -94,6 +94,7 @@ def _fold_attempt(
         heartbeats=max([f.data.get("count", 0) for f in by_kind.get("heartbeat", ())] or [0]),
         rank_ends=rank_ends(by_kind),
         reason=(word or {}).get("reason", "") if not state.is_end else "",
+        starts=(word or {}).get("starts") if not state.is_end else None,
         verdict=verdict,
         awaits_scheduler=_awaits_scheduler(ended, word, verdict),
     )

@@ -27,14 +27,29 @@ class Journal:
         self, kind: str, data: Optional[Mapping[str, Any]] = None, sync: bool = False
     ) -> Fact:
         """Writes one fact. sync: also wait until the file system has it. Raises OSError."""
+        number = self.next_number()
+        fact = Fact(kind, self.attempt, time.time(), number, data or {})
+        self.write(encode(fact))
+        if sync:
+            self.sync()
+        return fact
+
+    def next_number(self) -> int:
+        """The number of the next fact, for a writer that makes its lines itself. OSError."""
         if self._descriptor is None:
             self._descriptor = self._open()
         self._number += 1
-        fact = Fact(kind, self.attempt, time.time(), self._number, data or {})
-        _write_all(self._descriptor, encode(fact))
-        if sync:
-            os.fsync(self._descriptor)
-        return fact
+        return self._number
+
+    def write(self, line: bytes) -> None:
+        """Writes one whole line that holds the newest number. OSError: a part may be written."""
+        if self._descriptor is None:
+            self._descriptor = self._open()
+        try:
+            _write_all(self._descriptor, line)
+        except OSError:
+            self._abandon()
+            raise
 
     def sync(self) -> None:
         """Waits until the file system has all that was appended."""
@@ -44,17 +59,28 @@ class Journal:
     def close(self) -> None:
         """Closes the file; a later append opens it again."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+    def _abandon(self) -> None:
+        """Closes after a failed write: opening again puts a newline after a torn line."""
+        try:
+            self.close()
+        except OSError:
+            pass  # the write's own error is the one to tell
 
     def _open(self) -> int:
-        """Opens to append; a torn last line of an earlier process is closed with a newline."""
+        """Opens to append; a torn last line is closed with a newline."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        size = os.fstat(descriptor).st_size
-        if size:
-            if os.pread(descriptor, 1, size - 1) != b"\n":
-                _write_all(descriptor, b"\n")
-            self._number = max(self._number, size)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size:
+                if os.pread(descriptor, 1, size - 1) != b"\n":
+                    _write_all(descriptor, b"\n")
+                self._number = max(self._number, size)
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
 
 

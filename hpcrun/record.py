@@ -157,6 +157,7 @@ class AttemptRecord:
     heartbeats: int = 0
     rank_ends: Tuple[RankEnd, ...] = ()
     reason: str = ""
+    starts: Optional[float] = None
     verdict: Optional[Verdict] = None
     awaits_scheduler: bool = False
     """Whether only the scheduler knows why it ended (the agent was told to stop, or is gone)."""

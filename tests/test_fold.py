@@ -1,0 +1,221 @@
+"""The join of facts: any order, repeats, and the trust between those who tell an end."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcrun.fold import fold
+from hpcrun.layout import Attempt
+from hpcrun.record import KINDS, Fact, RunRecord, decode, decode_page, encode
+from hpcrun.state import Cause, State
+
+REQUEST = {
+    "run_id": "digits_1700000000_0123abcd",
+    "experiment": "digits",
+    "user": "alice",
+    "target": "local",
+    "created": 1.0,
+}
+FIRST = Attempt(1, 0)
+
+
+def fact(kind: str, attempt: Attempt = FIRST, writer: str = "agent", **data: object) -> Fact:
+    return Fact(kind, attempt, 10.0, list(KINDS).index(kind) + 1, data, writer)
+
+
+WHOLE_LIFE = [
+    fact("submitting", writer="client", token="t"),
+    fact("submitted", writer="client", job_id="7"),
+    fact("started", host="n1", job_id="7", nodes=["n1", "n2"]),
+    fact("running", command=["train"]),
+    fact("heartbeat", count=3),
+    fact("rank_ended", writer="node-n1", rank=0, status=0, host="n1", time=11.0),
+    fact("finalizing"),
+    fact("ended", exit_code=0, signal=None, cause="completed"),
+]
+
+
+def test_every_order_of_a_life_gives_one_record() -> None:
+    expected = fold(REQUEST, WHOLE_LIFE)
+    assert expected.state is State.COMPLETED
+    assert expected.job_id == "7"
+    for order in itertools.permutations(WHOLE_LIFE):
+        assert fold(REQUEST, order) == expected
+
+
+@given(st.lists(st.sampled_from(WHOLE_LIFE), max_size=20))
+def test_repeats_change_nothing(facts: list[Fact]) -> None:
+    once = list(dict.fromkeys((f.kind, f.writer, f.number) for f in facts))
+    chosen = [next(f for f in facts if (f.kind, f.writer, f.number) == key) for key in once]
+    assert fold(REQUEST, facts) == fold(REQUEST, chosen)
+
+
+def test_each_fact_only_raises_the_state() -> None:
+    ranks = [fold(REQUEST, WHOLE_LIFE[:count]).state.rank for count in range(len(WHOLE_LIFE) + 1)]
+    assert ranks == sorted(ranks)
+
+
+def scheduler(**word: object) -> Fact:
+    return fact("scheduler", writer="client-x", **word)
+
+
+def verdict(*facts: Fact) -> tuple[State, Cause, str]:
+    record = fold(REQUEST, facts)
+    assert record.verdict is not None
+    return record.state, record.verdict.cause, record.verdict.sentence
+
+
+def test_the_agents_exit_counts_over_the_schedulers_word() -> None:
+    state, cause, _ = verdict(
+        fact("ended", exit_code=0, cause="completed"),
+        scheduler(state="Failed", cause="lost", raw="unknown to the scheduler"),
+    )
+    assert (state, cause) == (State.COMPLETED, Cause.COMPLETED)
+
+
+def test_lost_yields_to_a_late_end() -> None:
+    lost = scheduler(state="Failed", cause="lost", raw="unknown to the scheduler")
+    assert verdict(fact("started", host="n1"), lost)[1] is Cause.LOST
+    ended = fact("ended", exit_code=3, cause="exit_code")
+    assert verdict(fact("started", host="n1"), lost, ended)[1] is Cause.EXIT_CODE
+
+
+@pytest.mark.parametrize(
+    ("word", "cause", "state"),
+    [
+        (
+            {"state": "Failed", "cause": "time_limit", "raw": "TIMEOUT"},
+            Cause.TIME_LIMIT,
+            State.FAILED,
+        ),
+        (
+            {"state": "Canceled", "cause": "canceled", "raw": "CANCELLED by 1000", "by": "bob"},
+            Cause.CANCELED,
+            State.CANCELED,
+        ),
+        (
+            {"state": "Failed", "cause": "node_failure", "raw": "NODE_FAIL"},
+            Cause.NODE_FAILURE,
+            State.FAILED,
+        ),
+    ],
+)
+def test_the_scheduler_says_why_the_agent_was_told_to_stop(
+    word: dict[str, str], cause: Cause, state: State
+) -> None:
+    stopped = [
+        fact("started", host="n1"),
+        fact("signal", signal=15, name="SIGTERM"),
+        fact("ended", exit_code=None, signal=15, cause="signal", interrupted=True),
+    ]
+    before = fold(REQUEST, stopped)
+    assert before.attempt.awaits_scheduler
+    assert before.state is State.FAILED and before.verdict is not None
+    assert before.verdict.cause is Cause.UNKNOWN
+    after = fold(REQUEST, [*stopped, scheduler(**word)])
+    assert not after.attempt.awaits_scheduler
+    assert (after.state, after.verdict and after.verdict.cause) == (state, cause)
+
+
+def test_who_canceled_is_our_fact_then_the_schedulers_word_then_unknown() -> None:
+    word = {"state": "Canceled", "cause": "canceled", "raw": "CANCELLED"}
+    asked = fact("cancel_requested", writer="client", by="alice")
+    assert verdict(scheduler(**word, by="bob"), asked)[2].endswith("by alice")
+    assert verdict(scheduler(**word, by="bob"))[2].endswith("by bob")
+    assert verdict(scheduler(**word))[2].endswith("by an unknown user")
+
+
+def test_a_request_to_cancel_ranks_below_every_end() -> None:
+    asked = fact("cancel_requested", writer="client", by="alice")
+    assert fold(REQUEST, [*WHOLE_LIFE[:4], asked]).state is State.CANCEL_REQUESTED
+    assert fold(REQUEST, [*WHOLE_LIFE, asked]).state is State.COMPLETED
+
+
+def test_a_memory_kill_is_the_cause_when_the_command_failed_and_a_note_when_it_did_not() -> None:
+    killed = fact("out_of_memory", writer="node-n1", evidence="oom-kill in step 0", host="n1")
+    fell = fact("rank_ended", writer="node-n1", rank=2, status=137, host="n1", time=5.0)
+    failed = fact("ended", exit_code=137, cause="exit_code")
+    assert verdict(killed, fell, failed)[1] is Cause.OUT_OF_MEMORY
+    state, cause, sentence = verdict(killed, fact("ended", exit_code=0, cause="completed"))
+    assert (state, cause) == (State.COMPLETED, Cause.COMPLETED)
+    assert "memory" in sentence
+
+
+def test_the_rank_that_fell_first_is_named() -> None:
+    ends = [
+        Fact(
+            "rank_ended", FIRST, 1.0, 1, {"rank": 1, "status": 143, "host": "n1", "time": 9.0}, "a"
+        ),
+        Fact("rank_ended", FIRST, 1.0, 2, {"rank": 3, "status": 1, "host": "n2", "time": 8.0}, "b"),
+    ]
+    record = fold(REQUEST, [*ends, fact("ended", exit_code=1, cause="exit_code")])
+    assert record.verdict is not None and record.verdict.rank == 3
+    assert "rank 3 on n2 fell first" in record.verdict.sentence
+
+
+def test_the_newest_attempt_gives_the_state() -> None:
+    second = Attempt(1, 1)
+    record = fold(
+        REQUEST,
+        [
+            *WHOLE_LIFE[:4],
+            fact("ended", cause="signal", signal=15, interrupted=True),
+            fact("started", second, host="n3"),
+        ],
+    )
+    assert [str(a.attempt) for a in record.attempts] == ["1.0", "1.1"]
+    assert record.state is State.STARTING
+    assert record.job_id == "7"
+
+
+def test_tags_change_and_properties_do_not() -> None:
+    facts = [
+        Fact("tags", FIRST, 1.0, 1, {"set": {"a": "1", "b": "2"}}, "c1"),
+        Fact("tags", FIRST, 2.0, 1, {"set": {"a": "3"}, "removed": ["b"]}, "c2"),
+        Fact("properties", FIRST, 1.0, 2, {"set": {"p": "first"}}, "c1"),
+        Fact("properties", FIRST, 2.0, 2, {"set": {"p": "second"}}, "c2"),
+    ]
+    for order in itertools.permutations(facts):
+        record = fold(REQUEST, order)
+        assert dict(record.tags) == {"a": "3"}
+        assert dict(record.properties) == {"p": "first"}
+
+
+json_text = st.text(st.characters(exclude_categories=()), max_size=30)
+json_data = st.dictionaries(
+    json_text,
+    st.one_of(
+        st.integers(), st.floats(allow_nan=False), json_text, st.lists(json_text, max_size=3)
+    ),
+    max_size=4,
+)
+
+
+@given(json_data, st.integers(0, 5), st.integers(0, 5))
+def test_a_line_gives_back_its_fact(data: dict[str, object], submission: int, restart: int) -> None:
+    told = Fact("metric", Attempt(submission, restart), 12.5, 4, data, "w")
+    line = encode(told)
+    assert line.count(b"\n") == 1 and line.endswith(b"\n")
+    assert decode(line, "w") == told
+
+
+def test_torn_and_foreign_lines_are_counted_and_skipped() -> None:
+    lines = [encode(f) for f in WHOLE_LIFE]
+    chosen = random.Random(0)
+    for _ in range(50):
+        broken = bytearray(lines[2])
+        broken[chosen.randrange(len(broken) - 1)] ^= 1 + chosen.randrange(255)
+        page = decode_page(lines[0] + bytes(broken) + lines[1] + b"half a li")
+        assert [f.kind for f in page.facts] == ["submitting", "submitted"]
+        assert page.bad_lines >= 1
+        assert page.consumed == len(lines[0] + bytes(broken) + lines[1])
+
+
+def test_a_run_that_was_only_asked_for_has_a_record() -> None:
+    record: RunRecord = fold(REQUEST, [])
+    assert record.state is State.NOT_STARTED and record.job_id is None
