@@ -1,0 +1,281 @@
+"""Run: what a process can say of its run. Standard library only (Python 3.8+)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import time
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
+
+from hpcrun.fold import fold
+from hpcrun.layout import journal_kind
+from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
+from hpcrun.metrics.ranks import RankFacts
+from hpcrun.metrics.series import azure_shape, metrics_of
+from hpcrun.metrics.spool import recorder_of
+from hpcrun.metrics.values import checked_name, checked_step, row, scalar, several, table
+from hpcrun.record import Fact, RunRecord, decode_page
+
+_log = logging.getLogger("hpcrun")
+
+
+class Run:
+    """The run that this process belongs to; `Run.get_context()` gives it.
+
+    context: what is known of it. rank_guard: only rank 0 records; on other ranks the calls that
+    record do nothing, and the first says so in the log at level DEBUG.
+
+    What a call that records has returned from survives the death of this process. A file system
+    that refuses writes makes no call fail. TypeError and ValueError tell what cannot be logged.
+    """
+
+    _silent = False
+
+    def __init__(self, context: Context, rank_guard: bool = True) -> None:
+        self._context = context
+        self._recorder = recorder_of(context)
+        self._silent = rank_guard and context.ranks.rank != 0
+        self._told = False
+
+    @staticmethod
+    def get_context(allow_offline: bool = True, rank_guard: bool = True) -> "Run":
+        """The run that this process belongs to, the same object at each call.
+
+        allow_offline: outside a job, give a run that records in ./.hpcrun/offline/<run id>; else
+        raise RunEnvironmentException. rank_guard: only rank 0 records; else each rank does, and
+        its metrics carry its number.
+        """
+        context = _process_context(allow_offline)
+        return _runs.setdefault((context, rank_guard), Run(context, rank_guard))
+
+    # -- identity -----------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """`<experiment>_<unix seconds>_<8 hex>`; the experiment of an offline run is `offline`."""
+        return self._context.run_id
+
+    @property
+    def run_id(self) -> str:
+        """The same as `id`."""
+        return self.id
+
+    @property
+    def experiment_name(self) -> str:
+        """The experiment it belongs to."""
+        return self._context.experiment
+
+    @property
+    def name(self) -> str:
+        """The same as `display_name`."""
+        return self.display_name
+
+    @property
+    def display_name(self) -> str:
+        """A name for people; empty if none was given."""
+        return self._read().display_name
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Its tags, as far as they can be read from here."""
+        return self._read().tags
+
+    def get_tags(self) -> Mapping[str, str]:
+        """The same as `tags`."""
+        return self.tags
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Its properties, as far as they can be read from here."""
+        return self._read().properties
+
+    def get_properties(self) -> Mapping[str, str]:
+        """The same as `properties`."""
+        return self.properties
+
+    @property
+    def ranks(self) -> RankFacts:
+        """This process among those of the job."""
+        return self._context.ranks
+
+    @property
+    def rank(self) -> int:
+        """This process's number in the job, from 0."""
+        return self._context.ranks.rank
+
+    @property
+    def world_size(self) -> int:
+        """The number of processes in the job."""
+        return self._context.ranks.world_size
+
+    @property
+    def output_directory(self) -> str:
+        """The folder that is kept when the job has ended: ./outputs of where the job runs."""
+        return self._context.outputs
+
+    # -- metrics ------------------------------------------------------------------------------
+
+    def log(self, name: str, value: object, description: str = "", step: Any = None) -> None:
+        """Records one value: a number, a text, or an array of one element.
+
+        step: an int from 0; steps may repeat and come in any order. description: as in Azure ML,
+        accepted and kept nowhere.
+        """
+        if self._is_silent():
+            return
+        data = {"m": checked_name(name), "v": scalar(value)}
+        if step is not None:
+            data["s"] = checked_step(step)
+        self._append("metric", data)
+
+    def log_list(self, name: str, value: Any, description: str = "") -> None:
+        """Records a list, array, range or generator; further ones of the name are joined to it."""
+        if not self._is_silent():
+            data = {"m": checked_name(name), "y": "list", "v": several(value)}
+            self._append("metric", data)
+
+    def log_row(self, name: str, description: Optional[str] = None, **columns: object) -> None:
+        """Records one row of a table; a column that another row lacks is None there."""
+        if not self._is_silent():
+            self._append("metric", {"m": checked_name(name), "y": "row", "v": row(columns)})
+
+    def log_table(self, name: str, value: Mapping[str, Any], description: str = "") -> None:
+        """Records a table, a dict of columns of equal length; further ones add rows."""
+        if not self._is_silent():
+            self._append("metric", {"m": checked_name(name), "y": "table", "v": table(value)})
+
+    def get_metrics(self, name: Optional[str] = None) -> Dict[str, Any]:
+        """What was recorded: {name: value}, a list where there are several, a table as a dict.
+
+        name: only that metric. It tells what can be read from here: all of this node, and of
+        other nodes what has reached the record.
+        """
+        found = metrics_of(self._facts(metrics=True))
+        return {key: azure_shape(metric) for key, metric in found.items() if name in (None, key)}
+
+    # -- tags and properties ------------------------------------------------------------------
+
+    def tag(self, key: str, value: Optional[str] = None) -> None:
+        """Sets one tag; without a value to the empty text."""
+        self.set_tags({key: "" if value is None else value})
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Sets tags; others stay."""
+        self._append("tags", {"set": _texts(tags)})
+
+    def add_properties(self, properties: Mapping[str, Any]) -> None:
+        """Adds properties. They are write-once: a name that is set already keeps its value."""
+        self._append("properties", {"set": _texts(properties)})
+
+    # -- end ----------------------------------------------------------------------------------
+
+    def flush(self, timeout_seconds: float = 300) -> None:
+        """Waits until the run's record holds all that this process has recorded.
+
+        timeout_seconds: after that, it warns in the log and returns.
+        """
+        if not self._recorder.flush(timeout_seconds):
+            _log.warning(
+                "hpcrun: not all records of run %s reached %s in %g s; they follow when they can",
+                self.id,
+                self._context.record,
+                timeout_seconds,
+            )
+
+    def complete(self) -> None:
+        """Does nothing: the exit code of the job's command decides how a run ends."""
+
+    def fail(self, error_details: object = None, error_code: Optional[str] = None) -> None:
+        """Records what went wrong as a problem of the run; the exit code decides how it ends."""
+        parts = [str(part) for part in (error_code, error_details) if part is not None]
+        self._append("problem", {"message": ": ".join(parts) or "the script called fail()"})
+
+    def cancel(self) -> None:
+        """Does nothing: a script ends its run by exiting, a person by `hpcrun cancel`."""
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        """Like `complete`, or `fail` with the error, which goes on."""
+        if error is None:
+            self.complete()
+        elif isinstance(error, Exception):
+            self.fail(repr(error))
+
+    # -----------------------------------------------------------------------------------------
+
+    def _append(self, kind: str, data: Dict[str, Any]) -> None:
+        """Records a fact, unless this rank is silent."""
+        if self._is_silent():
+            return
+        if kind == "metric" and self._context.ranks.rank:
+            data["r"] = self._context.ranks.rank
+        self._recorder.append(kind, data)
+
+    def _is_silent(self) -> bool:
+        if self._silent and not self._told:
+            self._told = True
+            _log.debug("hpcrun: rank %d records nothing; rank_guard=False lets it", self.rank)
+        return self._silent
+
+    def _facts(self, metrics: bool) -> List[Fact]:
+        facts: List[Fact] = []
+        for folder in self._recorder.folders():
+            for name in _journals(folder, metrics):
+                with open(os.path.join(folder, name), "rb") as file:
+                    facts += decode_page(file.read(), name).facts
+        return facts
+
+    def _read(self) -> RunRecord:
+        return fold(_request(self._context), self._facts(metrics=False))
+
+    def __repr__(self) -> str:
+        return f"Run(experiment={self.experiment_name!r}, id={self.id!r})"
+
+
+_runs: Dict[Tuple[Context, bool], Run] = {}
+_offline: List[Context] = []
+
+
+def _process_context(allow_offline: bool) -> Context:
+    if not allow_offline or not missing_variables(os.environ):
+        return job_context(os.environ)
+    if not _offline:
+        seconds, token = int(time.time()), secrets.token_hex(4)
+        _offline.append(offline_context(os.environ, os.getcwd(), seconds, token))
+    return replace(_offline[0], ranks=RankFacts.of(os.environ))
+
+
+def _journals(folder: str, metrics: bool) -> List[str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    kinds = [(name, journal_kind(name)) for name in names]
+    return [name for name, kind in kinds if kind is not None and kind[1] is metrics]
+
+
+def _request(context: Context) -> Mapping[str, Any]:
+    """run.json, or what stands in for it where it cannot be read."""
+    known = {"run_id": context.run_id, "experiment": context.experiment}
+    request: Dict[str, Any] = {**known, "user": "", "target": "", "created": 0.0}
+    try:
+        with open(os.path.join(context.record, "run.json"), encoding="utf-8") as file:
+            request.update(json.load(file))
+    except (OSError, ValueError):
+        pass
+    return request
+
+
+def _texts(values: Mapping[str, Any]) -> Dict[str, str]:
+    return {str(key): str(value) for key, value in values.items()}

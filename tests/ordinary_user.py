@@ -1,0 +1,33 @@
+"""Runs a piece of a test without root's rights, where the tests run as root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from hpcrun.errors import HpcrunError
+
+NOBODY = 65534
+
+
+def as_ordinary_user(act: Callable[[], object]) -> str:
+    """The name and words of the error that `act` ends with, in a child that is not root."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = "no error"
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            act()
+        except HpcrunError as error:
+            answer = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writer, answer.encode())
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as stream:
+        return stream.read().decode()
