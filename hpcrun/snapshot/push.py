@@ -1,0 +1,86 @@
+"""Copies a scanned source folder into the store of snapshots.
+
+Contents come first, each under its digest; the manifest comes last. Who finds a manifest finds
+everything it names. Two pushers at once write the same bytes under the same names.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from hpcrun.errors import SnapshotError, StoreError
+from hpcrun.layout import UserPaths
+from hpcrun.manifest import Entry, Manifest, object_name, shown
+from hpcrun.snapshot.faults import told
+from hpcrun.snapshot.objects import blocks, copy, published, sync_folder, write_all
+from hpcrun.snapshot.parallel import each
+
+_DAY = 86_400
+
+
+def push(manifest: Manifest, source: Path, paths: UserPaths) -> bool:
+    """Brings the snapshot into the store; False if it was there already.
+
+    SnapshotError: the source cannot be read, or is no longer what was scanned. StoreError: the
+    store cannot be written. Killed at any moment, the snapshot is there as a whole or not.
+    """
+    target = paths.manifest(manifest.digest)
+    if _size(target) is not None:
+        return False
+    contents = {entry.sha256: entry for entry in manifest.files}
+    folders = sorted({f"{paths.objects}/{sha256[:2]}" for sha256 in contents})
+    with told(StoreError, f"make the store of snapshots {paths.objects}"):
+        os.makedirs(paths.objects, exist_ok=True)
+        for folder in folders:
+            os.makedirs(folder, exist_ok=True)
+    root = os.path.realpath(os.fsencode(source))
+    each(lambda entry: _bring(entry, root, paths.objects), list(contents.values()))
+    with told(StoreError, f"write the snapshot {target}"):
+        # All folders, not only those written to: another pusher's new names count as well.
+        each(sync_folder, [*folders, paths.objects])
+        with published(target) as descriptor:
+            write_all(descriptor, manifest.encode())
+        sync_folder(paths.snapshots)
+    return True
+
+
+def _bring(entry: Entry, root: bytes, objects: str) -> None:
+    """Copies one content, unless it is there."""
+    target = f"{objects}/{object_name(entry.sha256)}"
+    if _size(target) == entry.size:
+        return
+    reading = f"read {shown(entry.path)} of the source folder"
+    with told(SnapshotError, reading):
+        name = os.path.join(root, entry.path.encode("utf-8", "surrogateescape"))
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        with told(StoreError, f"copy {shown(entry.path)} to {target}"), published(target) as aside:
+            _check(entry, copy(blocks(source, SnapshotError, reading), aside))
+    finally:
+        os.close(source)
+
+
+def _size(target: str) -> int | None:
+    """The bytes of a file of the store; None if it is not there.
+
+    An old file is touched: it was wanted again, and collecting what no run needs spares the young.
+    """
+    with told(StoreError, f"read the store of snapshots, {target}"):
+        try:
+            status = os.stat(target)
+            if status.st_mtime < time.time() - _DAY:
+                os.utime(target)
+        except FileNotFoundError:
+            return None
+    return status.st_size
+
+
+def _check(entry: Entry, sha256: str) -> None:
+    if sha256 != entry.sha256:
+        raise SnapshotError(
+            f"{shown(entry.path)} changed after it was scanned",
+            "submit again, when nothing writes to the source folder",
+            transient=True,
+        )

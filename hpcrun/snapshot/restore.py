@@ -1,0 +1,97 @@
+"""Lays a snapshot into a folder, and proves each content by its digest."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpcrun.errors import SnapshotError, StoreError
+from hpcrun.layout import UserPaths
+from hpcrun.manifest import Entry, Manifest, object_name, shown
+from hpcrun.snapshot.faults import told
+from hpcrun.snapshot.objects import blocks, copy
+from hpcrun.snapshot.parallel import each
+
+
+def read_manifest(paths: UserPaths, digest: str) -> Manifest:
+    """The manifest of a snapshot in the store. StoreError if it is not there or damaged."""
+    file = paths.manifest(digest)
+    with told(StoreError, f"read the snapshot {file}"):
+        data = Path(file).read_bytes()
+    try:
+        manifest = Manifest.decode(data)
+    except SnapshotError as error:
+        raise StoreError(f"{file}: {error.message}") from error
+    if manifest.digest != digest:
+        raise StoreError(f"{file} holds another snapshot, {manifest.digest}")
+    return manifest
+
+
+def restore(manifest: Manifest, objects: Path, destination: Path) -> None:
+    """Lays all files and links into a new or empty folder.
+
+    objects: the folder of contents (`UserPaths.objects`). SnapshotError: the folder is not empty,
+    or cannot be written. StoreError: a content is missing or damaged. After an error the folder
+    holds a part of the snapshot.
+    """
+    with told(SnapshotError, f"restore a snapshot into {destination}"):
+        os.makedirs(destination, exist_ok=True)
+        with os.scandir(destination) as entries:
+            if any(entries):
+                raise SnapshotError(
+                    f"{destination} is not empty", "name a new folder, or an empty one"
+                )
+        root = os.fsencode(destination)
+        for folder in _folders(manifest):
+            os.mkdir(_place(root, folder))
+    each(lambda entry: _lay(entry, objects, root), manifest.files)
+    with told(SnapshotError, f"restore links into {destination}"):
+        for link in manifest.links:
+            os.symlink(_name(link.target), _place(root, link.path))
+
+
+def _folders(manifest: Manifest) -> Iterator[str]:
+    """The folders that hold entries, each after the one that holds it."""
+    seen: set[str] = {""}
+    for entry in manifest.entries:
+        parts = posixpath.dirname(entry.path).split("/")
+        for length in range(1, len(parts) + 1):
+            folder = "/".join(parts[:length])
+            if folder not in seen:
+                seen.add(folder)
+                yield folder
+
+
+def _lay(entry: Entry, objects: Path, root: bytes) -> None:
+    stored = f"{objects}/{object_name(entry.sha256)}"
+    reading = f"read the content of {shown(entry.path)}, {stored}"
+    with told(StoreError, reading):
+        source = os.open(stored, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with told(SnapshotError, f"write {shown(entry.path)}"):
+            target = _new_file(_place(root, entry.path), 0o777 if entry.executable else 0o666)
+            try:
+                sha256 = copy(blocks(source, StoreError, reading), target)
+            finally:
+                os.close(target)
+    finally:
+        os.close(source)
+    if sha256 != entry.sha256:
+        raise StoreError(
+            f"the stored content of {shown(entry.path)} is damaged: {stored}",
+            "remove that file; the next submission of the same source brings it again",
+        )
+
+
+def _new_file(path: bytes, mode: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def _place(root: bytes, path: str) -> bytes:
+    return os.path.join(root, _name(path))
+
+
+def _name(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
