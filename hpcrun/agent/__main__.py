@@ -1,0 +1,82 @@
+"""The agent's command line: `check`, `run`, `node` and `lay`. Standard library only (Python 3.8+).
+
+check                               can the agent run here? 0, or 1 with a sentence
+run [--teardown TEXT] -- WORD...    run the command as its parent; ends with its status
+node                                keep another node's spool until told to stop
+lay                                 lay the snapshot only, for a job whose agent cannot run
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import List, Optional, Sequence, Tuple
+
+from hpcrun.agent import agent, keeper, setting
+from hpcrun.agent.lay import lay_out
+from hpcrun.errors import HpcrunError
+
+SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The published folder: what the interpreter is called with."""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Runs one act of the agent (default: what the interpreter was called with); its status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    acts = {"check": _check, "run": _run, "node": _node, "lay": _lay}
+    if not words or words[0] not in acts:
+        return _fail(f"the agent can {', '.join(acts)}; it was asked for {words[:1]}")
+    try:
+        return acts[words[0]](words[1:])
+    except HpcrunError as error:
+        return _fail(str(error))
+
+
+def _fail(sentence: str) -> int:
+    print(f"hpcrun: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _check(words: Sequence[str]) -> int:
+    """All that `run` needs is imported by now; what is left is the record folder."""
+    told = setting.read(os.environ)
+    probe = os.path.join(told.paths.record, f".check-{told.attempt}-{told.host}-{os.getpid()}")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(probe)
+    except OSError as error:
+        return _fail(f"cannot write to {told.paths.record}: {error.strerror}")
+    return 0
+
+
+def _run(words: Sequence[str]) -> int:
+    command, teardown = _split(words)
+    if not command:
+        return _fail("no command was given after --")
+    return agent.run(command, teardown, (sys.executable, "-I", "-S", SDK, "node"))
+
+
+def _split(words: Sequence[str]) -> Tuple[List[str], str]:
+    """(command, teardown) of `[--teardown TEXT] -- WORD...`."""
+    rest = list(words)
+    teardown = ""
+    if rest[:1] == ["--teardown"] and len(rest) > 1:
+        teardown = rest[1]
+        del rest[:2]
+    if rest[:1] == ["--"]:
+        del rest[:1]
+    return rest, teardown
+
+
+def _node(words: Sequence[str]) -> int:
+    return keeper.keep_node(setting.read(os.environ))
+
+
+def _lay(words: Sequence[str]) -> int:
+    told = setting.read(os.environ)
+    lay_out(told.snapshot, told.paths)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

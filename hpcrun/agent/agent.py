@@ -1,0 +1,365 @@
+"""The agent: the command's parent on the first node of a job. Standard library only (Python 3.8+).
+
+It starts the keeper, lays the snapshot, starts the node helpers and the command, passes signals
+on, tells facts, and ends with the command's own status. An error of its own is a fact or a line in
+the batch log; the command is waited for all the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from signal import SIGCHLD, SIGKILL, SIGTERM, Signals
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from hpcrun.agent import evidence, keeper, process, ranks, setting, signals, spool
+from hpcrun.agent.helpers import Helpers
+from hpcrun.agent.lay import lay_out
+from hpcrun.agent.process import Process
+from hpcrun.agent.setting import Setting
+from hpcrun.agent.witness import Witness
+from hpcrun.errors import SnapshotError, StoreError
+from hpcrun.journal import Journal
+from hpcrun.layout import FILES_VARIABLE, SPOOL_VARIABLE
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""A shell's statuses of a command that cannot be started."""
+
+LEFT_OVER = 1.0
+"""Seconds that processes may outlive a command that ended by itself."""
+
+ASKING = 0.05
+"""Seconds between two questions where no signal tells the answer."""
+
+LAST_TRY = 10.0
+"""Seconds in which the last facts must be written, and a keeper or helper be gone."""
+
+KEEPERS = 4
+"""How often a keeper is started, at most."""
+
+
+def run(words: Sequence[str], teardown: str, node: Sequence[str]) -> int:
+    """Runs a command as its parent; gives its status. node: the words that keep another node."""
+    signals.listen()
+    agent = None
+    try:
+        agent = Agent(setting.read(os.environ), words, teardown, node)
+        return agent.run()
+    except Exception:  # noqa: BLE001 - the top of the agent
+        sys.excepthook(*sys.exc_info())
+        print("hpcrun: the agent failed, the command goes on without it", file=sys.stderr)
+    return _run_plainly(words, agent.command if agent is not None else None)
+
+
+def _run_plainly(words: Sequence[str], command: Optional[Process]) -> int:
+    """Without facts, keeper or helpers."""
+    os.environ.pop(SPOOL_VARIABLE, None)
+    try:
+        command = command or process.start(words, os.environ.get(FILES_VARIABLE, "."))
+    except OSError as error:
+        return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+    while not command.has_ended():
+        number = signals.wait(60)
+        if number in signals.STOPPING:
+            command.send(number)
+    return command.shell_status
+
+
+class Agent:
+    """One attempt's agent."""
+
+    def __init__(
+        self, setting: Setting, words: Sequence[str], teardown: str, node: Sequence[str]
+    ) -> None:
+        self.command: Optional[Process] = None
+        self._setting = setting
+        self._words = words
+        self._teardown = teardown
+        self._helpers = Helpers((*setting.helpers, *node) if setting.helpers else ())
+        paths, attempt = setting.paths, setting.attempt
+        self._witness = Witness(Journal(paths.journal(f"agent-{attempt}"), attempt))
+        self._keeper: Optional[Process] = None
+        self._keeper_pipe = -1
+        self._keepers = 0
+        self._log_size = 0
+        self._beats = 0
+        self._next_beat = time.monotonic() + setting.heartbeat
+        self._limit: Optional[float] = None
+        self._kill: Optional[float] = None
+        self._told_to_stop = False
+        self._stopped_by: Optional[int] = None
+        self._over_limit = False
+
+    def run(self) -> int:
+        """The whole attempt; gives the status to end with."""
+        self._begin()
+        end = self._lay() or self._launch()
+        if self.command is not None:
+            self._wait_for_command()
+            end = self._end_of_command(self.command)
+        self._finalize()
+        self._run_teardown()
+        self._tell_end(end)
+        return _status(end)
+
+    # -- beginning ----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        told = self._setting
+        if told.umask is not None:
+            os.umask(told.umask)
+        self._log_size = evidence.size(told.batch_log)
+        self._witness.tell(
+            "started",
+            {
+                "host": told.host,
+                "pid": os.getpid(),
+                "job_id": told.job_id,
+                "nodes": list(told.nodes),
+                "restart": told.attempt.restart,
+            },
+        )
+        for problem in told.problems:
+            self._problem(problem)
+        self._prepare_spool()
+        self._start_keeper()
+
+    def _prepare_spool(self) -> None:
+        try:
+            if self._setting.spool is not None:
+                spool.prepare(self._setting.spool)
+        except StoreError as error:
+            self._problem(f"{error}; records go straight to the history")
+            self._setting = self._setting._replace(spool=None)
+            os.environ.pop(SPOOL_VARIABLE, None)
+
+    def _start_keeper(self) -> None:
+        self._keepers += 1
+        try:
+            self._keeper, self._keeper_pipe = keeper.start(self._setting)
+        except OSError as error:
+            self._problem(f"the keeper cannot be started: {error.strerror}")
+            return
+        self._tell_keeper("begin")
+        if self.command is not None:
+            self._tell_keeper(f"command {self.command.pid}")
+
+    def _tell_keeper(self, word: str) -> None:
+        try:
+            os.write(self._keeper_pipe, word.encode() + b"\n")
+        except OSError:
+            pass  # it is gone, and the next SIGCHLD tells so
+
+    def _lay(self) -> Optional[Dict[str, Any]]:
+        """Lays the snapshot; gives the end, if that is one."""
+        try:
+            lay_out(self._setting.snapshot, self._setting.paths, signals.stop_is_pending)
+        except SnapshotError as error:
+            return _launch_failed(1, str(error))
+        self._heed(signals.wait(0))
+        if self._stopped_by is None:
+            return None
+        return _end(None, self._stopped_by, "signal", interrupted=True)
+
+    def _launch(self) -> Dict[str, Any]:
+        """Starts helpers and command; gives the end, in case that the command cannot start."""
+        try:
+            self._helpers.start()
+        except OSError as error:
+            self._problem(f"the helpers on other nodes cannot be started: {error.strerror}")
+        self._witness.tell("running", {"command": list(self._words)})
+        try:
+            self.command = process.start(
+                self._words, self._setting.paths.files, announce=self._keeper_pipe
+            )
+        except OSError as error:
+            status = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+            return _launch_failed(status, f"cannot start {self._words[0]}: {error.strerror}")
+        if self._setting.time_limit is not None:
+            self._limit = time.monotonic() + self._setting.time_limit
+        return {}
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def _wait_for_command(self) -> None:
+        assert self.command is not None
+        self._until(self.command.has_ended)
+        self._limit = None
+        self._clear_left_over()
+
+    def _until(
+        self, done: Callable[[], bool], seconds: Optional[float] = None, asking: float = 3600.0
+    ) -> bool:
+        """Waits, heeding all that comes; tells whether it is done. asking: s between looks."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not done():
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return False
+            self._do_what_is_due(now)
+            times = [self._next_beat, deadline, self._limit, self._kill, now + asking]
+            self._heed(signals.wait(min(t for t in times if t is not None) - time.monotonic()))
+        return True
+
+    def _do_what_is_due(self, now: float) -> None:
+        if now >= self._next_beat:
+            self._beats += 1
+            self._next_beat = now + self._setting.heartbeat
+            self._witness.tell("heartbeat", {"count": self._beats})
+        if self._limit is not None and now >= self._limit:
+            self._limit = None
+            self._over_limit = True
+            self._stop_command(SIGTERM)
+        if self._kill is not None and now >= self._kill:
+            self._kill = None
+            self._signal_all(SIGKILL)
+
+    def _heed(self, number: Optional[int]) -> None:
+        if number is None:
+            return
+        if number == SIGCHLD:
+            self._mind_children()
+            return
+        self._told_to_stop = self._told_to_stop or number in signals.STOPPING
+        running = self.command is None or not self.command.has_ended()
+        if number in signals.STOPPING and running and self._stopped_by is None:
+            self._stopped_by = number
+            self._tell_keeper("interrupted")
+        self._witness.tell("signal", {"signal": int(number), "name": Signals(number).name})
+        if number in signals.STOPPING and running:
+            self._stop_command(number)
+
+    def _stop_command(self, number: int) -> None:
+        """Passes a signal on to the command, which passes it to its ranks.
+
+        srun would kill its ranks at once (22.05 to 25.11: "forcing job termination"), which have
+        had the signal from Slurm itself. Where Slurm runs the job, the KILL is left to it too: it
+        knows the partition's grace time.
+        """
+        if self.command is None:
+            return
+        if os.path.basename(self._words[0]) != "srun":
+            self.command.send(number)
+        if self._kill is None and not self._setting.scheduled:
+            self._kill = time.monotonic() + self._setting.kill_wait
+
+    def _clear_left_over(self) -> None:
+        """Ends what outlives the command, as Slurm does when a job has ended."""
+        if self._stopped_by is not None or self._over_limit:
+            self._signal_all(SIGTERM)
+            self._until(self._nothing_is_left, None, ASKING)
+        elif not self._setting.scheduled and not self._until(
+            self._nothing_is_left, LEFT_OVER, ASKING
+        ):
+            self._signal_all(SIGKILL)
+        self._kill = None
+
+    def _nothing_is_left(self) -> bool:
+        return not self._signal_all(0)
+
+    def _signal_all(self, number: int) -> bool:
+        group = self.command.pid if self.command is not None else None
+        return ranks.signal_all(group, self._setting.spool, number)
+
+    def _mind_children(self) -> None:
+        failed = self._helpers.failed()
+        if failed is not None:
+            self._problem(f"the helpers on other nodes ended with status {failed}")
+        if self._keeper is not None and self._keeper.has_ended():
+            status = self._keeper.shell_status
+            self._keeper = None
+            os.close(self._keeper_pipe)
+            self._problem(f"the keeper on {self._setting.host} ended with status {status}")
+            if self._keepers < KEEPERS:
+                self._start_keeper()
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def _end_of_command(self, command: Process) -> Dict[str, Any]:
+        code, number = command.exit_code, command.signal
+        cause = "completed" if code == 0 else "exit_code" if code is not None else "signal"
+        if self._over_limit and self._stopped_by is None:
+            return _end(code, number, "time_limit")
+        return _end(code, number, cause, interrupted=self._stopped_by is not None)
+
+    def _finalize(self) -> None:
+        """Everything has ended; what it left is brought to the history."""
+        self._witness.tell("finalizing")
+        self._helpers.finish()
+        if not self._until(self._helpers.have_ended, self._setting.kill_wait):
+            self._problem("the helpers on other nodes did not end, and are killed")
+            self._helpers.kill()
+            self._until(self._helpers.have_ended, LAST_TRY)
+        self._finish_keeper()
+        if self._setting.scheduled:
+            for data in evidence.memory_kills(self._setting, self._log_size):
+                self._witness.tell("out_of_memory", data)
+
+    def _finish_keeper(self) -> None:
+        """From here on nobody starts it again."""
+        child, self._keeper = self._keeper, None
+        if child is None:
+            return
+        self._tell_keeper("finish")
+        if not self._until(child.has_ended, self._setting.kill_wait + LAST_TRY):
+            self._problem(f"the keeper on {self._setting.host} is not done yet")
+        elif child.signal is not None:
+            self._problem(f"the keeper on {self._setting.host} was killed at the end")
+
+    def _run_teardown(self) -> None:
+        """In a process of its own; where the job was told to stop, it has but the time to stop."""
+        if not self._teardown:
+            return
+        words = ("bash", "-c", self._teardown)
+        try:
+            child = process.start(words, self._setting.paths.files)
+        except OSError as error:
+            self._problem(f"the teardown cannot be started: {error.strerror}")
+            return
+        self._until(lambda: child.has_ended() or self._told_to_stop)
+        if not self._until(child.has_ended, self._setting.kill_wait):
+            process.signal_group(child.pid, SIGKILL)
+            self._until(child.has_ended)
+        if child.shell_status:
+            self._problem(f"the teardown ended with status {child.shell_status}")
+
+    def _tell_end(self, end: Dict[str, Any]) -> None:
+        if end["cause"] not in ("completed", "launch_failed"):
+            end["evidence"] = self._last_words()
+        self._witness.tell("ended", end)
+        if not self._until(self._witness.settle, LAST_TRY, 1.0):
+            print(f"hpcrun: the end cannot be told: {self._witness.error}", file=sys.stderr)
+
+    def _last_words(self) -> List[str]:
+        try:
+            return evidence.last_words(self._setting, self._log_size)
+        except OSError as error:
+            return [f"the logs cannot be read: {error}"]
+
+    def _problem(self, message: str) -> None:
+        self._witness.tell("problem", {"message": message})
+
+
+def _end(
+    code: Optional[int], number: Optional[int], cause: str, interrupted: bool = False
+) -> Dict[str, Any]:
+    return {
+        "exit_code": code,
+        "signal": None if number is None else int(number),
+        "cause": cause,
+        "interrupted": interrupted,
+        "evidence": [],
+    }
+
+
+def _launch_failed(status: int, message: str) -> Dict[str, Any]:
+    print(f"hpcrun: {message}", file=sys.stderr)
+    return {**_end(status, None, "launch_failed"), "evidence": [message]}
+
+
+def _status(end: Dict[str, Any]) -> int:
+    """The status to end with: the command's own, 128 + n for signal n."""
+    code: Optional[int] = end["exit_code"]
+    return 128 + int(end["signal"]) if code is None else code

@@ -1,0 +1,123 @@
+"""What logs tell of an end. Standard library only (Python 3.8+)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+from hpcrun.agent.setting import Setting
+from hpcrun.layout import journal_kind
+from hpcrun.record import decode_page
+
+TAIL = 1 << 16
+"""Bytes of a log that are looked at."""
+
+LINES, LINE, BYTES = 20, 1000, 4096
+"""How much of a log is kept, at most: lines, characters of a line, bytes in all."""
+
+TRACEBACK = "Traceback (most recent call last):"
+
+
+class Fall(NamedTuple):
+    """A rank that ended with another status than 0."""
+
+    time: float
+    rank: int
+    host: str
+
+
+def size(path: str) -> int:
+    """The bytes of a file; 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def memory_kills(setting: Setting, since: int) -> List[Dict[str, Any]]:
+    """The data of an `out_of_memory` fact for each line in which Slurm tells of such a kill.
+
+    20.11 to 21.08 write `Detected 1 oom-kill event(s) in StepId=7.0`, later ones `oom_kill event`.
+    since: the size of the batch log when this attempt began.
+    """
+    kills = []
+    for line in _tail(setting.batch_log, since):
+        _, told, what = line.partition("slurmstepd: error: Detected ")
+        if told and ("oom-kill event" in what or "oom_kill event" in what):
+            step = what.partition("StepId=")[2].split(" ")[0].rstrip(".")
+            step = step.partition(".")[2] or step
+            kills.append({"evidence": told + what, "step": step, "host": setting.host})
+    return kills
+
+
+def last_words(setting: Setting, since: int) -> List[str]:
+    """The last lines of the rank that fell first; of the batch log, if no rank's are known.
+
+    since: as for `memory_kills`.
+    """
+    fall = _first_fall(setting)
+    lines = _rank_lines(setting, fall) if fall is not None else []
+    return _kept(_traceback(lines or _tail(setting.batch_log, since)))
+
+
+def _first_fall(setting: Setting) -> Optional[Fall]:
+    falls: List[Optional[Fall]] = []
+    for name in os.listdir(setting.paths.record):
+        kind = journal_kind(name)
+        if kind is None or not (
+            name.startswith("node-") and kind[0].endswith(f"-{setting.attempt}")
+        ):
+            continue
+        with open(os.path.join(setting.paths.record, name), "rb") as file:
+            facts = decode_page(file.read()).facts
+        falls += [_fall(fact.data) for fact in facts if fact.kind == "rank_ended"]
+    return min((fall for fall in falls if fall is not None), default=None)
+
+
+def _fall(data: Mapping[str, Any]) -> Optional[Fall]:
+    return Fall(data["time"], data["rank"], data["host"]) if data["status"] else None
+
+
+def _rank_lines(setting: Setting, fall: Fall) -> List[str]:
+    """The lines of a rank, from its own log or from that of its node."""
+    own = _tail(setting.paths.rank_log(setting.attempt, fall.rank))
+    if own:
+        return own
+    folder = setting.paths.attempt_logs(setting.attempt)
+    mark = f"[{fall.rank}] "
+    node = _tail(os.path.join(folder, f"node-{fall.host}.log"))
+    return [line[len(mark) :] for line in node if line.startswith(mark)]
+
+
+def _tail(path: str, since: int = 0) -> List[str]:
+    """The last lines of a log, after so many bytes."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(since, os.fstat(file.fileno()).st_size - TAIL))
+            return file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def _traceback(lines: List[str]) -> List[str]:
+    """From the last traceback up to the exception's own line; all lines if there is none."""
+    begins = [n for n, line in enumerate(lines) if line.startswith(TRACEBACK)]
+    if not begins:
+        return lines
+    rest = lines[begins[-1] :]
+    end = next(
+        (n for n, line in enumerate(rest[1:], 1) if line and line[0] not in " \t"), len(rest)
+    )
+    return rest[: end + 1]
+
+
+def _kept(lines: List[str]) -> List[str]:
+    """The last of them that are not too much."""
+    kept: List[str] = []
+    room = BYTES
+    for line in reversed([line[:LINE] for line in lines[-LINES:]]):
+        room -= len(line.encode("utf-8")) + 1
+        if room < 0:
+            break
+        kept.insert(0, line)
+    return kept

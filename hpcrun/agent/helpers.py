@@ -1,0 +1,64 @@
+"""The helpers on the other nodes, as their launcher. Standard library only (Python 3.8+).
+
+They are told to finish through the launcher's standard input, which srun hands to all its tasks:
+a TERM would make srun kill them before they have brought what they keep.
+"""
+
+from __future__ import annotations
+
+import os
+from signal import SIGKILL
+from typing import Optional, Sequence
+
+from hpcrun.agent import process
+from hpcrun.agent.process import Process
+
+
+class Helpers:
+    """The process that starts one task on each other node. Without words there is none."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._process: Optional[Process] = None
+        self._pipe = -1
+        self._minded = False
+
+    def start(self) -> None:
+        """Starts them. OSError."""
+        if not self._words:
+            return
+        reading, self._pipe = os.pipe()
+        try:
+            self._process = process.start(self._words, "/", stdin=reading)
+        finally:
+            os.close(reading)
+        self._tell("begin")
+
+    def failed(self) -> Optional[int]:
+        """The status they ended with, where nobody had told them to; only once."""
+        if self._process is None or self._minded or not self._process.has_ended():
+            return None
+        self._minded = True
+        return self._process.shell_status
+
+    def finish(self) -> None:
+        """Tells them to bring the rest and end."""
+        self._minded = True
+        if self._process is not None:
+            self._tell("finish")
+            os.close(self._pipe)
+
+    def have_ended(self) -> bool:
+        """Whether none is left."""
+        return self._process is None or self._process.has_ended()
+
+    def kill(self) -> None:
+        """Ends them without more waiting."""
+        if self._process is not None:
+            process.signal_group(self._process.pid, SIGKILL)
+
+    def _tell(self, word: str) -> None:
+        try:
+            os.write(self._pipe, word.encode() + b"\n")
+        except OSError:
+            pass  # they are gone, and the next SIGCHLD tells so

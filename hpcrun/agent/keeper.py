@@ -1,0 +1,271 @@
+"""The keeper: brings a node's spool to the record, and outlives the agent. (Python 3.8+)
+
+On the first node it is a fork of the agent, which talks to it through a pipe. On every other node
+it is a task of its own (`node`), which Slurm also tells to stop. It hears a word a line:
+
+    begin           somebody talks to me: from now on an end of the pipe means that he is gone
+    command PID     the command was started
+    interrupted     the job was told to stop
+    finish          everything has ended: bring the rest and go
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from signal import SIGKILL, SIGTERM
+from typing import Any, Dict, List, NoReturn, Optional, Set, Tuple
+
+from hpcrun.agent import memory, ranks, signals, spool
+from hpcrun.agent.process import Process
+from hpcrun.agent.setting import Setting
+from hpcrun.agent.spool import Mirror
+from hpcrun.agent.witness import Witness
+from hpcrun.errors import StoreError
+from hpcrun.journal import Journal
+
+PAUSE = 1.0
+"""Seconds between two looks at the spool."""
+
+SYNC_PAUSE = 2.0
+"""Seconds between two syncs of what was brought."""
+
+LAST_PAUSE = 0.1
+"""Seconds between two looks once everything has ended."""
+
+BACK_OFF = 30.0
+"""Seconds between two attempts, at most, while the record cannot be written."""
+
+
+def start(setting: Setting) -> Tuple[Process, int]:
+    """Forks the agent's keeper; gives it, and the pipe it listens to."""
+    listening, telling = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _be_keeper(setting, listening)
+    os.close(listening)
+    return Process(pid), telling
+
+
+def keep_node(setting: Setting) -> int:
+    """Keeps another node's spool, until its agent or Slurm tells it to stop; its exit status."""
+    signals.listen()
+    if setting.umask is not None:
+        os.umask(setting.umask)
+    problem = ""
+    if setting.spool is not None:
+        try:
+            spool.prepare(setting.spool)
+        except StoreError as error:
+            problem, setting = str(error), setting._replace(spool=None)
+    keeper = Keeper(setting, Words(0), bound=False)
+    if problem:
+        keeper.tell("problem", message=problem)
+    return 0 if keeper.keep() else 1
+
+
+def _be_keeper(setting: Setting, listening: int) -> NoReturn:
+    """The fork's part. It holds nothing open that others wait for the end of."""
+    status = 1
+    try:
+        os.setsid()
+        signals.ignore()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 0)
+        os.dup2(nothing, 1)
+        os.dup2(listening, 3)
+        _close_from(4)
+        status = 0 if Keeper(setting, Words(3), bound=True).keep() else 1
+    except Exception:  # noqa: BLE001 - the top of a process
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _close_from(first: int) -> None:
+    for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if descriptor >= first:
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass  # the one that listed them
+
+
+class Words:
+    """What is heard on a pipe."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.command: Optional[int] = None
+        self.ended = False
+        self._descriptor = descriptor
+        self._heard: Set[str] = set()
+        self._rest = b""
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._heard
+
+    def wait(self, seconds: float) -> None:
+        """Listens until something was said, at most so long."""
+        if self.ended:
+            time.sleep(seconds)
+        elif select.select([self._descriptor], (), (), seconds)[0]:
+            said = os.read(self._descriptor, 4096)
+            self.ended = not said
+            *lines, self._rest = (self._rest + said).split(b"\n")
+            for line in lines:
+                self._hear(line.decode("ascii", "replace"))
+
+    def _hear(self, line: str) -> None:
+        word, _, number = line.partition(" ")
+        self._heard.add(word)
+        if word == "command":
+            self.command = int(number)
+
+
+class Keeper:
+    """Keeps the spool of one node. bound: it belongs to an agent on this node."""
+
+    def __init__(self, setting: Setting, words: Words, bound: bool) -> None:
+        self._setting = setting
+        self._words = words
+        self._bound = bound
+        writer = f"node-{setting.host}-{setting.attempt}"
+        self._witness = Witness(Journal(setting.paths.journal(writer), setting.attempt))
+        self._mirror = Mirror(setting.spool, setting.paths.record) if setting.spool else None
+        self._exits = ranks.Exits(setting.spool) if setting.spool else None
+        self._kills = memory.MemoryKills(memory.job_group(), setting.host)
+        self._told_problem = False
+        self._pause = PAUSE
+        self._next_try = self._next_sync = 0.0
+
+    def keep(self) -> bool:
+        """Runs until all has ended; tells whether the record holds everything."""
+        while not self._is_over():
+            self._words.wait(PAUSE)
+            self.look()
+        if self._bound and "finish" not in self._words:
+            self._agent_lost()
+        return self._finish()
+
+    def look(self) -> None:
+        """Takes note of what has ended, and brings what is new."""
+        now = time.monotonic()
+        self._take_note()
+        sync = now >= self._next_sync
+        if sync:
+            self._next_sync = now + SYNC_PAUSE
+            self._witness.settle()
+        if self._mirror is not None and now >= self._next_try:
+            self._mirror.advance()
+            if sync and self._mirror.error is None:
+                self._mirror.sync()
+            self._mind(self._mirror.error, now)
+
+    def tell(self, kind: str, **data: object) -> None:
+        """Tells a fact at once."""
+        self._witness.tell(kind, data)
+
+    def _take_note(self) -> None:
+        for data in self._new_exits():
+            self._witness.tell("rank_ended", data, sync=False)
+        for data in self._kills.new():
+            self._witness.tell("out_of_memory", data)
+
+    def _new_exits(self) -> List[Dict[str, Any]]:
+        try:
+            return self._exits.new() if self._exits is not None else []
+        except OSError:
+            return []  # the spool's disk fails; the next look may do better
+
+    def _mind(self, error: Optional[OSError], now: float) -> None:
+        """A record that cannot be written is tried again, ever more rarely."""
+        if error is None:
+            self._pause = PAUSE
+            return
+        self._next_try = now + self._pause
+        self._pause = min(self._pause * 2, BACK_OFF)
+        if not self._told_problem:
+            self._told_problem = True
+            self.tell("problem", message=f"records wait on {self._setting.host}: {error}")
+
+    def _is_over(self) -> bool:
+        words = self._words
+        if "finish" in words or (words.ended and (self._bound or "begin" in words)):
+            return True
+        # Slurm's TERM reaches this task and the ranks at the same moment: they may still write.
+        told = not self._bound and signals.stop_is_pending()
+        return told and not ranks.groups(self._setting.spool)
+
+    def _agent_lost(self) -> None:
+        """Nobody leads the command any more. Where there is no scheduler, it is ended here."""
+        if self._setting.scheduled:
+            # The job ends with the agent; what the history must know is written first.
+            self.look()
+            self._tell_end()
+            while self._command_is_there(0):
+                self._words.wait(PAUSE)
+                self.look()
+            return
+        deadline = time.monotonic() + self._setting.kill_wait
+        there = self._command_is_there(SIGTERM)
+        while there and time.monotonic() < deadline:
+            self._words.wait(LAST_PAUSE)
+            self.look()
+            there = self._command_is_there(0)
+        self._command_is_there(SIGKILL)
+        self.look()
+        self._tell_end()
+
+    def _command_is_there(self, number: int) -> bool:
+        return ranks.signal_all(self._words.command, self._setting.spool, number)
+
+    def _tell_end(self) -> None:
+        self.tell(
+            "ended",
+            exit_code=None,
+            signal=int(SIGKILL),
+            cause="agent_lost",
+            interrupted="interrupted" in self._words,
+            evidence=[f"the agent on {self._setting.host} ended without a word"],
+        )
+
+    def _finish(self) -> bool:
+        """Brings the rest; what cannot be brought in time is told as lost, and stays."""
+        deadline = time.monotonic() + self._setting.kill_wait
+        while not self._is_drained():
+            if time.monotonic() >= deadline:
+                self._tell_loss()
+                return False
+            time.sleep(LAST_PAUSE)
+        if self._setting.spool is not None:
+            self._remove(self._setting.spool)
+        return self._witness.settle()
+
+    def _is_drained(self) -> bool:
+        self._take_note()
+        written = self._witness.settle()
+        if self._mirror is None:
+            return written
+        self._mirror.advance()
+        if self._mirror.error is None:
+            self._mirror.sync()
+        return self._mirror.error is None and self._mirror.missing() == 0 and written
+
+    def _tell_loss(self) -> None:
+        count = self._mirror.missing() if self._mirror is not None else 0
+        where = f"{self._setting.host}:{self._setting.spool}"
+        if count:
+            self.tell("loss", count=count, where=where)
+        print(f"hpcrun: {count} records stay in {where}: {self._error()}", file=sys.stderr)
+
+    def _error(self) -> Optional[OSError]:
+        mirrored = self._mirror.error if self._mirror is not None else None
+        return mirrored or self._witness.error
+
+    def _remove(self, path: str) -> None:
+        try:
+            spool.remove(path)
+        except OSError as error:
+            self.tell("problem", message=f"cannot remove the spool {path}: {error.strerror}")

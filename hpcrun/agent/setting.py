@@ -1,0 +1,125 @@
+"""What the agent was told: the script's variables and run.json. Standard library only (3.8+)."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
+
+from hpcrun.errors import HpcrunError
+from hpcrun.layout import (
+    ATTEMPT_VARIABLE,
+    FILES_VARIABLE,
+    RECORD_VARIABLE,
+    SPOOL_VARIABLE,
+    Attempt,
+    RunPaths,
+)
+
+JOB_ID_VARIABLE = "HPCRUN_JOB_ID"
+NODELIST_VARIABLE = "HPCRUN_NODELIST"
+SLURM_JOB_ID_VARIABLE = "SLURM_JOB_ID"
+
+LOCAL = "local"
+
+
+class Snapshot(NamedTuple):
+    """Where a snapshot lies: its manifest, and the folder of objects."""
+
+    manifest: str
+    objects: str
+
+
+class Setting(NamedTuple):
+    """What the agent was told.
+
+    host: this node's name, unshortened. scheduled: whether Slurm runs this job, and so ends it.
+    spool: None if there is none. heartbeat, kill_wait, time_limit: seconds; time_limit is kept by
+    the agent where no scheduler does. helpers: the words that start one task on each other node.
+    problems: what could not be read.
+    """
+
+    paths: RunPaths
+    attempt: Attempt
+    host: str
+    nodes: Tuple[str, ...]
+    job_id: str
+    scheduled: bool
+    spool: Optional[str] = None
+    snapshot: Optional[Snapshot] = None
+    heartbeat: float = 30.0
+    kill_wait: float = 30.0
+    time_limit: Optional[float] = None
+    helpers: Tuple[str, ...] = ()
+    umask: Optional[int] = None
+    problems: Tuple[str, ...] = ()
+
+    @property
+    def batch_log(self) -> str:
+        """Slurm's own file of this submission."""
+        return self.paths.batch_log(self.attempt.submission)
+
+
+def read(environ: Mapping[str, str]) -> Setting:
+    """The setting of this process. HpcrunError when a variable is missing or malformed."""
+    paths, attempt = _place(environ)
+    request, problems = _request(paths.request)
+    told = request.get("agent") or {}
+    host = os.uname().nodename
+    local = str(request.get("target", "")).split("/")[0] == LOCAL
+    scheduled = SLURM_JOB_ID_VARIABLE in environ and not local
+    variable = SLURM_JOB_ID_VARIABLE if scheduled else JOB_ID_VARIABLE
+    return Setting(
+        paths=paths,
+        attempt=attempt,
+        host=host,
+        nodes=tuple(environ.get(NODELIST_VARIABLE, host).split()),
+        job_id=environ.get(variable, f"{os.getpid()}@{host}"),
+        scheduled=scheduled,
+        spool=environ.get(SPOOL_VARIABLE) or None,
+        snapshot=_snapshot(request.get("snapshot")),
+        heartbeat=_seconds(told, "heartbeat_seconds", 30.0),
+        kill_wait=_seconds(told, "kill_wait_seconds", 30.0),
+        time_limit=told.get("time_limit_seconds"),
+        helpers=tuple(told.get("node_helpers") or ()),
+        umask=_umask(told.get("umask")),
+        problems=problems,
+    )
+
+
+def _place(environ: Mapping[str, str]) -> Tuple[RunPaths, Attempt]:
+    try:
+        paths = RunPaths(environ[RECORD_VARIABLE], environ[FILES_VARIABLE])
+        return paths, Attempt.parse(environ[ATTEMPT_VARIABLE])
+    except KeyError as error:
+        raise HpcrunError(f"{error.args[0]} is not set: this is no job of hpcrun") from error
+    except ValueError as error:
+        raise HpcrunError(
+            f"{ATTEMPT_VARIABLE}={environ[ATTEMPT_VARIABLE]} is no attempt"
+        ) from error
+
+
+def _request(path: str) -> Tuple[Mapping[str, Any], Tuple[str, ...]]:
+    """run.json; a file that cannot be read is a problem, and everything takes its default."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            request = json.load(file)
+    except (OSError, ValueError) as error:
+        return {}, (f"cannot read {path}: {error}",)
+    if not isinstance(request, dict):
+        return {}, (f"{path} holds no request",)
+    return request, ()
+
+
+def _snapshot(told: Optional[Mapping[str, str]]) -> Optional[Snapshot]:
+    return Snapshot(told["manifest"], told["objects"]) if told else None
+
+
+def _seconds(told: Mapping[str, Any], key: str, default: float) -> float:
+    value = told.get(key)
+    return default if value is None else float(value)
+
+
+def _umask(value: Any) -> Optional[int]:
+    """A number, or octal digits as text (`0027`)."""
+    return int(value, 8) if isinstance(value, str) else value

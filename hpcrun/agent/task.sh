@@ -1,0 +1,217 @@
+#!/bin/sh
+# One task of a run: sh task.sh WORD...
+# Maps the launcher's variables to RANK and its kin, directs the output, records the exit status.
+
+fail() {
+    echo "hpcrun: $1" >&2
+    exit 1
+}
+
+# -- which rank is this? ------------------------------------------------------------------------
+
+host=$(uname -n)
+
+# The host's place among the nodes; names may be short or full.
+node_rank() {
+    place=0
+    for node in $HPCRUN_NODELIST; do
+        if [ "${node%%.*}" = "${host%%.*}" ]; then
+            echo "$place"
+            return
+        fi
+        place=$((place + 1))
+    done
+    echo 0
+}
+
+# A launcher that numbers nothing would make many worlds of one.
+numbered() {
+    [ -n "$1" ] || fail "$HPCRUN_LAUNCHER gave this process no rank; does its MPI type fit?"
+}
+
+case ${HPCRUN_LAUNCHER:-plain} in
+srun)
+    numbered "$SLURM_PROCID"
+    RANK=$SLURM_PROCID
+    LOCAL_RANK=$SLURM_LOCALID
+    NODE_RANK=$SLURM_NODEID
+    WORLD_SIZE=${SLURM_STEP_NUM_TASKS:-$SLURM_NTASKS}
+    LOCAL_WORLD_SIZE=${HPCRUN_NPROC_PER_NODE:-1}
+    ;;
+mpirun)
+    numbered "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-}}"
+    RANK=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}
+    LOCAL_RANK=${OMPI_COMM_WORLD_LOCAL_RANK:-$MPI_LOCALRANKID}
+    NODE_RANK=$(node_rank)
+    WORLD_SIZE=${OMPI_COMM_WORLD_SIZE:-$PMI_SIZE}
+    LOCAL_WORLD_SIZE=${OMPI_COMM_WORLD_LOCAL_SIZE:-${MPI_LOCALNRANKS:-$HPCRUN_NPROC_PER_NODE}}
+    ;;
+torchrun)
+    numbered "$RANK"
+    NODE_RANK=${GROUP_RANK:-0}
+    ;;
+*)
+    RANK=0
+    LOCAL_RANK=0
+    NODE_RANK=0
+    WORLD_SIZE=1
+    LOCAL_WORLD_SIZE=1
+    ;;
+esac
+if [ "$HPCRUN_LAUNCHER" != torchrun ]; then
+    MASTER_ADDR=${HPCRUN_MASTER_ADDR:-127.0.0.1}
+    MASTER_PORT=${HPCRUN_MASTER_PORT:-29500}
+fi
+export RANK LOCAL_RANK NODE_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
+export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
+
+# -- where does it write? -----------------------------------------------------------------------
+
+if [ -n "$HPCRUN_SPOOL" ]; then
+    mkdir -m 700 "$HPCRUN_SPOOL" 2>/dev/null
+    if [ ! -d "$HPCRUN_SPOOL" ] || [ -L "$HPCRUN_SPOOL" ] || [ ! -O "$HPCRUN_SPOOL" ]; then
+        unset HPCRUN_SPOOL
+    fi
+fi
+
+# A line in the spool, whole or not at all.
+note() {
+    [ -z "$HPCRUN_SPOOL" ] || { echo "$2" >>"$HPCRUN_SPOOL/$1"; } 2>/dev/null
+}
+
+# When this process began, in the kernel's ticks: the 22nd field of its stat.
+ticks() {
+    read -r stat </proc/$$/stat
+    # shellcheck disable=SC2086  # its fields
+    set -- ${stat##*) }
+    echo "${20}"
+}
+
+logs=$HPCRUN_FILES/user_logs/$HPCRUN_ATTEMPT
+many=
+log=$logs/rank-$RANK.log
+if [ "$WORLD_SIZE" -gt 64 ]; then
+    many=yes
+    log=$logs/node-$host.log
+fi
+# A redirection that fails would end this shell.
+if ! { cd "$HPCRUN_FILES" && mkdir -p "$logs" && (: >>"$log"); } 2>/dev/null; then
+    echo "hpcrun: rank $RANK cannot write to $log" >&2
+    many=
+    log=
+fi
+
+# Puts the rank's number before every line, until nobody writes any more. Where the last line has
+# no end, the mark that is written behind it gives it one; it is taken out again.
+marker=
+mark=$(printf '\001')
+if [ -n "$many" ]; then
+    pipe=${HPCRUN_SPOOL:-${TMPDIR:-/tmp}}/output-$RANK-$$
+    if mkfifo -m 600 "$pipe"; then
+        (
+            trap '' TERM INT HUP QUIT USR1 USR2
+            exec sed -u "/^$mark\$/d; s/$mark\$//; s/^/[$RANK] /" <"$pipe" >>"$log"
+        ) &
+        marker=$!
+        exec 3>"$pipe"
+        rm -f "$pipe"
+    fi
+fi
+
+# -- the command --------------------------------------------------------------------------------
+
+# Shells start what runs in the background with INT and QUIT ignored; bash can take that back by
+# itself, others need a helper. Where there is none (busybox alone), they stay ignored.
+as_new() {
+    if [ -z "$BASH_VERSION" ]; then
+        if env --default-signal=INT,QUIT true 2>/dev/null; then
+            exec env --default-signal=INT,QUIT sh -c 'exec "$@"' sh "$@"
+        elif perl -e 1 2>/dev/null; then
+            exec perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec { $ARGV[0] } @ARGV; exit 127' -- "$@"
+        fi
+    fi
+    exec "$@"
+}
+
+start() {
+    (
+        trap - TERM INT QUIT HUP USR1 USR2 CONT
+        as_new "$@"
+    ) </dev/null &
+    child=$!
+}
+
+# A signal that comes before the child is there waits for it. caught: what `wait` gives for them.
+# shellcheck disable=SC2317  # it is called by traps
+pass() {
+    caught="$caught $2"
+    if [ -n "$child" ]; then
+        kill -s "$1" "$child" 2>/dev/null
+    else
+        early="$early $1"
+    fi
+}
+
+# Waits for the child's true status: a trap ends `wait` early, with 128 + n. Where the child ends in
+# that very moment, bash may have lost it (-1, 5.2); the others give 127 when asked once too often.
+reap() {
+    while :; do
+        wait "$child" 2>/dev/null
+        status=$?
+        case " $caught -1 " in
+        *" $status "*) ;;
+        *) return ;;
+        esac
+        kill -0 "$child" 2>/dev/null || break
+    done
+    wait "$child" 2>/dev/null
+    again=$?
+    case $again in
+    127 | -1) [ "$status" != -1 ] || status=${caught##* } ;;
+    *) status=$again ;;
+    esac
+}
+
+# In POSIX mode bash forgets a status once it was asked for.
+# shellcheck disable=SC3040
+[ -z "$BASH_VERSION" ] || set +o posix
+
+child=
+early=
+caught=
+begun=$(ticks)
+trap 'pass HUP 129' HUP
+trap 'pass INT 130' INT
+trap 'pass QUIT 131' QUIT
+trap 'pass USR1 138' USR1
+trap 'pass USR2 140' USR2
+trap 'pass TERM 143' TERM
+trap 'pass CONT 146' CONT
+
+note starts "$RANK $$ $begun"
+if [ -n "$marker" ]; then
+    start "$@" >&3 2>&1 3>&-
+elif [ -n "$log" ]; then
+    start "$@" >>"$log" 2>&1
+else
+    start "$@"
+fi
+for name in $early; do
+    kill -s "$name" "$child" 2>/dev/null
+done
+reap
+# bash 5.2 cannot run a trap while it reads `$(…)`; nobody is left to pass a signal on to.
+trap '' HUP INT QUIT USR1 USR2 TERM CONT
+note exits "$RANK $status $(date +%s.%N) $host"
+
+# Its last lines are waited for; not those of processes that the command left behind.
+if [ -n "$marker" ]; then
+    trap '' PIPE
+    echo "$mark" >&3
+    exec 3>&-
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        kill -0 "$marker" 2>/dev/null || break
+        sleep 0.1
+    done
+fi
+exit "$status"

@@ -1,0 +1,314 @@
+"""The shim around each task, in every POSIX shell of this machine, with really parallel ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.agent_job import Job, alive, pid_in, publish, shells, status_of, until
+from tests.test_agent import CATCH, NASTY, SHOW
+
+SHELLS = pytest.mark.parametrize("shell", shells(), ids=" ".join)
+HOST = os.uname().nodename
+NAMES = (
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+
+
+@pytest.fixture(scope="module")
+def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish(tmp_path_factory.mktemp("sdk") / "0")
+
+
+@pytest.fixture
+def job(tmp_path: Path, sdk: Path) -> Job:
+    return Job(tmp_path, sdk).make()
+
+
+def task(
+    job: Job, shell: Sequence[str], *words: str, errors: int | None = None, **more: str
+) -> subprocess.Popen[bytes]:
+    """A task as a launcher starts it. more: variables."""
+    command = [*shell, str(job.sdk / "hpcrun/agent/task.sh"), *words]
+    return subprocess.Popen(command, env=job.environment(**more), stderr=errors)
+
+
+def srun(rank: int, size: int, per_node: int) -> dict[str, str]:
+    """What srun sets for a rank."""
+    return {
+        "HPCRUN_LAUNCHER": "srun",
+        "HPCRUN_NPROC_PER_NODE": str(per_node),
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank % per_node),
+        "SLURM_NODEID": str(rank // per_node),
+        "SLURM_NTASKS": str(size),
+        "SLURM_STEP_NUM_TASKS": str(size),
+    }
+
+
+def exits(job: Job) -> list[list[str]]:
+    return [line.split() for line in (job.spool / "exits").read_text().splitlines()]
+
+
+def log(job: Job, rank: int = 0) -> str:
+    return (job.files / f"user_logs/1.0/rank-{rank}.log").read_text()
+
+
+LAUNCHERS = {
+    "plain": (
+        {"RANK": "7", "WORLD_SIZE": "9", "MASTER_ADDR": "stale"},
+        ("0", "0", "0", "1", "1", "127.0.0.1", "12345"),
+    ),
+    "srun": (srun(5, 8, 4), ("5", "1", "1", "8", "4", "127.0.0.1", "12345")),
+    "mpirun": (
+        {
+            "OMPI_COMM_WORLD_RANK": "3",
+            "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+            "OMPI_COMM_WORLD_SIZE": "4",
+            "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+            "HPCRUN_NODELIST": f"other {HOST}.cluster.example",
+            "HPCRUN_MASTER_ADDR": "other",
+        },
+        ("3", "1", "1", "4", "2", "other", "12345"),
+    ),
+    "torchrun": (
+        {
+            "RANK": "6",
+            "LOCAL_RANK": "2",
+            "GROUP_RANK": "1",
+            "WORLD_SIZE": "8",
+            "LOCAL_WORLD_SIZE": "4",
+            "MASTER_ADDR": "elsewhere",
+            "MASTER_PORT": "29400",
+        },
+        ("6", "2", "1", "8", "4", "elsewhere", "29400"),
+    ),
+}
+
+
+@SHELLS
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_each_launchers_numbers_become_the_standard_names(
+    job: Job, shell: Sequence[str], launcher: str
+) -> None:
+    given, expected = LAUNCHERS[launcher]
+    show = f"import os; print([os.environ.get(n) for n in {NAMES}], os.environ['PYTHONUNBUFFERED'])"
+    words = (sys.executable, "-c", show)
+    rank = task(job, shell, *words, **{**given, "HPCRUN_LAUNCHER": launcher})
+    assert status_of(rank) == 0
+    assert log(job, int(expected[0])) == f"{list(expected)} 1\n"
+
+
+@SHELLS
+@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+def test_a_launcher_that_numbers_nothing_is_refused(
+    job: Job, shell: Sequence[str], launcher: str
+) -> None:
+    rank = task(job, shell, "true", errors=subprocess.DEVNULL, HPCRUN_LAUNCHER=launcher)
+    assert status_of(rank) == 1
+    assert not job.spool.exists()
+
+
+@SHELLS
+def test_words_arrive_exactly(job: Job, shell: Sequence[str]) -> None:
+    assert status_of(task(job, shell, sys.executable, "-c", SHOW, *NASTY)) == 0
+    assert json.loads((job.files / "words.json").read_text()) == NASTY
+
+
+@SHELLS
+@pytest.mark.parametrize("status", [0, 1, 42, 126, 127, 255])
+def test_the_status_is_kept(job: Job, shell: Sequence[str], status: int) -> None:
+    before = time.time()
+    assert status_of(task(job, shell, "sh", "-c", f"exit {status}")) == status
+    ((rank, told, when, host),) = exits(job)
+    assert (rank, told, host) == ("0", str(status), HOST)
+    assert int(before) <= float(when.partition(".")[0]) <= time.time()
+
+
+@SHELLS
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_a_signals_status_is_kept(job: Job, shell: Sequence[str], number: int) -> None:
+    quiet = "import resource, os; resource.setrlimit(resource.RLIMIT_CORE, (0, 0));"
+    words = (sys.executable, "-c", f"{quiet} os.kill(os.getpid(), {int(number)})")
+    assert status_of(task(job, shell, *words, errors=subprocess.DEVNULL)) == 128 + number
+    assert exits(job)[0][1] == str(128 + number)
+
+
+@SHELLS
+def test_a_command_that_is_not_there(job: Job, shell: Sequence[str]) -> None:
+    assert status_of(task(job, shell, "no-such-command")) == 127
+    assert "no-such-command" in log(job)
+
+
+@SHELLS
+@pytest.mark.parametrize("name", ["TERM", "INT", "USR1", "USR2", "HUP", "CONT"])
+def test_signals_are_passed_on_once(job: Job, shell: Sequence[str], name: str) -> None:
+    number = signal.Signals[f"SIG{name}"]
+    rank = task(job, shell, sys.executable, "-uc", CATCH, str(int(number)), "15")
+    until((job.files / "ready").exists)
+    rank.send_signal(number)
+    until(lambda: f"caught {int(number)}\n" in log(job))
+    if number not in (signal.SIGTERM, signal.SIGINT):
+        rank.terminate()
+    assert status_of(rank) == 5
+    once = [f"caught {n}" for n in dict.fromkeys([int(number), 15])]
+    assert log(job).splitlines() == (once[:1] if number == signal.SIGINT else once)
+
+
+@SHELLS
+def test_many_signals_do_not_hide_the_status(job: Job, shell: Sequence[str]) -> None:
+    code = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: None)\n"
+        "open('ready', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+        "raise SystemExit(33)\n"
+    )
+    rank = task(job, shell, sys.executable, "-c", code)
+    until((job.files / "ready").exists)
+    for _ in range(200):
+        rank.send_signal(signal.SIGUSR1)
+        time.sleep(0.001)
+    time.sleep(0.2)
+    (job.files / "go").touch()
+    assert status_of(rank) == 33
+    assert exits(job)[0][1] == "33"
+
+
+@SHELLS
+def test_the_command_has_default_signals_and_reads_nothing(job: Job, shell: Sequence[str]) -> None:
+    if shell[0] == "busybox" and subprocess.run(["env", "--default-signal=INT", "true"]).returncode:
+        pytest.skip("nothing here can take back what this shell ignores")
+    show = "grep -E '^Sig(Blk|Ign)' /proc/self/status; cat"
+    assert status_of(task(job, shell, "sh", "-c", show)) == 0
+    assert [int(line.split()[1], 16) for line in log(job).splitlines()] == [0, 0]
+
+
+@SHELLS
+def test_the_spool_is_private_and_never_anothers(job: Job, shell: Sequence[str]) -> None:
+    show = 'echo "${HPCRUN_SPOOL-none}"'
+    assert status_of(task(job, shell, "sh", "-c", show)) == 0
+    assert job.spool.stat().st_mode & 0o777 == 0o700
+    elsewhere = job.root / "elsewhere"
+    elsewhere.mkdir()
+    trap = job.root / "trap"
+    trap.symlink_to(elsewhere)
+    assert status_of(task(job, shell, "sh", "-c", show, HPCRUN_SPOOL=str(trap))) == 0
+    assert log(job) == f"{job.spool}\nnone\n"
+    assert list(elsewhere.iterdir()) == []
+
+
+@SHELLS
+def test_without_the_runs_folder_it_runs_all_the_same(job: Job, shell: Sequence[str]) -> None:
+    gone = str(job.root / "gone" / "deep")
+    (job.root / "gone").touch()
+    quiet = subprocess.DEVNULL
+    rank = task(job, shell, "sh", "-c", "exit 8", errors=quiet, HPCRUN_FILES=gone)
+    assert status_of(rank) == 8
+    assert exits(job)[0][1] == "8"
+
+
+def parallel(job: Job, shell: Sequence[str], size: int, code: str) -> list[int]:
+    """Ranks that are really there at once; their statuses."""
+    words = (sys.executable, "-S", "-c", code)
+    ranks = [task(job, shell, *words, **srun(rank, size, size)) for rank in range(size)]
+    return [status_of(rank) for rank in ranks]
+
+
+RANK = (
+    "import os, sys\n"
+    "rank = int(os.environ['RANK'])\n"
+    "for n in range(50): print('rank', rank, 'line', n)\n"
+    "print('unfinished', end='')\n"
+    "sys.stderr.write('to stderr\\n')\n"
+    "sys.exit(rank % 3)\n"
+)
+
+
+@SHELLS
+def test_four_ranks_have_a_log_each(job: Job, shell: Sequence[str]) -> None:
+    assert parallel(job, shell, 4, RANK) == [0, 1, 2, 0]
+    for rank in range(4):
+        lines = log(job, rank).splitlines()
+        assert [line for line in lines if line.startswith("rank")] == [
+            f"rank {rank} line {n}" for n in range(50)
+        ]
+        assert lines[-1] == "unfinishedto stderr"
+    assert sorted((int(r), int(s)) for r, s, _, _ in exits(job)) == [(r, r % 3) for r in range(4)]
+
+
+@SHELLS
+def test_eighty_ranks_share_their_nodes_log(job: Job, shell: Sequence[str]) -> None:
+    assert parallel(job, shell, 80, RANK) == [rank % 3 for rank in range(80)]
+    (path,) = (job.files / "user_logs/1.0").iterdir()
+    assert path.name == f"node-{HOST}.log"
+    lines = path.read_text().splitlines()
+    for rank in range(80):
+        own = [line for line in lines if line.startswith(f"[{rank}] ")]
+        expected = [f"[{rank}] rank {rank} line {n}" for n in range(50)]
+        assert own == [*expected, f"[{rank}] unfinishedto stderr"]
+    assert len(lines) == 80 * 51
+    ended = sorted((int(r), int(s)) for r, s, _, _ in exits(job))
+    assert ended == [(rank, rank % 3) for rank in range(80)]
+    assert sorted(path.name for path in job.spool.iterdir()) == ["exits", "starts"]
+
+
+@SHELLS
+def test_last_lines_survive_a_stop_of_the_whole_group(job: Job, shell: Sequence[str]) -> None:
+    calm = CATCH.replace("    print(", "    signal.signal(number, signal.SIG_IGN)\n    print(")
+    words = [*shell, str(job.sdk / "hpcrun/agent/task.sh"), sys.executable, "-uc", calm, "15"]
+    rank = subprocess.Popen(words, env=job.environment(**srun(70, 80, 80)), start_new_session=True)
+    until((job.files / "ready").exists)
+    os.killpg(rank.pid, signal.SIGTERM)
+    assert status_of(rank) == 5
+    lines = (job.files / f"user_logs/1.0/node-{HOST}.log").read_text().splitlines()
+    assert lines and set(lines) == {"[70] caught 15"}
+
+
+def test_eighty_ranks_under_the_agent(job: Job) -> None:
+    """The whole line: every rank's end is a fact, and the first that fell is named."""
+    script = job.root / "eighty.sh"
+    script.write_text(
+        "for rank in $(seq 0 79); do\n"
+        '    SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" &\n'
+        "done\n"
+        "wait\n"
+        "exit 1\n"
+    )
+    code = "import os, sys, time; k = os.environ['RANK'] == '41'; k or time.sleep(2)\n"
+    code += "if k: raise RuntimeError('bad rank')"
+    words = ("bash", str(script), *job.shim, sys.executable, "-S", "-c", code)
+    assert job.run(*words, **srun(0, 80, 80)) == 1
+    ends = {fact.data["rank"]: fact.data["status"] for fact in job.facts("rank_ended")}
+    assert ends == {rank: int(rank == 41) for rank in range(80)}
+    assert job.fact("ended").data["evidence"][-1] == "RuntimeError: bad rank"
+    verdict = job.folded().verdict
+    assert verdict is not None and verdict.rank == 41
+    assert not job.spool.exists()
+
+
+def test_ranks_in_groups_of_their_own_end_too(job: Job) -> None:
+    """As torchrun starts them; it is killed before it can tell them."""
+    job.ask(agent={"kill_wait_seconds": 0.5})
+    inner = "trap '' TERM; echo $$ > pid; while :; do sleep 1; done"
+    start = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:], start_new_session=True)"
+    words = (*job.shim, "sh", "-c", inner)
+    agent = job.start(sys.executable, "-c", f"{start}; time.sleep(600)", *words)
+    pid = pid_in(job.files / "pid")
+    agent.terminate()
+    assert status_of(agent) == 143
+    assert not alive(pid)
