@@ -121,6 +121,10 @@ class SchedulerError(HpcrunError):
     meaning = "the scheduler refused, or did not answer"
 
 
+class OutcomeUnknown(SchedulerError):
+    """The scheduler may have the job or not: it is looked up before anything else is done."""
+
+
 class StoreError(HpcrunError):
     """The run history could not be read or written."""
 

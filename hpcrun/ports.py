@@ -48,8 +48,11 @@ class Submission:
 class Scheduler(Protocol):
     """A scheduler. Every method may raise SchedulerError; a transient one may succeed later."""
 
+    def check(self) -> None:
+        """SchedulerError if it cannot be used from this machine at all. Asks nobody."""
+
     def submit(self, submission: Submission) -> JobId:
-        """Hands the script over; gives the job's id. After a transient error it may exist."""
+        """Hands the script over; gives the job's id. After OutcomeUnknown the job may exist."""
 
     def find(self, name: str) -> Sequence[JobId]:
         """The ids of this user's jobs of that name, newest first, that the scheduler knows."""

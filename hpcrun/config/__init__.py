@@ -1,0 +1,37 @@
+"""What is asked: ScriptRunConfig, run.yaml and .runconfig files, one value in three forms."""
+
+from hpcrun.config.checking import EXPERIMENT, EXPERIMENT_HINT, check, problem_at
+from hpcrun.config.distributed import (
+    DistributedConfiguration,
+    MpiConfiguration,
+    PyTorchConfiguration,
+    TensorflowConfiguration,
+)
+from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment
+from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
+from hpcrun.config.quantities import parse_memory, parse_time
+from hpcrun.config.runconfig import load_runconfig
+from hpcrun.config.runfile import load_config
+from hpcrun.config.scriptrun import ScriptRunConfig
+
+__all__ = [
+    "DEFAULT_ENVIRONMENT",
+    "EXPERIMENT",
+    "EXPERIMENT_HINT",
+    "DistributedConfiguration",
+    "Environment",
+    "Mail",
+    "MpiConfiguration",
+    "PyTorchConfiguration",
+    "Resources",
+    "RunConfiguration",
+    "ScriptRunConfig",
+    "SnapshotLimits",
+    "TensorflowConfiguration",
+    "check",
+    "load_config",
+    "load_runconfig",
+    "parse_memory",
+    "parse_time",
+    "problem_at",
+]

@@ -1,0 +1,70 @@
+"""How many processes a run has on how many nodes, and what kind of world they form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Launcher = Literal["plain", "srun", "mpirun", "torchrun"]
+
+
+@dataclass
+class MpiConfiguration:
+    """Processes of an MPI world."""
+
+    kind: ClassVar[str] = "mpi"
+    process_count_per_node: int = 1
+    """Processes on each node."""
+    node_count: int = 1
+    """Nodes."""
+    launcher: Launcher | None = None
+    """What starts them; default: what the site says."""
+
+    @property
+    def process_count_of_node(self) -> int:
+        """Processes on each node."""
+        return self.process_count_per_node
+
+
+@dataclass
+class PyTorchConfiguration:
+    """Processes of a torch.distributed world."""
+
+    kind: ClassVar[str] = "pytorch"
+    communication_backend: Literal["Nccl", "Gloo"] = "Nccl"
+    """The backend that the script will use; recorded, and checked against the GPUs asked for."""
+    process_count: int | None = None
+    """Processes over all nodes (Azure ML's rule). None: the command runs once on each node."""
+    node_count: int = 1
+    """Nodes."""
+    launcher: Launcher | None = None
+    """What starts them; default: what the site says."""
+
+    @property
+    def process_count_of_node(self) -> int:
+        """Processes on each node."""
+        return (self.process_count or self.node_count) // self.node_count
+
+
+@dataclass
+class TensorflowConfiguration:
+    """Workers and parameter servers of a TensorFlow cluster; one worker on each node."""
+
+    kind: ClassVar[str] = "tensorflow"
+    worker_count: int = 1
+    """Workers, and so nodes."""
+    parameter_server_count: int = 1
+    """Parameter servers, at most one on each node; 0 for MultiWorkerMirroredStrategy."""
+
+    @property
+    def node_count(self) -> int:
+        """Nodes."""
+        return self.worker_count
+
+    @property
+    def process_count_of_node(self) -> int:
+        """Processes on each node."""
+        return 1
+
+
+DistributedConfiguration = MpiConfiguration | PyTorchConfiguration | TensorflowConfiguration

@@ -1,0 +1,45 @@
+"""The environment that a run's command finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DEFAULT_ENVIRONMENT = "default-environment"
+"""The name of the environment of a run that names none (Azure ML's name for it)."""
+
+
+@dataclass
+class PythonSection:
+    """Which Python runs the script."""
+
+    interpreter_path: str | None = None
+    """The interpreter: a path, or a name to be found on the job's PATH."""
+    user_managed_dependencies: bool = True
+    """Azure ML's switch; here every environment is managed by its user."""
+
+
+@dataclass
+class Environment:
+    """What the command finds: an interpreter or a virtual environment, modules, variables.
+
+    One that names neither interpreter, virtual environment nor modules and has the default name
+    is the virtual or conda environment that is active where the run is submitted, else the first
+    python3 on the job's PATH.
+    """
+
+    name: str = DEFAULT_ENVIRONMENT
+    """A name for people, shown by explain."""
+    python: PythonSection = field(default_factory=PythonSection)
+    """Which Python runs the script."""
+    virtual_environment: str | None = None
+    """The folder of a virtual or conda environment that the nodes can see."""
+    modules: list[str] = field(default_factory=list)
+    """Modules to load, in order, after the site's own."""
+    environment_variables: dict[str, str] = field(default_factory=dict)
+    """Variables, exactly as they are written: nothing in them is expanded."""
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it says nothing of where Python comes from."""
+        told = (self.python.interpreter_path, self.virtual_environment, self.modules)
+        return self.name == DEFAULT_ENVIRONMENT and not any(told)

@@ -1,0 +1,214 @@
+"""What is asked: a run as its user describes it. run.yaml is this value, key for key."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from hpcrun.config.distributed import (
+    DistributedConfiguration,
+    MpiConfiguration,
+    PyTorchConfiguration,
+    TensorflowConfiguration,
+)
+from hpcrun.config.environment import Environment
+
+MailType = Literal[
+    *("begin", "end", "fail", "requeue", "all", "invalid_depend", "stage_out"),
+    *("time_limit", "time_limit_90", "time_limit_80", "time_limit_50"),
+]
+
+
+@dataclass
+class Resources:
+    """What each node gives, and for how long."""
+
+    node_count: int | None = None
+    """Nodes of a run that is not distributed: the command runs once on each."""
+    gpus_per_node: int | None = None
+    """GPUs on each node."""
+    gpu_type: str | None = None
+    """The GPUs' model, such as a100."""
+    cpus_per_task: int | None = None
+    """CPUs for each process."""
+    memory: str | None = None
+    """Memory on each node, such as 32G; 0 or all for all of it."""
+    exclusive: bool | None = None
+    """Whether nobody else runs on the nodes."""
+    time: str | None = None
+    """The time limit: 90m, 1h30m, 12:00:00, 1-12:00:00; a bare number is minutes."""
+    partition: str | None = None
+    """In place of the target's partition."""
+    qos: str | None = None
+    """In place of the target's QOS."""
+    account: str | None = None
+    """The account that pays."""
+    constraint: str | None = None
+    """Features that the nodes must have."""
+    reservation: str | None = None
+    """The reservation to use."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.time, timedelta):
+            self.time = f"{self.time.total_seconds():.0f}s"
+
+
+@dataclass
+class Mail:
+    """When Slurm sends mail, and where to."""
+
+    on: list[MailType] = field(default_factory=lambda: ["end", "fail"])
+    """On which events."""
+    address: str | None = None
+    """Where to; default: what the cluster knows of you."""
+
+
+@dataclass
+class SnapshotLimits:
+    """What the snapshot may hold at most."""
+
+    max_bytes: str = "1G"
+    """All files together."""
+    max_files: int = 20_000
+    """Files and links."""
+
+
+@dataclass
+class RunConfiguration:
+    """A run as its user describes it: what, where, in which environment, with which resources.
+
+    The value is plain and mutable; nothing is checked before it is submitted. `target`,
+    `node_count`, `framework` and `communicator` are Azure ML's names for parts of it.
+    """
+
+    source_directory: str = "."
+    """The folder that becomes the snapshot; relative to the file, or to the current folder."""
+    script: str | None = None
+    """The Python script, relative to source_directory."""
+    arguments: list[str] | None = None
+    """Words for the script, each handed over exactly as written."""
+    command: list[str] | str | None = None
+    """In place of script and arguments: a list is exact words, a text a line for bash."""
+    compute_target: str | None = None
+    """`site/target`, a site's name for its default target, or `local`, the default."""
+    environment: Environment | str = field(default_factory=Environment)
+    """What the command finds; a text is the folder of a virtual or conda environment."""
+    distributed_job_config: DistributedConfiguration | None = None
+    """How many processes on how many nodes; `kind` is mpi, pytorch or tensorflow."""
+    resources: Resources = field(default_factory=Resources)
+    """What each node gives, and for how long."""
+    max_run_duration_seconds: int | None = None
+    """Azure ML's time limit; resources.time comes first."""
+    experiment: str | None = None
+    """The name that groups runs; default: the source folder's name."""
+    display_name: str | None = None
+    """A name for people."""
+    description: str | None = None
+    """A text for people."""
+    tags: dict[str, str] | None = None
+    """Names and values to find runs by."""
+    environment_variables: dict[str, str] | None = None
+    """Variables for the command, over those of the environment."""
+    secrets: dict[str, str] | None = None
+    """Variables whose values are read inside the job from files of mode 0600."""
+    mail: Mail | None = None
+    """When Slurm sends mail."""
+    sbatch: dict[str, str | None] | None = None
+    """Further directives for sbatch: {switches: 2, contiguous: null}."""
+    snapshot: SnapshotLimits = field(default_factory=SnapshotLimits)
+    """What the snapshot may hold at most."""
+
+    # -- Azure ML's names -------------------------------------------------------------------------
+
+    @property
+    def target(self) -> str | None:
+        """The same as compute_target."""
+        return self.compute_target
+
+    @target.setter
+    def target(self, value: str | None) -> None:
+        self.compute_target = value
+
+    @property
+    def node_count(self) -> int:
+        """How many nodes; of the distributed configuration, if there is one."""
+        if self.distributed_job_config is not None:
+            return self.distributed_job_config.node_count
+        return self.resources.node_count or 1
+
+    @node_count.setter
+    def node_count(self, value: int) -> None:
+        distributed = self.distributed_job_config
+        if isinstance(distributed, TensorflowConfiguration):
+            distributed.worker_count = value
+        elif distributed is not None:
+            distributed.node_count = value
+        else:
+            self.resources.node_count = value
+
+    @property
+    def communicator(self) -> str:
+        """What the processes speak: None, OpenMpi, Nccl, Gloo or ParameterServer."""
+        distributed = self.distributed_job_config
+        if isinstance(distributed, PyTorchConfiguration):
+            return distributed.communication_backend
+        if isinstance(distributed, MpiConfiguration):
+            return "OpenMpi"
+        return "None" if distributed is None else "ParameterServer"
+
+    @communicator.setter
+    def communicator(self, value: str) -> None:
+        nodes = self.node_count
+        known: Mapping[str, DistributedConfiguration | None] = {
+            "none": None,
+            "openmpi": MpiConfiguration(node_count=nodes),
+            "intelmpi": MpiConfiguration(node_count=nodes),
+            "nccl": PyTorchConfiguration(node_count=nodes),
+            "gloo": PyTorchConfiguration("Gloo", node_count=nodes),
+            "parameterserver": TensorflowConfiguration(worker_count=nodes),
+        }
+        if str(value).lower() not in known:
+            raise ValueError(f"there is no communicator {value!r}; known are {', '.join(known)}")
+        self.distributed_job_config = known[str(value).lower()]
+        if self.distributed_job_config is None:
+            self.node_count = nodes
+
+    @property
+    def framework(self) -> str:
+        """Azure ML's word for the kind of script; it decides nothing here."""
+        kinds = {PyTorchConfiguration: "PyTorch", TensorflowConfiguration: "TensorFlow"}
+        return kinds.get(type(self.distributed_job_config), "Python")
+
+    @framework.setter
+    def framework(self, value: str) -> None:
+        del value
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path | None = None, name: str | None = None) -> Path:
+        """Writes `<path>/.azureml/<name>.runconfig`; gives the file. See `save_runconfig`."""
+        from hpcrun.config.runconfig import save_runconfig
+
+        return save_runconfig(self, Path(path or "."), name or "run")
+
+    @classmethod
+    def load(cls, path: str | Path, name: str | None = None) -> RunConfiguration:
+        """Reads a .runconfig; with a name, the one of that name of the project folder `path`."""
+        from hpcrun.config.runconfig import load_runconfig, read_runconfig
+
+        return load_runconfig(name, Path(path)) if name else read_runconfig(Path(path))
+
+    @staticmethod
+    def delete(path: str | Path, name: str) -> None:
+        """Removes the .runconfig of that name of the project folder `path`."""
+        from hpcrun.config.runconfig import find_runconfig
+
+        find_runconfig(name, Path(path)).unlink()
+
+    def copy(self) -> RunConfiguration:
+        """A copy that shares nothing with it."""
+        return copy.deepcopy(self)

@@ -1,0 +1,136 @@
+"""ScriptRunConfig: Azure ML's door to a RunConfiguration."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from hpcrun.config.distributed import DistributedConfiguration
+from hpcrun.config.environment import Environment
+from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
+
+T = TypeVar("T")
+
+
+class _Part(Generic[T]):
+    """An attribute that is the same one of `run_config`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: ScriptRunConfig, owner: type) -> T:
+        value: T = getattr(instance.run_config, self.name)
+        return value
+
+    def __set__(self, instance: ScriptRunConfig, value: T) -> None:
+        setattr(instance.run_config, self.name, value)
+
+
+class ScriptRunConfig:
+    """What to run, from where, and everything else in `run_config`, which may be changed freely.
+
+    source_directory: the folder that becomes the snapshot. script: relative to it. arguments: words
+    for the script, numbers too. command: in place of both; a list is exact words, a text a line for
+    bash. run_config: a configuration to build on; then what Azure ML keeps in it (compute_target,
+    environment, distributed_job_config, max_run_duration_seconds) is not taken from the arguments
+    beside it, with a warning. The other arguments are the attributes of RunConfiguration.
+    """
+
+    compute_target = _Part[str | None]()
+    environment = _Part[Environment | str]()
+    distributed_job_config = _Part[DistributedConfiguration | None]()
+    resources = _Part[Resources]()
+    max_run_duration_seconds = _Part[int | None]()
+    experiment = _Part[str | None]()
+    display_name = _Part[str | None]()
+    description = _Part[str | None]()
+    tags = _Part[dict[str, str] | None]()
+    environment_variables = _Part[dict[str, str] | None]()
+    secrets = _Part[dict[str, str] | None]()
+    mail = _Part[Mail | None]()
+    sbatch = _Part[dict[str, str | None] | None]()
+    snapshot = _Part[SnapshotLimits]()
+
+    def __init__(
+        self,
+        source_directory: str | Path,
+        script: str | Path | None = None,
+        arguments: Sequence[object] | None = None,
+        run_config: RunConfiguration | None = None,
+        *,
+        command: Sequence[object] | str | None = None,
+        compute_target: str | None = None,
+        environment: Environment | str | None = None,
+        distributed_job_config: DistributedConfiguration | None = None,
+        max_run_duration_seconds: int | None = None,
+        resources: Resources | None = None,
+        experiment: str | None = None,
+        display_name: str | None = None,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        environment_variables: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        mail: Mail | None = None,
+        sbatch: Mapping[str, str | None] | None = None,
+        snapshot: SnapshotLimits | None = None,
+    ) -> None:
+        self.source_directory = source_directory
+        self.script = script
+        self.arguments = arguments
+        self.command = command
+        in_run_config: dict[str, Any] = {
+            "compute_target": compute_target,
+            "environment": environment,
+            "distributed_job_config": distributed_job_config,
+            "max_run_duration_seconds": max_run_duration_seconds,
+        }
+        ignored = [name for name, value in in_run_config.items() if value is not None]
+        if run_config is not None and ignored:
+            warnings.warn(
+                f"run_config is given: {', '.join(ignored)} beside it is not used", stacklevel=2
+            )
+            in_run_config = {}
+        own: dict[str, Any] = {
+            "resources": resources,
+            "experiment": experiment,
+            "display_name": display_name,
+            "description": description,
+            "tags": tags,
+            "environment_variables": environment_variables,
+            "secrets": secrets,
+            "mail": mail,
+            "sbatch": sbatch,
+            "snapshot": snapshot,
+        }
+        self.run_config = run_config if run_config is not None else RunConfiguration()
+        for name, value in (in_run_config | own).items():
+            if value is not None:
+                setattr(self.run_config, name, value)
+
+    @classmethod
+    def load(cls, file: str | Path = "run.yaml") -> ScriptRunConfig:
+        """What a run.yaml asks for. ConfigError with all that is wrong with it."""
+        from hpcrun.config.runfile import load_config
+
+        config = load_config(Path(file))[0]
+        return cls(Path(file).parent / config.source_directory, run_config=config)
+
+    def asked(self) -> RunConfiguration:
+        """A copy of run_config with what is given here in its place: all that is asked."""
+        asked = copy.deepcopy(self.run_config)
+        asked.source_directory = str(self.source_directory)
+        if self.command is not None:
+            asked.script = asked.arguments = None
+            asked.command = self.command if isinstance(self.command, str) else list(self.command)  # type: ignore[arg-type]
+        if self.script is not None:
+            asked.script, asked.command = str(self.script), None
+        if self.arguments is not None:
+            asked.arguments = self.arguments  # type: ignore[assignment]
+        return asked
+
+    def __repr__(self) -> str:
+        what = self.command if self.command is not None else self.script
+        return f"ScriptRunConfig({str(self.source_directory)!r}, {what!r})"
