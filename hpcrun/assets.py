@@ -1,0 +1,69 @@
+"""Finds templates and site files: the project's and the user's own before those that ship."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcrun.errors import ConfigError, Problem
+
+SHIPPED = "shipped/"
+"""An override reaches the template it replaces as `shipped/NAME`."""
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Where templates and site files are looked for, nearest first, before the shipped ones."""
+
+    folders: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, project: Path | None, environ: Mapping[str, str]) -> Assets:
+        """The project's .hpcrun folder, then the user's configuration folder."""
+        config = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
+        near = (project / ".hpcrun",) if project is not None else ()
+        return cls((*near, Path(config) / "hpcrun"))
+
+    def template(self, name: str) -> tuple[str, str] | None:
+        """(text, file) of a template, or None."""
+        if not name.startswith(SHIPPED):
+            for folder in self.folders:
+                path = folder / "templates" / name
+                if path.is_file():
+                    return path.read_text(encoding="utf-8"), str(path)
+        resource = importlib.resources.files("hpcrun.templates").joinpath(
+            name.removeprefix(SHIPPED)
+        )
+        if not name.endswith(".j2") or not resource.is_file():
+            return None
+        return resource.read_text(encoding="utf-8"), str(resource)
+
+    def site(self, name: str) -> tuple[str, str]:
+        """(text, file) of a site file. ConfigError names the nearest if there is none."""
+        for folder in self.folders:
+            path = folder / "site_configs" / f"{name}.yaml"
+            if path.is_file():
+                return path.read_text(encoding="utf-8"), str(path)
+        resource = importlib.resources.files("hpcrun.site_configs").joinpath(f"{name}.yaml")
+        if "/" not in name and resource.is_file():
+            return resource.read_text(encoding="utf-8"), str(resource)
+        known = self.sites()
+        raise ConfigError(Problem(f"there is no site {name!r}", _nearest(name, known)))
+
+    def sites(self) -> Sequence[str]:
+        """The names of all sites that can be found, sorted."""
+        shipped = importlib.resources.files("hpcrun.site_configs").iterdir()
+        names = {entry.name for entry in shipped}
+        for folder in self.folders:
+            if (folder / "site_configs").is_dir():
+                names |= {path.name for path in (folder / "site_configs").iterdir()}
+        return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

@@ -1,0 +1,190 @@
+"""The directives of a job, spelled by the site's rules: the one place that knows sbatch's flags.
+
+Pure. Directives are data; templates place them, and `script` checks that none was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import NamedTuple
+
+from hpcrun.errors import Problem
+from hpcrun.site import SchedulerRules
+
+
+class Directive(NamedTuple):
+    """One directive: its flag, and its value unless it has none."""
+
+    flag: str
+    value: str | None = None
+
+    @property
+    def line(self) -> str:
+        """As sbatch reads it in a script's header.
+
+        sbatch splits the line as a shell does, but expands nothing (22.05): double quotes hold a
+        value together, a backslash takes the next character as it is.
+        """
+        if self.value is None:
+            return f"#SBATCH {self.flag}"
+        if all(c.isalnum() or c in "_@%+=:,./-[]&|*!" for c in self.value):
+            return f"#SBATCH {self.flag}={self.value}"
+        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'#SBATCH {self.flag}="{escaped}"'
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of the scheduler. memory is in bytes, per node; 0 means all of it."""
+
+    name: str
+    log: str
+    folder: str
+    nodes: int = 1
+    tasks_per_node: int = 1
+    cpus_per_task: int | None = None
+    gpus_per_node: int = 0
+    gpu_type: str | None = None
+    memory: int | None = None
+    exclusive: bool = False
+    time: timedelta | None = None
+    partition: str | None = None
+    qos: str | None = None
+    account: str | None = None
+    constraint: str | None = None
+    reservation: str | None = None
+    mail_types: tuple[str, ...] = ()
+    mail_user: str | None = None
+    comment: str | None = None
+    extra: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def directives(job: Job, rules: SchedulerRules) -> tuple[Directive, ...]:
+    """The directives of a job, in the order in which people read them."""
+    if rules.kind == "local":
+        return ()
+    given = [*_identity(job), *_size(job, rules), *_place(job), *_mail(job)]
+    always = [Directive(*_split(text)) for text in rules.directives.always]
+    return (*given, *always, *(Directive(flag, value) for flag, value in job.extra.items()))
+
+
+def forbidden(
+    lines: tuple[Directive, ...], rules: SchedulerRules, site: str
+) -> tuple[Problem, ...]:
+    """Each directive that the site forbids, with the site's reason."""
+    reasons = rules.directives.forbid
+    return tuple(
+        Problem(f"{site} does not accept {line.flag}", reasons[line.flag])
+        for line in lines
+        if line.flag in reasons
+    )
+
+
+def unprintable(lines: tuple[Directive, ...]) -> tuple[Problem, ...]:
+    """Each directive that no line of a script can hold."""
+    return tuple(
+        Problem(f"the value of {line.flag} holds a line break or control character: {line.value!r}")
+        for line in lines
+        if any(not character.isprintable() for character in f"{line.flag}{line.value or ''}")
+    )
+
+
+def format_time(time: timedelta) -> str:
+    """D-HH:MM:SS, rounded up to a second."""
+    seconds = -int(-time.total_seconds() // 1)
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{days}-{hour:02d}:{minute:02d}:{second:02d}"
+
+
+def format_memory(size: int) -> str:
+    """Slurm's form with the largest unit that loses nothing; its units are binary."""
+    for unit, factor in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{-(-size // 1024)}K" if size else "0"
+
+
+RESERVED_FLAGS = frozenset(
+    {
+        "--job-name",
+        "--output",
+        "--open-mode",
+        "--chdir",
+        "--comment",
+        "--array",
+        "--wrap",
+        "--parsable",
+        "--error",
+        "--test-only",
+        "--wait",
+    }
+)
+"""Flags that hpcrun needs for itself: a run's `sbatch` section may not name them."""
+
+
+def _identity(job: Job) -> Iterator[Directive]:
+    yield Directive("--job-name", job.name)
+    if job.comment is not None:
+        yield Directive("--comment", job.comment)
+    yield Directive("--chdir", job.folder)
+    # sbatch replaces %-patterns in file names; %% is a per cent sign. A requeue truncates the
+    # file unless it is opened to append.
+    yield Directive("--output", job.log.replace("%", "%%"))
+    yield Directive("--open-mode", "append")
+
+
+def _size(job: Job, rules: SchedulerRules) -> Iterator[Directive]:
+    yield Directive("--nodes", str(job.nodes))
+    yield Directive("--ntasks-per-node", str(job.tasks_per_node))
+    if job.cpus_per_task is not None:
+        yield Directive("--cpus-per-task", str(job.cpus_per_task))
+    yield from _gpus(job, rules)
+    if job.memory is not None and rules.memory.mode not in ("forbidden", "ignored"):
+        yield Directive("--mem", format_memory(job.memory))
+    if job.exclusive:
+        yield Directive("--exclusive")
+        if job.memory is None and rules.memory.mode == "optional":
+            # --exclusive alone gives only the default memory (sbatch manual).
+            yield Directive("--mem", "0")
+    if job.time is not None:
+        yield Directive("--time", format_time(job.time))
+
+
+def _gpus(job: Job, rules: SchedulerRules) -> Iterator[Directive]:
+    if not job.gpus_per_node or rules.gpu.form == "implicit":
+        return
+    model = "" if rules.gpu.typed == "never" or job.gpu_type is None else f"{job.gpu_type}:"
+    if rules.gpu.form == "gres":
+        yield Directive("--gres", f"gpu:{model}{job.gpus_per_node}")
+    elif rules.gpu.form == "total":
+        yield Directive("--gpus", f"{model}{job.gpus_per_node * job.nodes}")
+    else:
+        yield Directive("--gpus-per-node", f"{model}{job.gpus_per_node}")
+
+
+def _place(job: Job) -> Iterator[Directive]:
+    for flag, value in (
+        ("--partition", job.partition),
+        ("--qos", job.qos),
+        ("--account", job.account),
+        ("--constraint", job.constraint),
+        ("--reservation", job.reservation),
+    ):
+        if value is not None:
+            yield Directive(flag, value)
+
+
+def _mail(job: Job) -> Iterator[Directive]:
+    if job.mail_types:
+        yield Directive("--mail-type", ",".join(job.mail_types))
+        if job.mail_user is not None:
+            yield Directive("--mail-user", job.mail_user)
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    flag, equals, value = text.partition("=")
+    return flag, value if equals else None

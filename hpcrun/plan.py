@@ -1,0 +1,148 @@
+"""A run as it will be submitted: every choice made, nothing done. Values only; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import NamedTuple
+
+from hpcrun.config import EXPERIMENT, EXPERIMENT_HINT, RunConfiguration
+from hpcrun.directives import Directive, Job
+from hpcrun.errors import ConfigError, Problem
+from hpcrun.layout import RunPaths, UserPaths
+
+LOCAL = "local"
+
+
+class Choice(NamedTuple):
+    """A resolved value and where it came from: default, site, target, a file's line, a flag."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything that resolving needs from outside, so that it can be a function of its arguments.
+
+    environ holds VIRTUAL_ENV, CONDA_PREFIX and the like. python is hpcrun's own interpreter, which
+    runs the agent. created is Unix seconds.
+    """
+
+    user: str
+    host: str
+    created: float
+    version: str
+    python: str
+    workspace: str
+    source: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the command is started.
+
+    launcher names a template. command is the words that each task runs. nodes × tasks_per_node
+    tasks are started by the scheduler; processes_per_node is what each node ends up with
+    (torchrun starts them itself).
+    """
+
+    launcher: str
+    command: tuple[str, ...]
+    nodes: int
+    tasks_per_node: int
+    processes_per_node: int
+    cpus_per_task: int | None
+    python: str
+    mpi_type: str | None = None
+    srun_args: tuple[str, ...] = ()
+
+    @property
+    def world_size(self) -> int:
+        """How many processes there are in all."""
+        return self.nodes * self.processes_per_node
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the batch shell prepares before the launch."""
+
+    lines: tuple[str, ...]
+    module_purge: bool
+    module_use: tuple[str, ...]
+    modules: tuple[str, ...]
+    prefix: str | None
+    prefix_variable: str
+    variables: Mapping[str, str]
+    secrets: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as it will be submitted."""
+
+    run_id: str
+    experiment: str
+    display_name: str
+    description: str
+    tags: Mapping[str, str]
+    user: str
+    created: float
+    target: str
+    submission: int
+    workspace: str
+    sdk: str
+    agent_python: str
+    node_tmp: str
+    shebang: str
+    version: str
+    job: Job
+    directives: tuple[Directive, ...]
+    setting: Setting
+    launch: Launch
+    time_limit: timedelta | None
+    choices: tuple[Choice, ...]
+
+    @property
+    def paths(self) -> RunPaths:
+        """The run's folders."""
+        return UserPaths.of(self.workspace, self.user).run(self.run_id)
+
+    @property
+    def spool(self) -> str:
+        """The folder on each node's own disk for what waits to be brought to the history."""
+        return f"{self.node_tmp}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}"
+
+    @property
+    def token(self) -> str:
+        """Names this submission, and no other: the submission number is written before sbatch."""
+        return f"{self.run_id}.{self.submission}"
+
+
+def new_run_id(experiment: str, seconds: float, token: str) -> str:
+    """`<experiment>_<unix seconds>_<8 hex>`, as Azure ML makes them."""
+    return f"{experiment}_{int(seconds)}_{token}"
+
+
+def split_target(name: str | None) -> tuple[str, str | None]:
+    """(site, target) of `site/target`; no target means the site's default one."""
+    site, _, target = (name or LOCAL).partition("/")
+    return site, target or None
+
+
+def experiment_name(config: RunConfiguration, source: str) -> str:
+    """The run's experiment: as given, else the source folder's name made legal."""
+    if config.experiment:
+        return config.experiment
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", source.rstrip("/").rsplit("/", 1)[-1]).strip("-_")
+    return name[:64] or "experiment"
+
+
+def check_experiment(name: str) -> None:
+    """Raises ConfigError unless the name is legal: it becomes a part of ids and file names."""
+    if not EXPERIMENT.match(name):
+        raise ConfigError(Problem(f"{name!r} is no name for an experiment", EXPERIMENT_HINT))

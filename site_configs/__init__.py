@@ -1,0 +1,1 @@
+"""The site files that ship with hpcrun."""

@@ -1,0 +1,1 @@
+"""The script templates that ship with hpcrun."""
