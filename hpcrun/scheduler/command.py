@@ -1,0 +1,113 @@
+"""One of Slurm's commands, run to its end; and what its failure means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hpcrun.errors import SchedulerError
+
+
+class Answer(NamedTuple):
+    """What a command said. status: its exit code, or -n when signal n ended it."""
+
+    status: int
+    output: str
+    error: str
+
+    @property
+    def said(self) -> str:
+        """Its complaint in one line, without the command's own prefix."""
+        lines = (line.strip() for line in (self.error or self.output).splitlines())
+        said = "; ".join(_without_prefix(line) for line in lines if line)
+        if self.status < 0:
+            return "; ".join(filter(None, (said, f"killed by signal {-self.status}")))
+        return said or f"exit code {self.status}"
+
+
+class Late(Exception):
+    """The command had not ended in time, and was killed."""
+
+
+class Missing(Exception):
+    """The command is not on PATH, or cannot be started."""
+
+
+def run(words: Sequence[str], environ: Mapping[str, str], timeout: float) -> Answer:
+    """Runs a command; it reads nothing. Late, or Missing. timeout: seconds."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            words,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Late(f"{words[0]} did not answer within {timeout:.0f} s") from error
+    except OSError as error:
+        raise Missing(f"{words[0]} cannot be run: {error.strerror}") from error
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def ask(words: Sequence[str], environ: Mapping[str, str], timeout: float) -> Answer:
+    """Runs a command that changes nothing; SchedulerError where it gives no answer at all."""
+    try:
+        return run(words, environ, timeout)
+    except Late as error:
+        raise SchedulerError(str(error), BUSY, transient=True) from error
+    except Missing as error:
+        raise SchedulerError(str(error), NO_SLURM) from error
+
+
+def failure(command: str, answer: Answer) -> SchedulerError:
+    """The error behind a command that failed, in its own words."""
+    transient = answer.status < 0 or passes(answer.said)
+    return SchedulerError(f"{command}: {answer.said}", BUSY if transient else "", transient)
+
+
+def passes(said: str) -> bool:
+    """Whether these words tell of a trouble that passes by itself."""
+    return any(words in said for words in _PASSING)
+
+
+BUSY = "the scheduler is busy or away: try again in a minute"
+NO_SLURM = "log in to a login node of the cluster, or load its Slurm module"
+
+_PASSING = (
+    "Unable to contact",
+    "Unable to establish configuration source",
+    "Socket timed out",
+    "Zero Bytes were transmitted",
+    "Connection refused",
+    "Connection reset",
+    "Connection timed out",
+    "Connection forced closed",
+    "Communication connection failure",
+    "Communication shutdown failure",
+    "Message send failure",
+    "Message receive failure",
+    "Protocol authentication error",
+    "Rate limit exceeded",
+    "Slurm backup controller in standby mode",
+    "Resource temporarily unavailable",
+    "No route to host",
+    "Network is unreachable",
+    "Broken pipe",
+    "Temporary failure in name resolution",
+    "Problem talking to the database",
+    "Problem talking to database",
+    "can't be reached now",
+)
+
+
+def _without_prefix(line: str) -> str:
+    """`sbatch: error: what` is `what`."""
+    for prefix in ("sbatch: ", "squeue: ", "scancel: ", "scontrol: ", "sacct: "):
+        line = line.removeprefix(prefix)
+    return line.removeprefix("error: ").removeprefix("fatal: ")

@@ -1,0 +1,162 @@
+"""One answer of a scheduler for all of a user's hpcrun processes.
+
+The answer lies in a file of the user's cache folder, a failure too: a controller that is down is
+asked once, not by everybody. The lock only spares questions: where there is none, each asks.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcrun.errors import SchedulerError
+from hpcrun.ports import JobId, JobWord, Scheduler
+from hpcrun.state import Cause, State
+
+FORMAT = 1
+
+LOCK_TIMEOUT = 30.0
+"""Seconds for which another process's question is waited for; then this one asks by itself."""
+
+_LARGEST = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a scheduler said. asked: Unix seconds, before the question. error: in place of jobs."""
+
+    asked: float
+    jobs: Mapping[JobId, JobWord]
+    error: SchedulerError | None = None
+
+    def told(self) -> Mapping[JobId, JobWord]:
+        if self.error is not None:
+            raise self.error
+        return self.jobs
+
+
+def shared_jobs(scheduler: Scheduler, file: Path, pace: float) -> Mapping[JobId, JobWord]:
+    """`scheduler.jobs()`, at most `pace` seconds old; the SchedulerError it raised as well.
+
+    file: where the answer is kept. pace: seconds; with 0 the question is begun after this call.
+    """
+    called = time.time()
+    answer = _read(file, called - pace)
+    if answer is None:
+        with _locked(file):
+            # Whoever held the lock meanwhile asked for this process too.
+            answer = _read(file, min(called, time.time() - pace))
+            if answer is None:
+                answer = _ask(scheduler)
+                _write(file, answer)
+    return answer.told()
+
+
+def _ask(scheduler: Scheduler) -> _Answer:
+    asked = time.time()
+    try:
+        return _Answer(asked, scheduler.jobs())
+    except SchedulerError as error:
+        return _Answer(asked, {}, error)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Alone with the file, if that can be had."""
+    from filelock import FileLock
+
+    lock = FileLock(
+        file.with_name(f"{file.name}.lock"), LOCK_TIMEOUT, mode=0o600, fallback_to_soft=False
+    )
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:
+        pass  # no lock here, or a holder that hangs: a question more does no harm
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read(file: Path, since: float) -> _Answer | None:
+    """The kept answer, if it was asked since then; one from the future is a clock set back."""
+    import json
+
+    try:
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(opened, "rb") as stream:
+            if not _is_ours(os.fstat(stream.fileno())):
+                return None
+            answer = _decode(json.loads(stream.read(_LARGEST)))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return answer if since <= answer.asked <= time.time() else None
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """A file that nobody else could have written."""
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and not status.st_mode & 0o022
+        and status.st_size <= _LARGEST
+    )
+
+
+def _write(file: Path, answer: _Answer) -> None:
+    """Keeps an answer; a failure only costs the next process a question."""
+    import json
+
+    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        opened = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(opened, "w", encoding="utf-8") as stream:
+            json.dump(_encode(answer), stream, separators=(",", ":"))
+        os.replace(aside, file)
+    except OSError:
+        try:
+            aside.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+def _encode(answer: _Answer) -> Mapping[str, Any]:
+    if answer.error is not None:
+        error = answer.error
+        told = {"message": error.message, "hint": error.hint, "transient": error.transient}
+        return {"format": FORMAT, "asked": answer.asked, "error": told}
+    jobs = {job_id: vars(word) for job_id, word in answer.jobs.items()}
+    return {"format": FORMAT, "asked": answer.asked, "jobs": jobs}
+
+
+def _decode(value: Any) -> _Answer:
+    """ValueError, TypeError, KeyError or AttributeError if it is no answer of this format."""
+    if value["format"] != FORMAT:
+        raise ValueError(value["format"])
+    asked = float(value["asked"])
+    if "error" in value:
+        told = value["error"]
+        return _Answer(
+            asked, {}, SchedulerError(str(told["message"]), str(told["hint"]), told["transient"])
+        )
+    return _Answer(asked, {JobId(key): _word(told) for key, told in value["jobs"].items()})
+
+
+def _word(told: Mapping[str, Any]) -> JobWord:
+    cause = told["cause"]
+    return JobWord(
+        **{
+            **told,
+            "state": State(told["state"]),
+            "cause": None if cause is None else Cause(cause),
+            "nodes": tuple(told["nodes"]),
+        }
+    )

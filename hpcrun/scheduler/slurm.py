@@ -1,0 +1,239 @@
+"""Slurm, through its commands, as an ordinary user on a login node."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hpcrun.errors import SchedulerError
+from hpcrun.layout import RUN_ID
+from hpcrun.ports import JobId, JobWord, Submission
+from hpcrun.scheduler import refusal, tables
+from hpcrun.scheduler.command import NO_SLURM, Late, Missing, ask, failure, run
+from hpcrun.scheduler.environment import inherited
+from hpcrun.scheduler.states import Told, word_of
+from hpcrun.scheduler.tables import Life
+
+SUBMIT_TIMEOUT = 120.0
+"""Seconds for sbatch, which tries again by itself for as long."""
+
+QUESTION_TIMEOUT = 60.0
+"""Seconds for squeue, scontrol, scancel; without a controller they give up after 20 (22.05)."""
+
+RECORDS_TIMEOUT = 30.0
+"""Seconds for sacct, which hangs for 45 on a slurmdbd that does not answer (22.05)."""
+
+SEARCH_DAYS = 30
+"""How far back a job is searched in sacct when its name does not tell its age."""
+
+_DAY = 86400
+
+_JOB_ID = re.compile(r"(\d+)(;[^\s;]+)?\Z")
+_NO_SUCH_JOB = "Invalid job id"
+_ENDED_ALREADY = ("Invalid job id", "already completing or completed", "Job has already finished")
+_NO_RECORDS = "accounting storage is disabled"
+
+
+class _Job(NamedTuple):
+    """A job's number, and the words that name its cluster."""
+
+    number: str
+    where: tuple[str, ...]
+
+    @classmethod
+    def of(cls, job_id: JobId) -> _Job:
+        number, _, cluster = job_id.partition(";")
+        return cls(number, ("-M", cluster) if cluster else ())
+
+
+class Slurm:
+    """Slurm. The constructor only stores.
+
+    client_env: variables for its commands, which jobs find as well. environ: the submitter's
+    environment (default: this process's own); little of it reaches a job.
+    """
+
+    def __init__(
+        self, client_env: Mapping[str, str] = {}, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._client_env = client_env
+        self._environ = environ
+
+    def check(self) -> None:
+        """SchedulerError if its commands are not here. Asks nobody."""
+        path = self._submitting().get("PATH")
+        missing = [n for n in ("sbatch", "squeue", "scancel") if not shutil.which(n, path=path)]
+        if missing:
+            raise SchedulerError(f"{', '.join(missing)}: not found on PATH", NO_SLURM)
+
+    def submit(self, submission: Submission) -> JobId:
+        """Hands the script over, once. OutcomeUnknown where nobody can tell whether it came."""
+        words = ["sbatch", "--parsable", str(submission.script)]
+        try:
+            answer = run(words, self._submitting(), SUBMIT_TIMEOUT)
+        except (Late, Missing) as error:
+            raise refusal.interrupted(error) from error
+        job_id = job_id_in(answer.output)
+        if answer.status == 0 and job_id is not None:
+            return job_id
+        raise refusal.judge(answer)
+
+    def find(self, name: str) -> Sequence[JobId]:
+        """The ids of this user's jobs of that name, newest first: in the queue, else in sacct."""
+        rows = list(self._queue("--name", name))
+        found = [(row.submitted, self._key(row)) for row in rows] or self._find_records(name)
+        return [job_id for _, job_id in sorted(found, key=_by_age, reverse=True)]
+
+    def jobs(self) -> Mapping[JobId, JobWord]:
+        """All jobs of this user that the controller holds, in one call, the just ended too."""
+        return {self._key(row): word_of(row.told) for row in self._queue()}
+
+    def ended(self, job_id: JobId) -> JobWord | None:
+        """All that is known of a job: the controller's word, joined with sacct's.
+
+        A job that lives after all gets its word too. Without accounting a job is forgotten when
+        the controller forgets it (MinJobAge).
+        """
+        job = _Job.of(job_id)
+        held: Told | None = None
+        silence: SchedulerError | None = None
+        try:
+            held = self._controlled(job)
+        except SchedulerError as error:
+            silence = error
+        if held is not None and not held.is_end:
+            return word_of(held)
+        try:
+            lives = self._lives(job)
+        except SchedulerError as error:
+            if held is None:
+                raise (silence or error) from error
+            lives = []
+        if held is None and silence is not None and not (lives and lives[-1].told.is_end):
+            raise silence
+        return _joined(held, lives)
+
+    def cancel(self, job_id: JobId) -> None:
+        """Asks for the job's end. One that has ended already, or is unknown, is no error."""
+        job = _Job.of(job_id)
+        answer = ask(["scancel", *job.where, job.number], self._asking(), QUESTION_TIMEOUT)
+        if answer.status and not any(words in answer.said for words in _ENDED_ALREADY):
+            raise failure("scancel", answer)
+
+    # -- the commands -------------------------------------------------------------------------
+
+    def _queue(self, *which: str) -> Sequence[tables.Row]:
+        words = ["squeue", "--me", "--noheader", "--states=all", "--array", *which]
+        words += ["--Format", tables.QUEUE_FORMAT]
+        answer = ask(words, self._asking(), QUESTION_TIMEOUT)
+        if answer.status:
+            raise failure("squeue", answer)
+        return list(tables.queue_rows(answer.output))
+
+    def _controlled(self, job: _Job) -> Told | None:
+        words = ["scontrol", *job.where, "--oneliner", "show", "job", job.number]
+        answer = ask(words, self._asking(), QUESTION_TIMEOUT)
+        if answer.status == 0:
+            return tables.controlled(answer.output, job.number)
+        if _NO_SUCH_JOB in answer.said:
+            return None
+        raise failure("scontrol", answer)
+
+    def _lives(self, job: _Job) -> list[Life]:
+        """The lives of a job in sacct, oldest first; none where accounting is off."""
+        output = self._records(
+            *job.where, "--jobs", job.number, "--duplicates", "--format", tables.RECORDS_FORMAT
+        )
+        found = [life for life in tables.lives(output) if life.id == job.number]
+        # Slurm's ids begin again some day: only what has the newest one's name is this job.
+        return [life for life in found if life.name == found[-1].name]
+
+    def _find_records(self, name: str) -> list[tuple[float, JobId]]:
+        match = RUN_ID.match(name)
+        age = time.time() - int(match.group("seconds")) if match else SEARCH_DAYS * _DAY
+        since = f"now-{max(int(age), 0) + _DAY}seconds"
+        output = self._records(
+            "--allocations", "--name", name, "--starttime", since, "--format", "JobID,Submit"
+        )
+        return [(when, JobId(number)) for number, when in tables.submit_times(output)]
+
+    def _records(self, *which: str) -> str:
+        """sacct's output; nothing where accounting is off."""
+        environ = self._asking()
+        if not shutil.which("sacct", path=environ.get("PATH")):
+            return ""
+        words = ["sacct", "--noheader", "--parsable2", "--delimiter", tables.SEPARATOR, *which]
+        answer = ask(words, environ, RECORDS_TIMEOUT)
+        if answer.status == 0:
+            return answer.output
+        if _NO_RECORDS in answer.said:
+            return ""
+        raise failure("sacct", answer)
+
+    # -----------------------------------------------------------------------------------------
+
+    def _key(self, row: tables.Row) -> JobId:
+        """As sbatch would have printed it: with the cluster where SLURM_CLUSTERS chooses one."""
+        named = "SLURM_CLUSTERS" in self._client_env and row.cluster
+        return JobId(f"{row.id};{row.cluster}" if named else row.id)
+
+    def _submitting(self) -> dict[str, str]:
+        """The environment of sbatch, which the job will find. Slurm's texts have no locale."""
+        environ = os.environ if self._environ is None else self._environ
+        return {**inherited(environ, ("SLURM_CONF",)), **self._client_env}
+
+    def _asking(self) -> dict[str, str]:
+        return {**self._submitting(), "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
+
+
+def job_id_in(output: str) -> JobId | None:
+    """The id that `sbatch --parsable` printed, `digits[;cluster]`, among a site's own lines."""
+    for line in reversed(output.splitlines()):
+        if _JOB_ID.match(line.strip()):
+            return JobId(line.strip())
+    return None
+
+
+def _by_age(found: tuple[float, JobId]) -> tuple[float, int]:
+    match = re.match(r"\d+", found[1])
+    return found[0], int(match.group()) if match else 0
+
+
+def _joined(held: Told | None, lives: Sequence[Life]) -> JobWord | None:
+    """The controller's word with sacct's evidence; sacct's alone when the controller forgot."""
+    if held is None:
+        if not lives:
+            return None
+        told = _with_restart(lives[-1].told, len(lives) - 1)
+        return word_of(told, lives[-1].steps, _canceler(told.state))
+    # sacct lags: its newest life may be the one before.
+    if not lives or lives[-1].told.base != held.base:
+        return word_of(held)
+    newest = lives[-1]
+    told = Told(
+        newest.told.state, held.exit, held.reason, held.restart, held.nodes, held.start, held.end
+    )
+    return word_of(told, newest.steps, _canceler(told.state))
+
+
+def _with_restart(told: Told, restart: int) -> Told:
+    from dataclasses import replace
+
+    return replace(told, restart=restart)
+
+
+def _canceler(state: str) -> str | None:
+    """Who canceled, in `CANCELLED by <uid>`: a user's name where this machine knows it."""
+    match = re.search(r" by (\d+)", state)
+    if match is None:
+        return None
+    import pwd
+
+    try:
+        return pwd.getpwuid(int(match.group(1))).pw_name
+    except KeyError:
+        return f"uid {match.group(1)}"
