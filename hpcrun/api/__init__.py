@@ -1,0 +1,7 @@
+"""The Python API, in Azure ML's words."""
+
+from hpcrun.api.experiment import Experiment
+from hpcrun.api.run import Run
+from hpcrun.api.workspace import Workspace
+
+__all__ = ["Experiment", "Run", "Workspace"]

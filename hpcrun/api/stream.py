@@ -1,0 +1,54 @@
+"""Writing a run's output while it runs, with Azure ML's headings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TextIO
+
+from hpcrun.layout import Attempt
+from hpcrun.record import RunRecord
+from hpcrun.workflow.logs import Tail, batch_source, log_source
+
+if TYPE_CHECKING:
+    from hpcrun.api.run import Run
+
+
+def stream(run: Run, out: TextIO, records: Iterable[RunRecord]) -> RunRecord:
+    """Writes rank 0's log as it grows, until the run has ended; gives the last record."""
+    out.write(f"RunId: {run.id}\nFiles: {run.paths.files}\n")
+    tail: Tail | None = None
+    shown: Attempt | None = None
+    last: RunRecord | None = None
+    for last in records:
+        attempt = last.attempt.attempt
+        if shown != attempt:
+            tail, shown = None, attempt
+        if tail is None:
+            tail = _begin(run, attempt, out)
+        if tail is not None:
+            _pass_on(tail, out)
+    assert last is not None
+    if tail is not None:
+        _pass_on(tail, out)
+    elif (batch := batch_source(run.paths, last.attempt.attempt)) is not None:
+        _pass_on(Tail(batch), out)
+    out.write(f"\nExecution Summary\n=================\nRunId: {run.id}\nStatus: {last.state}\n")
+    if last.verdict is not None:
+        out.write(f"Verdict: {last.verdict.sentence}\n")
+    out.flush()
+    return last
+
+
+def _begin(run: Run, attempt: Attempt, out: TextIO) -> Tail | None:
+    source = log_source(run.paths, attempt, 0)
+    if source is None:
+        return None
+    heading = f"Streaming {source.path.relative_to(run.paths.files)}"
+    out.write(f"\n{heading}\n{'=' * len(heading)}\n\n")
+    return Tail(source)
+
+
+def _pass_on(tail: Tail, out: TextIO) -> None:
+    for chunk in tail.read():
+        out.write(chunk.decode("utf-8", "replace"))
+    out.flush()

@@ -1,0 +1,66 @@
+"""Workspace: the root of a run history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcrun.assets import Assets
+from hpcrun.workflow.session import Session, find_config, open_session
+
+if TYPE_CHECKING:
+    from hpcrun.api.experiment import Experiment
+    from hpcrun.api.run import Run
+
+
+class Workspace:
+    """The root of a run history: a folder that all nodes see.
+
+    path: the folder; it is made at the first submission. For the one that the current project or
+    user has configured, use `Workspace.from_config()`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        root = Path(path).expanduser().absolute()
+        config = find_config(Path.cwd())
+        import os
+
+        self.session = Session(root, Assets.of(config and config.parent.parent, os.environ))
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None) -> Workspace:
+        """The workspace of the nearest .hpcrun/config.json, searched upward from a folder.
+
+        path: where the search begins; default: the current folder. Without such a file:
+        HPCRUN_WORKSPACE, the user's configuration, then ~/hpcrun.
+        """
+        workspace = cls.__new__(cls)
+        workspace.session = open_session(Path(path) if path is not None else None)
+        return workspace
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.session.workspace
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def experiments(self) -> Mapping[str, Experiment]:
+        """The experiments of this user's runs, by name."""
+        from hpcrun.api.experiment import Experiment
+
+        return {experiment.name: experiment for experiment in Experiment.list(self)}
+
+    def get_run(self, run_id: str) -> Run:
+        """The run of that id (or unique prefix, or @last). RunNotFound."""
+        from hpcrun.api.run import Run
+
+        return Run.get(self, run_id)
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.path)!r})"

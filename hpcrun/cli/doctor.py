@@ -1,0 +1,39 @@
+"""doctor: what could stand in the way, each with its cure."""
+
+from __future__ import annotations
+
+import click
+
+from hpcrun.cli.main import json_option
+from hpcrun.cli.output import at_terminal, console, print_json
+from hpcrun.workflow.doctor import Finding, examine
+from hpcrun.workflow.session import open_session
+
+_COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+@click.command()
+@click.argument("target", required=False)
+@json_option
+@click.pass_obj
+def doctor(workspace: str | None, target: str | None, as_json: bool) -> int:
+    """Check this machine, the workspace and a target. Exits with 1 if something is in the way."""
+    findings = examine(open_session(given=workspace), target)
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            _print(finding)
+    return 1 if any(finding.grade == "error" for finding in findings) else 0
+
+
+def _print(finding: Finding) -> None:
+    line = f"{finding.subject}: {finding.message}"
+    cure = f"  → {finding.cure}" if finding.cure else ""
+    if not at_terminal():
+        click.echo(f"{finding.grade}\t{line}{cure}")
+        return
+    from rich.text import Text
+
+    grade = Text(f"{finding.grade:>8}  ", style=_COLORS[finding.grade])
+    console().print(grade + Text(line) + Text(cure, style="bold"), soft_wrap=True)

@@ -1,0 +1,82 @@
+"""files, download, collect, clean: what a run has left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hpcrun.cli.main import json_option
+from hpcrun.cli.output import print_json, print_table, run_object, size_of
+from hpcrun.workflow.clean import clean as clean_run
+from hpcrun.workflow.collect import collect as collect_run
+from hpcrun.workflow.files import copy_file, files_of, find_file
+from hpcrun.workflow.session import open_session
+
+
+@click.command()
+@click.argument("run")
+@json_option
+@click.pass_obj
+def files(workspace: str | None, run: str, as_json: bool) -> None:
+    """List a run's files."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    found = files_of(session.store.paths(run_id, user))
+    if as_json:
+        print_json([file._asdict() for file in found])
+    else:
+        print_table(("file", "size"), [(file.name, size_of(file.size)) for file in found])
+
+
+@click.command()
+@click.argument("run")
+@click.argument("name")
+@click.argument("destination", required=False, type=click.Path(path_type=Path))
+@json_option
+@click.pass_obj
+def download(
+    workspace: str | None, run: str, name: str, destination: Path | None, as_json: bool
+) -> None:
+    """Copy the file NAME of a run here, or to DESTINATION."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    source = find_file(session.store.paths(run_id, user), name)
+    copy = copy_file(source, destination or Path.cwd())
+    if as_json:
+        print_json({"run_id": run_id, "name": name, "path": str(copy), "size": copy.stat().st_size})
+    else:
+        click.echo(str(copy))
+
+
+@click.command()
+@click.argument("run")
+@json_option
+@click.pass_obj
+def collect(workspace: str | None, run: str, as_json: bool) -> None:
+    """Gather what a run left behind whose agent could not."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    gathered = collect_run(session, run_id)
+    record = session.record(run_id, user)
+    if as_json:
+        value = run_object(record, session.store.paths(run_id, user))
+        print_json({**value, "collected": list(gathered)})
+        return
+    for line in gathered or ["nothing was left behind"]:
+        click.echo(line)
+
+
+@click.command()
+@click.argument("run")
+@json_option
+@click.pass_obj
+def clean(workspace: str | None, run: str, as_json: bool) -> None:
+    """Remove a finished run's copy of its source; outputs, logs and the record stay."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    removed, freed = clean_run(session, session.record(run_id, user))
+    if as_json:
+        print_json({"run_id": run_id, "removed": removed, "bytes": freed})
+    else:
+        click.echo(f"removed {removed} files ({size_of(freed)}) that the snapshot holds as well")

@@ -1,0 +1,156 @@
+"""logs: a run's output, by byte offset; nothing is read twice."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+import click
+
+from hpcrun.cli.main import json_option
+from hpcrun.cli.output import print_json, run_object
+from hpcrun.cli.runs import exit_code, tell_end
+from hpcrun.errors import StoreError
+from hpcrun.layout import Attempt, RunPaths
+from hpcrun.record import RunRecord
+from hpcrun.workflow.logs import Source, Tail, batch_source, log_source, rank_logs
+from hpcrun.workflow.session import Session, open_session
+
+LOOK = 1.0
+"""Seconds between two looks at a followed log."""
+
+
+@click.command()
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--rank", default=0, show_default=True, help="Whose output.")
+@click.option("--batch", is_flag=True, help="The batch-level output (Slurm's own file).")
+@click.option("--offset", default=0, help="Begin at this byte.")
+@json_option
+@click.pass_obj
+def logs(
+    workspace: str | None,
+    run: str,
+    follow: bool,
+    rank: int,
+    batch: bool,
+    offset: int,
+    as_json: bool,
+) -> int:
+    """Print a run's output, or follow it. Ctrl-C leaves the run alive."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    paths = session.store.paths(run_id, user)
+    if follow:
+        return follow_to_end(session, run_id, as_json, rank, batch, offset, user)
+    attempt = session.store.read(run_id, user).attempt.attempt
+    source = find_source(paths, attempt, rank, batch)
+    if source is None:
+        raise _no_output(paths, attempt, run_id, rank)
+    tail = Tail(source, offset)
+    if not as_json:
+        _write(tail)
+        return 0
+    text = b"".join(tail.read()).decode("utf-8", "replace")
+    print_json(
+        {
+            "run_id": run_id,
+            "file": source.path.relative_to(paths.files).as_posix(),
+            "offset": offset,
+            "next_offset": tail.offset,
+            "text": text,
+        }
+    )
+    return 0
+
+
+def follow_to_end(
+    session: Session,
+    run_id: str,
+    as_json: bool = False,
+    rank: int = 0,
+    batch: bool = False,
+    offset: int = 0,
+    user: str | None = None,
+) -> int:
+    """Writes a log until the run has ended; gives the exit code of `wait`."""
+    paths = session.store.paths(run_id, user)
+    try:
+        record = _follow(session, paths, run_id, user, rank, batch, offset, as_json)
+    except KeyboardInterrupt:
+        click.echo(f"\nrun {run_id} goes on; cancel it with: hpcrun cancel {run_id}", err=True)
+        return 130
+    if as_json:
+        print_json(run_object(record, paths))
+        return exit_code(record)
+    return tell_end(record)
+
+
+def _follow(
+    session: Session,
+    paths: RunPaths,
+    run_id: str,
+    user: str | None,
+    rank: int,
+    batch: bool,
+    offset: int,
+    as_json: bool,
+) -> RunRecord:
+    tail: Tail | None = None
+    shown: Attempt | None = None
+    said = ""
+    while True:
+        record = session.record(run_id, user)
+        attempt = record.attempt.attempt
+        if shown != attempt:
+            tail = None
+        if tail is None:
+            source = find_source(paths, attempt, rank, batch, ended=record.state.is_end)
+            if source is not None:
+                tail = Tail(source, offset if shown is None else 0)
+                shown = attempt
+        if tail is not None:
+            _write(tail, sys.stderr if as_json else sys.stdout)
+        else:
+            said = _say_state(record, said)
+        if record.state.is_end:
+            if tail is not None:
+                _write(tail, sys.stderr if as_json else sys.stdout)
+            return record
+        time.sleep(LOOK)
+
+
+def _say_state(record: RunRecord, said: str) -> str:
+    """Tells a waiting person each change of state, once."""
+    state = f"{record.state} {record.attempt.reason}".strip()
+    if state != said:
+        click.echo(f"hpcrun: {state}", err=True)
+    return state
+
+
+def find_source(
+    paths: RunPaths, attempt: Attempt, rank: int, batch: bool, ended: bool = True
+) -> Source | None:
+    """The log that is meant. Once a run has ended without rank 0's, the batch output instead."""
+    if batch:
+        return batch_source(paths, attempt)
+    source = log_source(paths, attempt, rank)
+    if source is None and rank == 0 and ended:
+        return batch_source(paths, attempt)
+    return source
+
+
+def _no_output(paths: RunPaths, attempt: Attempt, run_id: str, rank: int) -> StoreError:
+    known = rank_logs(paths, attempt)
+    if known:
+        return StoreError(
+            f"run {run_id} has no log of rank {rank}", f"there are {', '.join(known)}"
+        )
+    return StoreError(f"run {run_id} has no output yet", "-f waits for it")
+
+
+def _write(tail: Tail, out: TextIO = sys.stdout) -> None:
+    for chunk in tail.read():
+        out.buffer.write(chunk)
+    out.buffer.flush()

@@ -1,0 +1,122 @@
+"""The command `hpcrun`: its table of commands, and the one place that turns errors into words."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+import hpcrun
+from hpcrun.errors import HpcrunError
+
+COMMANDS = {
+    "init": ("start", "Write a run.yaml in this folder, ready to be submitted."),
+    "submit": ("submit", "Submit a run."),
+    "render": ("submit", "Print the script that submit would send, byte for byte."),
+    "explain": ("submit", "Print every resolved value and where it came from."),
+    "schema": ("submit", "Print the JSON Schema of run.yaml."),
+    "list": ("runs", "List runs, newest first."),
+    "show": ("runs", "Show all that is known of a run."),
+    "logs": ("logs", "Print a run's output, or follow it."),
+    "wait": ("runs", "Wait until a run has ended."),
+    "metrics": ("metrics", "Print a run's metrics."),
+    "files": ("files", "List a run's files."),
+    "download": ("files", "Copy a file of a run."),
+    "cancel": ("runs", "Cancel runs."),
+    "collect": ("files", "Gather what a run without an agent left behind."),
+    "clean": ("files", "Remove a finished run's copy of its source."),
+    "report": ("report", "Print a run's plan and verdict for a bug report, scrubbed."),
+    "doctor": ("doctor", "Check this machine, the workspace and a target."),
+    "demo": ("start", "Train a real model on this machine, through the whole line."),
+    "completion": ("start", "Print the script that completes commands in your shell."),
+}
+"""Command → (module of hpcrun.cli, its line in the help). Modules are loaded when they are used."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"hpcrun.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name if name != "list" else "list_runs")
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "`hpcrun --help` lists all"
+            context.fail(f"there is no command {args[0]!r} ({hint})")
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-w", "--workspace", metavar="FOLDER", help="The run history to use.")
+@click.version_option(hpcrun.__version__, prog_name="hpcrun")
+@click.pass_context
+def cli(context: click.Context, workspace: str | None) -> None:
+    """The Azure ML way of training, on plain Slurm.
+
+    `hpcrun init` writes a run.yaml, `hpcrun submit` submits it, `hpcrun logs -f @last` follows it.
+    A RUN is named by its id, by a unique beginning of its id, or by @last.
+    """
+    context.obj = workspace
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Runs a command and exits with its documented code."""
+    try:
+        code = cli.main(args=args, prog_name="hpcrun", standalone_mode=False)
+    except HpcrunError as error:
+        _tell(error)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:  # noqa: BLE001
+        _tell_bug(error)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: HpcrunError) -> None:
+    for problem in error.problems:
+        click.echo(f"hpcrun: {problem}", err=True)
+
+
+def _tell_bug(error: BaseException) -> None:
+    if os.environ.get("HPCRUN_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    name = type(error).__name__
+    click.echo(f"hpcrun: a fault of hpcrun itself: {name}: {error}", err=True)
+    click.echo("hpcrun: HPCRUN_DEBUG=1 shows where; please report it", err=True)
+
+
+def json_option(command: Any) -> Any:
+    """The option --json that every command has."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")(
+        command
+    )

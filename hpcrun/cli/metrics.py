@@ -1,0 +1,62 @@
+"""metrics: what a run has logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from hpcrun.cli.main import json_option
+from hpcrun.cli.output import at_terminal, print_json, print_table
+from hpcrun.errors import StoreError
+from hpcrun.metrics import Metric, azure_shape, metrics_of
+from hpcrun.workflow.session import open_session
+
+
+@click.command()
+@click.argument("run")
+@click.argument("names", nargs=-1)
+@click.option("--plot", is_flag=True, help="Draw them in the terminal.")
+@json_option
+@click.pass_obj
+def metrics(
+    workspace: str | None, run: str, names: tuple[str, ...], plot: bool, as_json: bool
+) -> None:
+    """Print a run's metrics, all or those named."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    facts, _ = session.store.facts(session.store.paths(run_id, user), metrics=True)
+    found = metrics_of(facts)
+    missing = [name for name in names if name not in found]
+    if missing:
+        known = ", ".join(sorted(found)) or "none"
+        raise StoreError(f"run {run_id} has no metric {missing[0]!r}", f"it has {known}")
+    chosen = {name: found[name] for name in (names or sorted(found))}
+    if as_json:
+        print_json({name: azure_shape(metric) for name, metric in chosen.items()})
+    elif plot:
+        draw(chosen)
+    else:
+        rows = [(n, m.last_text(), str(m.count), _range(m)) for n, m in chosen.items()]
+        print_table(("metric", "last", "values", "range"), rows)
+
+
+def draw(metrics_to_draw: Mapping[str, Metric], height: int = 14) -> None:
+    """A chart of each metric that has numbers, over its steps."""
+    import plotext
+
+    for name, metric in metrics_to_draw.items():
+        points = metric.points()
+        if not points:
+            continue
+        plotext.clear_figure()
+        plotext.theme("clear")
+        plotext.plotsize(min(100, plotext.terminal_width() or 80), height)
+        plotext.plot([step for step, _ in points], [value for _, value in points], label=name)
+        text = plotext.build()
+        click.echo(text if at_terminal() else plotext.uncolorize(text))
+
+
+def _range(metric: Metric) -> str:
+    values = [value for _, value in metric.points()]
+    return f"{min(values):.6g} … {max(values):.6g}" if values else ""

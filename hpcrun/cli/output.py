@@ -1,0 +1,172 @@
+"""Printing: JSON for programs, plain text for pipes, rich for people at a terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hpcrun.layout import RunPaths
+from hpcrun.record import AttemptRecord, RunRecord, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLORS = {
+    "Completed": "green",
+    "Failed": "red",
+    "Canceled": "yellow",
+    "Running": "cyan",
+    "Finalizing": "cyan",
+    "NotResponding": "magenta",
+    "CancelRequested": "yellow",
+}
+
+
+def print_json(value: Any) -> None:
+    """One object or array; NaN and infinities, which JSON lacks, as strings."""
+    click.echo(json.dumps(_strict(value), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return value
+
+
+def at_terminal() -> bool:
+    """Whether a person looks at standard output."""
+    return sys.stdout.isatty()
+
+
+def console() -> Console:
+    """The terminal; made on first use, since rich is not needed for pipes."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], status_column: int | None = None
+) -> None:
+    """A table: with colors at a terminal, tab-separated when piped."""
+    if not at_terminal():
+        for row in (columns, *rows):
+            click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        cells = [Text(cell) for cell in row]
+        if status_column is not None:
+            cells[status_column].stylize(COLORS.get(row[status_column], "default"))
+        table.add_row(*cells)
+    console().print(table)
+
+
+def when(seconds: float | None) -> str:
+    """A time for people, in their own zone."""
+    if seconds is None:
+        return "-"
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def how_long(seconds: float | None) -> str:
+    """A duration for people."""
+    if seconds is None:
+        return "-"
+    minutes, second = divmod(int(max(0, seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute:02d}m"
+    return f"{minute}m{second:02d}s" if minute else f"{seconds:.1f}s"
+
+
+def iso(seconds: float | None) -> str | None:
+    """A time for programs: UTC, ISO 8601."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def size_of(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def run_object(record: RunRecord, paths: RunPaths) -> dict[str, Any]:
+    """A run as JSON. The keys are stable; docs/json.md describes them."""
+    return {
+        "run_id": record.run_id,
+        "experiment": record.experiment,
+        "display_name": record.display_name,
+        "description": record.description,
+        "user": record.user,
+        "target": record.target,
+        "status": str(record.state),
+        "reason": record.attempt.reason or None,
+        "estimated_start": iso(record.attempt.starts),
+        "verdict": verdict_object(record.verdict),
+        "job_id": record.job_id,
+        "created": iso(record.created),
+        "started": iso(record.started),
+        "ended": iso(record.ended),
+        "attempts": [attempt_object(attempt) for attempt in record.attempts],
+        "tags": dict(record.tags),
+        "properties": dict(record.properties),
+        "problems": list(record.problems),
+        "lost_records": record.lost_records,
+        "bad_lines": record.bad_lines,
+        "record": paths.record,
+        "files": paths.files,
+    }
+
+
+def attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
+    """An attempt as JSON."""
+    return {
+        "attempt": str(attempt.attempt),
+        "status": str(attempt.state),
+        "job_id": attempt.job_id,
+        "host": attempt.host,
+        "nodes": list(attempt.nodes),
+        "submitted": iso(attempt.submitted),
+        "started": iso(attempt.started),
+        "ended": iso(attempt.ended),
+        "verdict": verdict_object(attempt.verdict),
+        "ranks": [
+            {"rank": end.rank, "status": end.status, "host": end.host} for end in attempt.rank_ends
+        ],
+    }
+
+
+def verdict_object(verdict: Verdict | None) -> dict[str, Any] | None:
+    """A verdict as JSON."""
+    if verdict is None:
+        return None
+    return {
+        "cause": str(verdict.cause),
+        "sentence": verdict.sentence,
+        "evidence": list(verdict.evidence),
+        "exit_code": verdict.exit_code,
+        "signal": verdict.signal,
+        "rank": verdict.rank,
+    }

@@ -1,0 +1,154 @@
+"""list, show, wait, cancel: runs and their states."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from hpcrun.cli.main import json_option
+from hpcrun.cli.output import how_long, print_json, print_table, run_object, when
+from hpcrun.cli.show import print_run
+from hpcrun.errors import RunCanceled, RunFailed, WaitTimeout
+from hpcrun.record import RunRecord
+from hpcrun.state import State
+from hpcrun.workflow.cancel import cancel as cancel_run
+from hpcrun.workflow.session import Session, open_session
+
+
+@click.command("list")
+@click.option("-n", "--last", default=20, show_default=True, help="How many; 0 for all.")
+@click.option("-e", "--experiment", help="Only runs of this experiment.")
+@click.option("-s", "--status", help="Only runs of this status.")
+@click.option("-u", "--user", help="Another user's runs.")
+@json_option
+@click.pass_obj
+def list_runs(
+    workspace: str | None,
+    last: int,
+    experiment: str | None,
+    status: str | None,
+    user: str | None,
+    as_json: bool,
+) -> None:
+    """List runs, newest first."""
+    session = open_session(given=workspace)
+    records = _records(session, last, experiment, status, user)
+    if as_json:
+        print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
+        return
+    if not records:
+        click.echo(f"no runs in {session.workspace}", err=True)
+        return
+    columns = ("run", "status", "target", "job", "created", "took", "verdict")
+    print_table(columns, [_row(record) for record in records], status_column=1)
+
+
+def _records(
+    session: Session, last: int, experiment: str | None, status: str | None, user: str | None
+) -> list[RunRecord]:
+    ids = session.store.run_ids(user)
+    if experiment is not None:
+        ids = [run_id for run_id in ids if run_id.rsplit("_", 2)[0] == experiment]
+    if status is None and last:
+        ids = ids[:last]
+    records = session.refreshed([session.store.read(run_id, user) for run_id in ids])
+    if status is not None:
+        records = [r for r in records if str(r.state).lower() == status.lower()]
+    return records[:last] if last else records
+
+
+def _row(record: RunRecord) -> tuple[str, ...]:
+    attempt = record.attempt
+    verdict = record.verdict
+    ended = record.ended or time.time()
+    took = how_long(ended - record.started) if record.started is not None else "-"
+    told = verdict.sentence if verdict and verdict.cause != "completed" else attempt.reason
+    return (
+        record.run_id,
+        str(record.state),
+        record.target,
+        record.job_id or "-",
+        when(record.created),
+        took,
+        told,
+    )
+
+
+@click.command()
+@click.argument("run")
+@json_option
+@click.pass_obj
+def show(workspace: str | None, run: str, as_json: bool) -> None:
+    """Show all that is known of a run."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    record = session.record(run_id, user)
+    paths = session.store.paths(run_id, user)
+    if as_json:
+        print_json(run_object(record, paths))
+    else:
+        print_run(session, record, paths)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after so long.")
+@json_option
+@click.pass_obj
+def wait(workspace: str | None, run: str, timeout: float | None, as_json: bool) -> int:
+    """Wait until a run has ended; the exit code tells how: 0, 20 (failed) or 21 (canceled)."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    record = wait_for(session, run_id, user, timeout)
+    if as_json:
+        print_json(run_object(record, session.store.paths(run_id, user)))
+        return exit_code(record)
+    click.echo(f"run {run_id}: {record.state}")
+    return tell_end(record)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@json_option
+@click.pass_obj
+def cancel(workspace: str | None, runs: tuple[str, ...], as_json: bool) -> None:
+    """Cancel runs. A run that has ended already is left as it is."""
+    session = open_session(given=workspace)
+    found = [session.store.find(run) for run in runs]
+    records = [cancel_run(session, session.store.read(run_id, user)) for user, run_id in found]
+    if as_json:
+        print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
+        return
+    for record in records:
+        click.echo(f"run {record.run_id}: {record.state}")
+
+
+def wait_for(
+    session: Session, run_id: str, user: str | None, timeout: float | None = None
+) -> RunRecord:
+    """The record of a run once it has ended. WaitTimeout."""
+    until = None if timeout is None else time.monotonic() + timeout
+    pause = 0.2
+    while True:
+        record = session.record(run_id, user)
+        if record.state.is_end:
+            return record
+        if until is not None and time.monotonic() >= until:
+            raise WaitTimeout(f"run {run_id} is still {record.state}", "it goes on; wait again")
+        time.sleep(pause if until is None else max(0.0, min(pause, until - time.monotonic())))
+        pause = min(pause * 1.3, 10.0)
+
+
+def exit_code(record: RunRecord) -> int:
+    """0, 20 or 21, by how the run ended."""
+    if record.state is State.COMPLETED:
+        return 0
+    return RunCanceled.exit_code if record.state is State.CANCELED else RunFailed.exit_code
+
+
+def tell_end(record: RunRecord) -> int:
+    """Says on standard error why a run did not complete; gives the exit code."""
+    if record.verdict is not None and record.state is not State.COMPLETED:
+        click.echo(f"hpcrun: {record.verdict.sentence}", err=True)
+    return exit_code(record)

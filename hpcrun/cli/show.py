@@ -1,0 +1,104 @@
+"""One run for people: what it is, what happened, what to do next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import click
+
+from hpcrun.cli.output import COLORS, at_terminal, console, how_long, size_of, when
+from hpcrun.layout import RunPaths
+from hpcrun.metrics import metrics_of
+from hpcrun.record import AttemptRecord, RunRecord
+from hpcrun.scheduler import reason_in_words
+from hpcrun.workflow.files import files_of
+from hpcrun.workflow.session import Session
+
+
+def print_run(session: Session, record: RunRecord, paths: RunPaths) -> None:
+    """Prints a run."""
+    for name, value in _lines(session, record, paths):
+        if not at_terminal():
+            click.echo(f"{name}\t{value}" if name else value)
+        else:
+            _print_colored(name, value, record)
+
+
+def _print_colored(name: str, value: str, record: RunRecord) -> None:
+    from rich.text import Text
+
+    style = COLORS.get(str(record.state), "default") if name in ("status", "verdict") else ""
+    console().print(Text(f"{name:>12}  ", style="bold") + Text(value, style=style), soft_wrap=True)
+
+
+def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tuple[str, str]]:
+    yield "run", record.run_id
+    if record.display_name:
+        yield "name", record.display_name
+    yield "experiment", record.experiment
+    yield "status", str(record.state)
+    yield from _why(record)
+    yield "target", record.target
+    yield "job", record.job_id or "-"
+    yield "user", record.user
+    yield "created", when(record.created)
+    if record.started is not None:
+        yield "started", f"{when(record.started)} on {record.attempt.host}"
+        yield "took", how_long((record.ended or time.time()) - record.started)
+    if len(record.attempts) > 1:
+        for attempt in record.attempts:
+            yield "attempt", _attempt(attempt)
+    for key, value in sorted(record.tags.items()):
+        yield "tag", f"{key}={value}"
+    yield from _git(record)
+    yield from _metrics(session, paths)
+    files = files_of(paths)
+    total = sum(file.size for file in files)
+    yield "files", f"{len(files)} ({size_of(total)}) in {paths.files}"
+    yield "record", paths.record
+    for problem in record.problems:
+        yield "problem", problem
+    if record.lost_records:
+        yield "problem", f"{record.lost_records} records were lost on a node's disk"
+    if record.bad_lines:
+        yield "problem", f"{record.bad_lines} lines of the journals are torn or foreign"
+
+
+def _why(record: RunRecord) -> Iterator[tuple[str, str]]:
+    attempt = record.attempt
+    if attempt.reason:
+        words = reason_in_words(attempt.reason)
+        yield (
+            "waits",
+            f"{attempt.reason}: {words.sentence}" + (f"; {words.hint}" if words.hint else ""),
+        )
+    if attempt.starts is not None:
+        yield "may start", when(attempt.starts)
+    if record.verdict is not None:
+        yield "verdict", record.verdict.sentence
+        for text in record.verdict.evidence:
+            for line in text.splitlines():
+                yield "evidence", line
+
+
+def _attempt(attempt: AttemptRecord) -> str:
+    verdict = f": {attempt.verdict.sentence}" if attempt.verdict else ""
+    return f"{attempt.attempt} {attempt.state}{verdict} (started {when(attempt.started)})"
+
+
+def _git(record: RunRecord) -> Iterator[tuple[str, str]]:
+    commit = record.properties.get("azureml.git.commit")
+    if commit:
+        branch = record.properties.get("azureml.git.branch", "")
+        dirty = ", with changes" if record.properties.get("azureml.git.dirty") else ""
+        yield "git", f"{commit[:12]} {branch}{dirty}"
+    snapshot = record.properties.get("ContentSnapshotId")
+    if snapshot:
+        yield "snapshot", snapshot[:16]
+
+
+def _metrics(session: Session, paths: RunPaths) -> Iterator[tuple[str, str]]:
+    facts, _ = session.store.facts(paths, metrics=True)
+    for name, metric in sorted(metrics_of(facts).items()):
+        yield "metric", f"{name} = {metric.last_text()} ({metric.count} values)"

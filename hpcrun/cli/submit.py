@@ -1,0 +1,146 @@
+"""submit, render, explain, schema: what is asked, shown or sent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpcrun.cli.main import json_option
+from hpcrun.cli.output import print_json, print_table, run_object, size_of
+from hpcrun.config import RunConfiguration, load_config, load_runconfig
+from hpcrun.reading import Origin
+from hpcrun.snapshot import scan
+from hpcrun.workflow.prepare import Origins, Prepared
+from hpcrun.workflow.session import Session, open_session
+
+
+def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What says which run is meant: the same for submit, render and explain."""
+    for option in reversed(
+        (
+            click.option(
+                "-f", "--file", default="run.yaml", show_default=True, help="The run file."
+            ),
+            click.option(
+                "-c", "--runconfig", metavar="NAME", help="A .runconfig instead, by name."
+            ),
+            click.option("-t", "--target", metavar="SITE/TARGET", help="Where to run it."),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Change a value of the file, such as resources.time=2h.",
+            ),
+            click.option(
+                "--run-id", metavar="ID", help="An id of your own: EXPERIMENT_SECONDS_8HEX."
+            ),
+            click.argument("arguments", nargs=-1, type=click.UNPROCESSED),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@request_options
+@click.option("--follow", is_flag=True, help="Follow the output until the run has ended.")
+@json_option
+@click.pass_obj
+def submit(workspace: str | None, /, follow: bool, as_json: bool, **request: Any) -> int:
+    """Submit a run. Further arguments for the script stand after `--`."""
+    session, prepared = prepare(workspace, **request)
+    record = session.submit(prepared)
+    paths = session.store.paths(record.run_id)
+    if as_json and not follow:
+        print_json(run_object(record, paths))
+        return 0
+    out = sys.stderr if as_json else sys.stdout
+    click.echo(f"submitted run {record.run_id} as job {record.job_id} to {record.target}", file=out)
+    if not follow:
+        click.echo(f"follow it with: hpcrun logs -f {record.run_id}", file=out)
+        return 0
+    from hpcrun.cli.logs import follow_to_end
+
+    return follow_to_end(session, record.run_id, as_json)
+
+
+@click.command()
+@request_options
+@json_option
+@click.pass_obj
+def render(workspace: str | None, /, as_json: bool, **request: Any) -> None:
+    """Print the script that submit would send, byte for byte (with the same --run-id)."""
+    _, prepared = prepare(workspace, **request)
+    if as_json:
+        print_json({"run_id": prepared.plan.run_id, "script": prepared.script.text})
+    else:
+        sys.stdout.buffer.write(prepared.script.text.encode("utf-8", "surrogateescape"))
+
+
+@click.command()
+@request_options
+@click.option("--files", is_flag=True, help="Also list the files that the snapshot would hold.")
+@json_option
+@click.pass_obj
+def explain(workspace: str | None, /, files: bool, as_json: bool, **request: Any) -> None:
+    """Print every resolved value and where it came from."""
+    _, prepared = prepare(workspace, **request)
+    choices = prepared.plan.choices
+    manifest = scan(prepared.source, limits=prepared.limits) if files else None
+    if as_json:
+        value: dict[str, Any] = {"choices": [choice._asdict() for choice in choices]}
+        if manifest is not None:
+            value["files"] = [{"path": entry.path, "size": entry.size} for entry in manifest.files]
+        print_json(value)
+        return
+    print_table(("value", "is", "from"), choices)
+    if manifest is not None:
+        click.echo(
+            f"\n{len(manifest.entries)} files, {size_of(manifest.total_size)}; largest first"
+        )
+        rows = sorted(manifest.files, key=lambda entry: (-entry.size, entry.path))
+        print_table(("file", "size"), [(entry.path, size_of(entry.size)) for entry in rows])
+
+
+@click.command()
+@json_option
+def schema(as_json: bool) -> None:
+    """Print the JSON Schema of run.yaml, for editors and checkers."""
+    from hpcrun.schema import json_schema
+
+    print_json(json_schema(RunConfiguration))
+
+
+def prepare(
+    workspace: str | None,
+    file: str,
+    runconfig: str | None,
+    target: str | None,
+    overrides: tuple[str, ...],
+    run_id: str | None,
+    arguments: tuple[str, ...],
+) -> tuple[Session, Prepared]:
+    """The session and the prepared run that the options ask for."""
+    path = Path(file)
+    folder = Path() if runconfig else path.parent
+    session = open_session(folder, workspace)
+    config, origins = _load(path, runconfig, overrides)
+    if target is not None:
+        config.compute_target = target
+        origins = {**origins, "compute_target": Origin("--target")}
+    if arguments:
+        config.arguments = [*(config.arguments or []), *arguments]
+    return session, session.prepare(config, run_id, origins, folder)
+
+
+def _load(
+    path: Path, runconfig: str | None, overrides: tuple[str, ...]
+) -> tuple[RunConfiguration, Origins]:
+    if runconfig is not None:
+        return load_runconfig(runconfig, Path()), {}
+    return load_config(path, overrides)

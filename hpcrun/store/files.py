@@ -1,0 +1,232 @@
+"""The run history as files: one folder per user, one folder per live run, one writer per file."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpcrun.errors import RunNotFound, StoreError
+from hpcrun.fold import fold
+from hpcrun.journal import Journal
+from hpcrun.layout import FORMAT, RUN_ID, Attempt, RunPaths, UserPaths, journal_kind
+from hpcrun.record import Fact, RunRecord, decode_page
+from hpcrun.store.faults import told
+
+
+class FileStore:
+    """A workspace as one user sees it. Nothing is opened before it is asked for."""
+
+    def __init__(self, workspace: Path, user: str) -> None:
+        self.workspace = workspace
+        self.user = user
+
+    @property
+    def own(self) -> UserPaths:
+        """This user's folders."""
+        return UserPaths.of(str(self.workspace), self.user)
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Makes the workspace and this user's folders, where they are missing."""
+        with told(f"prepare the workspace {self.workspace}"):
+            self._prepare_workspace()
+            for folder in (self.own.active, self.own.files, self.own.objects, self.own.sdk):
+                Path(folder).mkdir(parents=True, exist_ok=True)
+        owner = Path(self.own.root).stat().st_uid
+        if owner != os.getuid():
+            raise StoreError(
+                f"{self.own.root} belongs to {_user_name(owner)}, not to you",
+                "choose another workspace, or ask its owner to remove the folder",
+            )
+
+    def _prepare_workspace(self) -> None:
+        users = self.workspace / "users"
+        settings = self.workspace / "workspace.json"
+        if not users.is_dir():
+            self.workspace.mkdir(parents=True, exist_ok=True)
+            users.mkdir(exist_ok=True)
+            # Every user of the group may make one folder, and remove only that one.
+            if self.workspace.stat().st_mode & stat.S_IWGRP:
+                users.chmod(0o3775)
+        if not settings.exists():
+            _publish(settings, json.dumps({"format": FORMAT}, indent=2).encode() + b"\n")
+        elif json.loads(settings.read_text()).get("format") != FORMAT:
+            raise StoreError(
+                f"the workspace {self.workspace} has another format than {FORMAT}",
+                "use the version of hpcrun that made it",
+            )
+
+    def create(self, request: Mapping[str, Any], script: str) -> RunPaths:
+        """Writes the intent: run.json and script.sh, aside and then renamed into place."""
+        paths = self.own.run(request["run_id"])
+        with told(f"write the record of run {request['run_id']}"):
+            if Path(paths.record).exists():
+                raise StoreError(f"there is a run {request['run_id']} already")
+            for folder in (paths.outputs, paths.logs, paths.user_logs):
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            aside = Path(self.own.active, f".{request['run_id']}.{secrets.token_hex(4)}")
+            aside.mkdir()
+            _write(aside / "run.json", json.dumps(request, indent=1, ensure_ascii=False) + "\n")
+            _write(aside / "script.sh", script)
+            aside.rename(paths.record)
+            _sync_folder(Path(self.own.active))
+        return paths
+
+    def discard(self, run_id: str) -> None:
+        """Removes a run that was never handed to the scheduler."""
+        paths = self.own.run(run_id)
+        shutil.rmtree(paths.record, ignore_errors=True)
+        shutil.rmtree(paths.files, ignore_errors=True)
+
+    def journal(self, record: RunPaths, attempt: Attempt) -> Journal:
+        """A journal of this process's own in a run's record."""
+        writer = f"client-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        return Journal(record.journal(writer), attempt)
+
+    def append(self, paths: RunPaths, attempt: Attempt, kind: str, data: Mapping[str, Any]) -> None:
+        """Writes one fact of this client, and waits until the file system has it."""
+        with told(f"write to the record {paths.record}"):
+            journal = self.journal(paths, attempt)
+            try:
+                journal.append(kind, data, sync=True)
+            finally:
+                journal.close()
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def users(self) -> list[str]:
+        """The users with a folder here; one whose folder belongs to someone else is left out."""
+        try:
+            entries = sorted(os.scandir(self.workspace / "users"), key=lambda e: e.name)
+        except FileNotFoundError:
+            return []
+        with told(f"read the workspace {self.workspace}"):
+            return [e.name for e in entries if e.is_dir() and _owner_fits(e)]
+
+    def run_ids(self, user: str | None = None) -> list[str]:
+        """The ids of a user's runs (default: this user's), newest first."""
+        folder = UserPaths.of(str(self.workspace), user or self.user).active
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"cannot read {folder}: {error.strerror}") from error
+        return sorted((n for n in names if RUN_ID.match(n)), key=_newest_first)
+
+    def find(self, name: str, user: str | None = None) -> tuple[str, str]:
+        """(user, run id) of a run named by its id, a unique prefix, or @last. RunNotFound."""
+        if name == "@last":
+            ids = self.run_ids(user)
+            if not ids:
+                raise RunNotFound(f"there is no run in {self.workspace} yet", "hpcrun submit")
+            return user or self.user, ids[0]
+        found: list[tuple[str, str]] = []
+        for owner in [user] if user else [self.user, *(u for u in self.users() if u != self.user)]:
+            ids = self.run_ids(owner)
+            if name in ids:
+                return owner, name
+            found += [(owner, run_id) for run_id in ids if run_id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise RunNotFound(f"no run {name!r} in {self.workspace}", "hpcrun list shows all")
+        some = ", ".join(run_id for _, run_id in found[:3])
+        raise RunNotFound(f"{len(found)} runs begin with {name!r}: {some} …", "write more of it")
+
+    def paths(self, run_id: str, user: str | None = None) -> RunPaths:
+        """The folders of a run."""
+        return UserPaths.of(str(self.workspace), user or self.user).run(run_id)
+
+    def request(self, paths: RunPaths) -> dict[str, Any]:
+        """What was asked and resolved, as it was written before submission."""
+        with told(f"read {paths.request}"):
+            text = Path(paths.request).read_text(encoding="utf-8")
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise StoreError(f"{paths.request} is damaged: {error}") from error
+        if not isinstance(value, dict):
+            raise StoreError(f"{paths.request} is damaged: not an object")
+        return value
+
+    def read(self, run_id: str, user: str | None = None) -> RunRecord:
+        """The record of a run."""
+        paths = self.paths(run_id, user)
+        facts, bad = self.facts(paths, metrics=False)
+        return fold(self.request(paths), facts, bad)
+
+    def facts(self, paths: RunPaths, metrics: bool) -> tuple[list[Fact], int]:
+        """All facts of a run, either its metrics or the others, and the count of bad lines."""
+        facts: list[Fact] = []
+        bad = 0
+        for name in self._journals(paths, metrics):
+            page = decode_page(_read(Path(paths.record, name)), name)
+            facts += page.facts
+            bad += page.bad_lines
+        return facts, bad
+
+    def _journals(self, paths: RunPaths, metrics: bool) -> Iterator[str]:
+        with told(f"read the record {paths.record}"):
+            names = sorted(os.listdir(paths.record))
+        for name in names:
+            kind = journal_kind(name)
+            if kind is not None and kind[1] is metrics:
+                yield name
+
+
+def _newest_first(run_id: str) -> tuple[int, str]:
+    match = RUN_ID.match(run_id)
+    assert match is not None
+    return -int(match.group("seconds")), run_id
+
+
+def _read(path: Path) -> bytes:
+    with told(f"read {path}"):
+        return path.read_bytes()
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(path: Path, data: bytes) -> None:
+    """Writes aside and renames: a reader sees the whole file or none."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        aside.write_bytes(data)
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _owner_fits(entry: os.DirEntry[str]) -> bool:
+    owner = entry.stat().st_uid
+    return entry.name in (_user_name(owner), f"{_user_name(owner)}-{owner}")
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

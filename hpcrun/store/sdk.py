@@ -1,0 +1,74 @@
+"""Publishing what travels to the nodes: the standard-library part of hpcrun, in its own folder.
+
+The folder's name holds a digest of its content, so an upgrade never touches what running jobs use.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import hpcrun
+from hpcrun.store.faults import told
+
+MODULES = ("errors", "state", "layout", "record", "verdict", "fold", "journal")
+PACKAGES = ("metrics", "agent")
+
+_INIT = '''"""The part of hpcrun that travels: what a training script and the agent need."""
+
+from hpcrun.metrics import Run
+
+__all__ = ["Run"]
+'''
+_MAIN = """from hpcrun.agent.__main__ import main
+
+raise SystemExit(main())
+"""
+
+
+def sdk_name() -> str:
+    """The folder's name: the version, and a digest of every file that is published."""
+    digest = hashlib.sha256()
+    for relative, content in _files():
+        digest.update(f"{relative}\0{len(content)}\0".encode() + content)
+    return f"{hpcrun.__version__}-{digest.hexdigest()[:12]}"
+
+
+def publish(folder: Path) -> Path:
+    """Makes sure that `folder` holds the layer of this version; gives its path."""
+    path = folder / sdk_name()
+    if path.is_dir():
+        return path
+    with told(f"publish hpcrun's in-job part in {folder}"):
+        aside = folder / f".{path.name}.{secrets.token_hex(4)}"
+        try:
+            for relative, content in _files():
+                file = aside / relative
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            compileall.compile_dir(aside, quiet=2, stripdir=aside, prependdir=path)
+            try:
+                aside.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return path
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    yield "__main__.py", _MAIN.encode()
+    yield "hpcrun/__init__.py", _INIT.encode()
+    root = Path(hpcrun.__file__).parent
+    for module in MODULES:
+        yield f"hpcrun/{module}.py", (root / f"{module}.py").read_bytes()
+    for package in PACKAGES:
+        for name in sorted(os.listdir(root / package)):
+            if name.endswith((".py", ".sh")):
+                yield f"hpcrun/{package}/{name}", (root / package / name).read_bytes()

@@ -1,0 +1,1 @@
+"""What is done with runs: the one place that joins configuration, scheduler, store and snapshot."""

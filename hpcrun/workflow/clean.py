@@ -1,0 +1,44 @@
+"""Removing a finished run's copy of its source: the files that the snapshot holds byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from hpcrun.errors import StoreError
+from hpcrun.manifest import Entry, Manifest
+from hpcrun.record import RunRecord
+from hpcrun.store.faults import told
+from hpcrun.workflow.session import Session
+
+
+def clean(session: Session, record: RunRecord) -> tuple[int, int]:
+    """(files removed, bytes freed). StoreError while the run has not ended, or is another's."""
+    if not record.state.is_end:
+        raise StoreError(f"run {record.run_id} is {record.state}", "clean it when it has ended")
+    if record.user != session.user:
+        raise StoreError(f"run {record.run_id} is {record.user}'s", "only they can clean it")
+    root = Path(session.store.paths(record.run_id).files)
+    with told(f"clean {root}"):
+        snapshot = Path(record.request["snapshot"]["manifest"])
+        manifest = Manifest.decode(snapshot.read_text(encoding="utf-8"))
+        same = [entry for entry in manifest.files if _same(root / entry.path, entry)]
+        for entry in same:
+            (root / entry.path).unlink()
+        _remove_empty(root, {Path(entry.path).parent for entry in manifest.files})
+    return len(same), sum(entry.size for entry in same)
+
+
+def _same(path: Path, entry: Entry) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+
+
+def _remove_empty(root: Path, folders: set[Path]) -> None:
+    every = {parent for folder in folders for parent in (folder, *folder.parents)} - {Path()}
+    for folder in sorted(every, key=lambda f: len(f.parts), reverse=True):
+        path = root / folder
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

@@ -1,0 +1,73 @@
+"""Following a run's logs by byte offset: what was read once is never read again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcrun.layout import Attempt, RunPaths
+
+CHUNK = 1 << 20
+
+
+class Source(NamedTuple):
+    """A log file, and the prefix of the lines that belong to the rank (empty: all of them)."""
+
+    path: Path
+    prefix: bytes = b""
+
+
+def log_source(paths: RunPaths, attempt: Attempt, rank: int) -> Source | None:
+    """Where a rank's output is: its own file, or its lines in its node's file (over 64 ranks)."""
+    own = Path(paths.rank_log(attempt, rank))
+    if own.exists():
+        return Source(own)
+    prefix = b"[%d] " % rank
+    for path in sorted(Path(paths.attempt_logs(attempt)).glob("node-*.log")):
+        with path.open("rb") as file:
+            if any(line.startswith(prefix) for line in file):
+                return Source(path, prefix)
+    return None
+
+
+def batch_source(paths: RunPaths, attempt: Attempt) -> Source | None:
+    """The batch-level output: Slurm's own file."""
+    path = Path(paths.batch_log(attempt.submission))
+    return Source(path) if path.exists() else None
+
+
+def rank_logs(paths: RunPaths, attempt: Attempt) -> list[str]:
+    """The names of an attempt's log files, rank 0's first."""
+    try:
+        names = os.listdir(paths.attempt_logs(attempt))
+    except OSError:
+        return []
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+class Tail:
+    """A position in a log. It opens the file anew for each look, as network file systems need."""
+
+    def __init__(self, source: Source, offset: int = 0) -> None:
+        self.source = source
+        self.offset = offset
+        self._rest = b""
+
+    def read(self) -> Iterator[bytes]:
+        """What was added since the last look."""
+        with self.source.path.open("rb") as file:
+            file.seek(self.offset)
+            while chunk := file.read(CHUNK):
+                self.offset += len(chunk)
+                wanted = self._wanted(chunk)
+                if wanted:
+                    yield wanted
+
+    def _wanted(self, chunk: bytes) -> bytes:
+        if not self.source.prefix:
+            return chunk
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        prefix = self.source.prefix
+        return b"".join(line[len(prefix) :] + b"\n" for line in lines if line.startswith(prefix))

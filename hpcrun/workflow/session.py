@@ -1,0 +1,155 @@
+"""A workspace in use: its store, its schedulers, and the shared answers of this process."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from hpcrun.assets import Assets
+from hpcrun.config import RunConfiguration
+from hpcrun.errors import ConfigError, Problem
+from hpcrun.ports import JobId, JobWord, Scheduler
+from hpcrun.record import RunRecord
+from hpcrun.scheduler import Local, Slurm, shared_jobs
+from hpcrun.site import SiteConfig
+from hpcrun.store import FileStore
+from hpcrun.workflow.liveness import Heartbeats
+from hpcrun.workflow.prepare import Origins, Prepared, prepare
+from hpcrun.workflow.refresh import refresh
+from hpcrun.workflow.site import choose_target
+from hpcrun.workflow.submit import submit
+
+CONFIG = Path(".hpcrun", "config.json")
+"""The project's settings: {"workspace": "<folder>"}, found by an upward search."""
+
+WORKSPACE = "HPCRUN_WORKSPACE"
+
+
+class Session:
+    """What commands and the Python API work with. The constructor only stores."""
+
+    def __init__(self, workspace: Path, assets: Assets, user: str | None = None) -> None:
+        self.workspace = workspace
+        self.assets = assets
+        self.user = user or getpass.getuser()
+        self.store = FileStore(workspace, self.user)
+        self._sites: dict[str, SiteConfig] = {}
+        self._schedulers: dict[str, Scheduler] = {}
+
+    @property
+    def cache(self) -> Path:
+        """This user's cache folder on this host."""
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base) / "hpcrun"
+
+    def site(self, target: str) -> SiteConfig:
+        """The site of a target such as `mysite/gpu`."""
+        name = target.partition("/")[0]
+        if name not in self._sites:
+            self._sites[name] = choose_target(target, self.assets)[0]
+        return self._sites[name]
+
+    def scheduler(self, target: str) -> Scheduler:
+        """The scheduler behind a target."""
+        site = self.site(target)
+        if site.id not in self._schedulers:
+            local = site.scheduler.kind == "local"
+            self._schedulers[site.id] = (
+                Local() if local else Slurm(client_env=site.scheduler.client_env)
+            )
+        return self._schedulers[site.id]
+
+    def jobs(self, target: str, not_older_than: float | None = None) -> Mapping[JobId, JobWord]:
+        """All jobs of this user behind a target, at the pace that its site allows."""
+        site, scheduler = self.site(target), self.scheduler(target)
+        if site.scheduler.kind == "local":
+            return scheduler.jobs()
+        pace = site.scheduler.poll.interval_seconds if not_older_than is None else not_older_than
+        return shared_jobs(scheduler, self.cache / f"jobs-{site.id}.json", pace)
+
+    def prepare(
+        self,
+        config: RunConfiguration,
+        run_id: str | None = None,
+        origins: Origins | None = None,
+        folder: Path | None = None,
+    ) -> Prepared:
+        """Resolves and renders a run; nothing is written."""
+        return prepare(
+            config, self.workspace, self.assets, run_id=run_id, origins=origins, folder=folder
+        )
+
+    def submit(self, prepared: Prepared) -> RunRecord:
+        """Submits a prepared run."""
+        return submit(prepared, self.store, self.scheduler(prepared.plan.target))
+
+    def refreshed(
+        self, records: Iterable[RunRecord], not_older_than: float | None = None
+    ) -> list[RunRecord]:
+        """The records, joined with the scheduler's word where one is needed."""
+        heartbeats = Heartbeats(self.cache / "heartbeats.json")
+        result = refresh(
+            records,
+            self.store,
+            self.scheduler,
+            lambda target: self.jobs(target, not_older_than),
+            heartbeats,
+        )
+        heartbeats.save()
+        return result
+
+    def record(
+        self, run_id: str, user: str | None = None, not_older_than: float | None = None
+    ) -> RunRecord:
+        """The record of a run, up to date."""
+        return self.refreshed([self.store.read(run_id, user)], not_older_than)[0]
+
+
+def find_config(start: Path) -> Path | None:
+    """The nearest .hpcrun/config.json in a folder or above it."""
+    for folder in (start, *start.parents):
+        if (folder / CONFIG).is_file():
+            return folder / CONFIG
+    return None
+
+
+def find_workspace(
+    start: Path, environ: Mapping[str, str], given: str | None = None
+) -> tuple[Path, str]:
+    """(the workspace, where its name came from): flag, variable, project, user, default."""
+    if given:
+        return Path(given).expanduser().absolute(), "--workspace"
+    if environ.get(WORKSPACE):
+        return Path(environ[WORKSPACE]).absolute(), WORKSPACE
+    home = Path(environ.get("HOME", "/"))
+    config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    for file in (find_config(start), config_home / "hpcrun" / "config.json"):
+        if file is not None and file.is_file():
+            named = _workspace_in(file)
+            if named is not None:
+                return named, str(file)
+    return home / "hpcrun", "default"
+
+
+def open_session(start: Path | None = None, given: str | None = None) -> Session:
+    """The session of a folder (default: the current one)."""
+    start = (start or Path.cwd()).absolute()
+    workspace, _ = find_workspace(start, os.environ, given)
+    config = find_config(start)
+    return Session(workspace, Assets.of(config.parent.parent if config else start, os.environ))
+
+
+def _workspace_in(file: Path) -> Path | None:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(Problem(f"not JSON: {error}", "", str(file))) from error
+    if not isinstance(value, dict) or not isinstance(value.get("workspace", ""), str):
+        raise ConfigError(Problem("`workspace` must be the name of a folder", "", str(file)))
+    named = value.get("workspace")
+    if not named:
+        return None
+    return (file.parent.parent / Path(named).expanduser()).absolute()

@@ -1,0 +1,142 @@
+"""Submission: the source is kept, the intent is written, the scheduler is called once.
+
+Killed between any two steps, the next look at the run (`refresh`) finds out which job there is,
+or that there is none. Nothing is ever submitted a second time by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hpcrun.errors import OutcomeUnknown, SchedulerError, StoreError
+from hpcrun.layout import Attempt, RunPaths, UserPaths
+from hpcrun.manifest import Manifest
+from hpcrun.plan import LOCAL, Plan
+from hpcrun.ports import JobId, Scheduler, Submission
+from hpcrun.record import RunRecord
+from hpcrun.snapshot import GitFacts, push, scan
+from hpcrun.store import FileStore, publish
+from hpcrun.workflow.prepare import Prepared
+
+
+def submit(prepared: Prepared, store: FileStore, scheduler: Scheduler) -> RunRecord:
+    """Submits a run and gives its record."""
+    plan = prepared.plan
+    scheduler.check()
+    with GitFacts.start(prepared.source) as git:
+        manifest = scan(prepared.source, limits=prepared.limits, leave_out=store.workspace)
+        store.prepare()
+        publish(Path(store.own.sdk))
+        push(manifest, prepared.source, store.own)
+        properties = {"ContentSnapshotId": manifest.digest, **git.properties()}
+    paths = store.create(request_of(plan, manifest, properties), prepared.script.text)
+    hand_over(plan.run_id, Attempt(plan.submission), plan.token, paths, store, scheduler)
+    return store.read(plan.run_id)
+
+
+def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) -> dict[str, Any]:
+    """run.json: what the agent, the readers and a bug report need of the plan."""
+    own = UserPaths.of(plan.workspace, plan.user)
+    return {
+        "format": 1,
+        "run_id": plan.run_id,
+        "experiment": plan.experiment,
+        "display_name": plan.display_name,
+        "description": plan.description,
+        "user": plan.user,
+        "target": plan.target,
+        "created": plan.created,
+        "tags": dict(plan.tags),
+        "properties": dict(properties),
+        "snapshot": {
+            "digest": manifest.digest,
+            "manifest": own.manifest(manifest.digest),
+            "objects": own.objects,
+        },
+        "agent": agent_settings(plan),
+        "launch": {
+            "launcher": plan.launch.launcher,
+            "command": list(plan.launch.command),
+            "nodes": plan.launch.nodes,
+            "processes_per_node": plan.launch.processes_per_node,
+        },
+        "choices": [list(choice) for choice in plan.choices],
+        "hpcrun": plan.version,
+    }
+
+
+def agent_settings(plan: Plan) -> dict[str, Any]:
+    """What the agent is told. On `local` it also keeps the time limit: nobody else does."""
+    local = plan.target == LOCAL
+    others = plan.launch.nodes - 1
+    return {
+        "spool": plan.spool,
+        "heartbeat_seconds": 30,
+        "kill_wait_seconds": 30,
+        "time_limit_seconds": (
+            plan.time_limit.total_seconds() if local and plan.time_limit is not None else None
+        ),
+        "node_helpers": []
+        if local or not others
+        else [
+            "srun",
+            "--overlap",
+            "--relative=1",
+            f"--nodes={others}",
+            f"--ntasks={others}",
+            "--ntasks-per-node=1",
+            "--cpus-per-task=1",
+            "--mem=0",
+            "--gres=none",
+            "--mpi=none",
+        ],
+    }
+
+
+def hand_over(
+    run_id: str,
+    attempt: Attempt,
+    token: str,
+    paths: RunPaths,
+    store: FileStore,
+    scheduler: Scheduler,
+) -> JobId:
+    """Calls the scheduler once, and writes down what it said."""
+    store.append(paths, attempt, "submitting", {"token": token})
+    submission = Submission(
+        script=PurePosixPath(paths.script),
+        name=run_id,
+        folder=PurePosixPath(paths.files),
+        log=PurePosixPath(paths.batch_log(attempt.submission)),
+    )
+    try:
+        job_id = scheduler.submit(submission)
+    except OutcomeUnknown as error:
+        job_id = _looked_up(error, run_id, scheduler)
+    except SchedulerError as error:
+        store.append(paths, attempt, "submit_failed", {"message": error.message})
+        raise
+    try:
+        store.append(paths, attempt, "submitted", {"job_id": job_id})
+    except StoreError as error:
+        # The job tells its id itself when it starts.
+        message = f"run {run_id} is submitted as job {job_id}, which could not be written down"
+        raise StoreError(f"{message}: {error.message}", "do not submit it again") from error
+    return job_id
+
+
+def _looked_up(error: OutcomeUnknown, run_id: str, scheduler: Scheduler) -> JobId:
+    """A client that failed may have submitted all the same: the job is looked up by its name."""
+    try:
+        found = scheduler.find(run_id)
+    except SchedulerError:
+        found = ()
+    if found:
+        return found[0]
+    raise OutcomeUnknown(
+        f"{error.message}; whether run {run_id} has a job is not known yet",
+        f"`hpcrun show {run_id}` looks again; do not submit it a second time",
+        transient=True,
+    ) from error

@@ -1,0 +1,35 @@
+"""What the pure functions need from outside: the clock, the user, the machine, new ids."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import sys
+import time
+from pathlib import Path
+
+import hpcrun
+from hpcrun.plan import Surroundings
+
+_KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH")
+
+
+def here(workspace: Path, source: Path) -> Surroundings:
+    """This machine, this user, now."""
+    return Surroundings(
+        user=getpass.getuser(),
+        host=socket.gethostname(),
+        created=time.time(),
+        version=hpcrun.__version__,
+        python=sys.executable,
+        workspace=str(workspace),
+        source=str(source.resolve()),
+        environ={name: os.environ[name] for name in _KEPT if name in os.environ},
+    )
+
+
+def new_token() -> str:
+    """Eight random hex digits, for a run id."""
+    return secrets.token_hex(4)
