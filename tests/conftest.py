@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import Cluster
+from tests.lab import Lab, make_lab
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,9 @@ def cluster() -> Iterator[Cluster]:
     yield cluster
     if not was_up:
         cluster.down()
+
+
+@pytest.fixture(scope="session")
+def lab(cluster: Cluster) -> Lab:
+    """hpcrun, installed for the users of the test cluster."""
+    return make_lab(cluster)

@@ -88,8 +88,17 @@ class Job:
         return pages
 
 
+VERSIONS = ("", "3.8", "newest")
+"""What travels to nodes is tried on this interpreter, the oldest, and the newest that is here."""
+
+
 def interpreter(version: str) -> str | None:
-    """A Python of that version, from PATH or pyenv; None if there is none that starts."""
+    """A Python of that version (of `VERSIONS`), from PATH or pyenv; None if none starts."""
+    if not version:
+        return sys.executable
+    if version == "newest":
+        found = (interpreter(f"3.{minor}") for minor in range(20, 10, -1))
+        return next((python for python in found if python is not None), None)
     candidates = [shutil.which(f"python{version}")]
     if shutil.which("pyenv"):
         found = subprocess.run(

@@ -15,7 +15,7 @@ import pytest
 
 from hpcrun.state import Cause, State
 from tests.agent_job import Job, alive, kill, pid_in, publish, small_disk, status_of, until
-from tests.metrics_job import interpreter
+from tests.metrics_job import VERSIONS, interpreter
 
 ROOT = os.geteuid() == 0
 
@@ -56,9 +56,9 @@ def logged(job: Job) -> int:
 # -- the ordinary run ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["", "3.8", "3.13"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_run_tells_its_facts_in_order(tmp_path: Path, sdk: Path, version: str) -> None:
-    python = interpreter(version) if version else sys.executable
+    python = interpreter(version)
     if python is None:
         pytest.skip(f"there is no Python {version} here")
     job = Job(tmp_path, sdk, python=python).make()

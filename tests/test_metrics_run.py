@@ -22,7 +22,7 @@ from hpcrun.journal import Journal
 from hpcrun.layout import Attempt
 from hpcrun.metrics import Context, RankFacts, Run, RunEnvironmentException, azure_shape, metrics_of
 from hpcrun.metrics.context import job_context
-from tests.metrics_job import RUN_ID, Job, interpreter
+from tests.metrics_job import RUN_ID, VERSIONS, Job, interpreter
 
 
 @pytest.fixture
@@ -63,10 +63,10 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("version", ["", "3.8", "3.13"])
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("spool", [True, False])
 def test_everything_in_a_job(job: Job, version: str, spool: bool) -> None:
-    python = interpreter(version) if version else sys.executable
+    python = interpreter(version)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")
     output = job.python(EVERYTHING, python=python, spool=spool).stdout.splitlines()
