@@ -77,7 +77,9 @@ def _fold_attempt(
     state = State.NOT_STARTED
     for kind in by_kind:
         state = max(state, _STATE_OF_KIND.get(kind, State.NOT_STARTED), key=lambda s: s.rank)
-    if word is not None and not State(word["state"]).is_end:
+    if verdict is None and ended is not None:
+        state = State.FINALIZING
+    elif word is not None and not State(word["state"]).is_end:
         state = max(state, State(word["state"]), key=lambda s: s.rank)
     if verdict is not None:
         state = end_state(verdict.cause)
@@ -96,7 +98,7 @@ def _fold_attempt(
         reason=(word or {}).get("reason", "") if not state.is_end else "",
         starts=(word or {}).get("starts") if not state.is_end else None,
         verdict=verdict,
-        awaits_scheduler=_awaits_scheduler(ended, word, verdict),
+        awaits_scheduler=_awaits_scheduler(ended, word),
     )
 
 
@@ -135,12 +137,10 @@ def _end_time(
     return failed.time if failed else None
 
 
-def _awaits_scheduler(
-    ended: Fact | None, word: Mapping[str, Any] | None, verdict: Verdict | None
-) -> bool:
+def _awaits_scheduler(ended: Fact | None, word: Mapping[str, Any] | None) -> bool:
     if word is not None and State(word["state"]).is_end and word.get("final", True):
         return False
-    return verdict is not None and ended is not None and bool(ended.data.get("interrupted"))
+    return ended is not None and bool(ended.data.get("interrupted"))
 
 
 def _latest(facts: Sequence[Fact], kind: str) -> list[Fact]:

@@ -40,9 +40,10 @@ class Fact(NamedTuple):
 
 
 KINDS = {
-    "submitting": "client: the scheduler is about to be called (token)",
+    "submitting": "client: the scheduler is about to be called (token, client)",
     "submitted": "client: the scheduler gave a job id (job_id, cluster)",
     "submit_failed": "client: the scheduler refused; no job exists (message)",
+    "submit_unknown": "client: the scheduler did not tell whether there is a job (message)",
     "cancel_requested": "client: a user asked to cancel (by)",
     "scheduler": "client: the scheduler's word (state, cause, raw, reason, exit_code, signal, …)",
     "tags": "any: tags set (set) or removed (removed)",
@@ -192,6 +193,11 @@ class RunRecord:
     def verdict(self) -> Optional[Verdict]:
         """Why the newest attempt ended; None while it has not."""
         return self.attempt.verdict
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, and no word of the scheduler is waited for: a requeue may come."""
+        return self.state.is_end and not self.attempt.awaits_scheduler
 
     @property
     def job_id(self) -> Optional[str]:

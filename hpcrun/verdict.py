@@ -43,10 +43,13 @@ def verdict_of(
     told = word if word is not None and State(word["state"]).is_end else None
     if ended is not None and not ended.data.get("interrupted"):
         return _verdict_of_exit(by_kind, ended, told)
-    if told is not None:
+    # That nobody knows the job any more says nothing against what its agent saw.
+    if told is not None and (ended is None or told.get("cause") != Cause.LOST):
         return _verdict_of_word(by_kind, told, ended, canceled)
     if ended is not None:
-        return _verdict_of_interruption(by_kind, ended, canceled)
+        # While the scheduler says that the job still ends, a requeue may follow.
+        goes_on = word is not None and told is None
+        return None if goes_on else _verdict_of_interruption(by_kind, ended, canceled)
     if failed is not None:
         message = failed.data["message"]
         return Verdict(Cause.SUBMIT_FAILED, f"the job was not submitted: {message}", (message,))
@@ -111,6 +114,8 @@ def _verdict_of_word(
         cause = Cause.OUT_OF_MEMORY
     if cause == Cause.COMPLETED and ended is None and not by_kind.get("started"):
         return Verdict(cause, "the job completed, though the agent never reported", tuple(evidence))
+    if cause == Cause.LOST and canceled is not None:
+        cause = Cause.CANCELED
     if cause == Cause.CANCELED:
         return Verdict(cause, f"the run was canceled by {_who(canceled, told)}", tuple(evidence))
     if cause == Cause.EXIT_CODE and not by_kind.get("started"):

@@ -26,6 +26,7 @@ LINES = {
     "slurmstepd: error: Detected 2 oom-kill event(s) in StepId=7.batch. Some of your processes may"
     " have been killed by the cgroup out-of-memory handler.": "batch",
     "0: slurmstepd: error: Detected 1 oom_kill event in StepId=31.4. Some": "4",
+    "slurmstepd-n1: error: Detected 1 oom-kill event(s) in StepId=229.0. Some of your": "0",
 }
 
 

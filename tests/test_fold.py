@@ -219,3 +219,41 @@ def test_torn_and_foreign_lines_are_counted_and_skipped() -> None:
 def test_a_run_that_was_only_asked_for_has_a_record() -> None:
     record: RunRecord = fold(REQUEST, [])
     assert record.state is State.NOT_STARTED and record.job_id is None
+
+
+def interrupted() -> list[Fact]:
+    """An agent that was told to stop, and did."""
+    end = {"exit_code": None, "signal": 15, "cause": "signal", "interrupted": True}
+    return [fact("started", host="n1"), fact("running"), fact("ended", **end)]
+
+
+def test_an_interrupted_run_goes_on_while_the_scheduler_says_so() -> None:
+    word = fact("scheduler", writer="~", state="Finalizing", raw="COMPLETING")
+    record = fold(REQUEST, [*interrupted(), word])
+    assert (record.state, record.verdict, record.has_ended) == (State.FINALIZING, None, False)
+
+
+def test_an_interrupted_run_waits_for_the_schedulers_word() -> None:
+    record = fold(REQUEST, interrupted())
+    assert record.verdict is not None
+    assert (record.state, record.verdict.cause) == (State.FAILED, Cause.UNKNOWN)
+    assert not record.has_ended
+    word = fact("scheduler", writer="~", state="Failed", cause="time_limit", raw="TIMEOUT")
+    record = fold(REQUEST, [*interrupted(), word])
+    assert record.verdict is not None
+    assert (record.verdict.cause, record.has_ended) == (Cause.TIME_LIMIT, True)
+
+
+def test_a_requeue_after_an_interruption_is_a_new_attempt() -> None:
+    again = fact("scheduler", Attempt(1, 1), writer="~", state="Queued", raw="PENDING")
+    record = fold(REQUEST, [*interrupted(), again])
+    assert (record.state, record.has_ended, len(record.attempts)) == (State.QUEUED, False, 2)
+
+
+def test_our_cancel_stands_where_the_scheduler_has_forgotten_the_job() -> None:
+    lost = fact("scheduler", writer="~", state="Failed", cause="lost", raw="gone")
+    for seen in (interrupted(), []):
+        record = fold(REQUEST, [*seen, fact("cancel_requested", by="alice"), lost])
+        assert record.verdict is not None
+        assert record.verdict.sentence == "the run was canceled by alice"
+        assert record.has_ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from hpcrun.agent.setting import Setting
@@ -16,6 +17,12 @@ LINES, LINE, BYTES = 20, 1000, 4096
 """How much of a log is kept, at most: lines, characters of a line, bytes in all."""
 
 TRACEBACK = "Traceback (most recent call last):"
+
+
+_MEMORY_KILL = re.compile(
+    r"slurmstepd(?:-(?P<node>[^:\s]+))?: error: "
+    r"Detected .*oom[-_]kill event.* StepId=(?P<step>\S+).*"
+)
 
 
 class Fall(NamedTuple):
@@ -37,16 +44,16 @@ def size(path: str) -> int:
 def memory_kills(setting: Setting, since: int) -> List[Dict[str, Any]]:
     """The data of an `out_of_memory` fact for each line in which Slurm tells of such a kill.
 
-    20.11 to 21.08 write `Detected 1 oom-kill event(s) in StepId=7.0`, later ones `oom_kill event`.
+    20.11 to 22.05 write `Detected 1 oom-kill event(s) in StepId=7.0`, later ones `oom_kill event`;
+    srun passes a remote step's words on as those of `slurmstepd-<node>`.
     since: the size of the batch log when this attempt began.
     """
     kills = []
     for line in _tail(setting.batch_log, since):
-        _, told, what = line.partition("slurmstepd: error: Detected ")
-        if told and ("oom-kill event" in what or "oom_kill event" in what):
-            step = what.partition("StepId=")[2].split(" ")[0].rstrip(".")
-            step = step.partition(".")[2] or step
-            kills.append({"evidence": told + what, "step": step, "host": setting.host})
+        told = _MEMORY_KILL.search(line)
+        if told is not None:
+            step = told["step"].rstrip(".").partition(".")[2] or told["step"]
+            kills.append({"evidence": told[0], "step": step, "host": told["node"] or setting.host})
     return kills
 
 

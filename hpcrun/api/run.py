@@ -6,7 +6,8 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from hpcrun.manifest import Manifest
 from hpcrun.metrics import Run as LoggingRun
 from hpcrun.metrics import azure_shape, metrics_of
 from hpcrun.record import RunRecord
-from hpcrun.scheduler import reason_in_words
+from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.snapshot import restore
 from hpcrun.state import State
 from hpcrun.workflow.cancel import cancel
@@ -199,7 +200,7 @@ class Run(LoggingRun):
         if show_output:
             record = stream(self, sys.stdout, self._waits(until, True))
         else:
-            *_, record = self._waits(until, wait_post_processing)
+            record = deque(self._waits(until, wait_post_processing), maxlen=1).pop()
         if raise_on_error and record.state is State.FAILED:
             verdict = record.verdict
             raise RunFailed(
@@ -208,13 +209,16 @@ class Run(LoggingRun):
             )
         return self.get_details()
 
-    def _waits(self, until: float | None, post_processing: bool) -> Any:
+    def _waits(self, until: float | None, post_processing: bool) -> Iterator[RunRecord]:
         """Records, one after another, until the run has ended."""
         pause = FIRST_LOOK
         while True:
             record = self._refreshed()
             yield record
-            if record.state.is_end or (record.state is State.FINALIZING and not post_processing):
+            if self._session.is_over(record):
+                return
+            finalizing = record.state is State.FINALIZING and not record.attempt.awaits_scheduler
+            if finalizing and not post_processing:
                 return
             if until is not None and time.monotonic() + pause > until:
                 raise WaitTimeout(

@@ -114,7 +114,7 @@ def _follow(
             _write(tail, sys.stderr if as_json else sys.stdout)
         else:
             said = _say_state(record, said)
-        if record.state.is_end:
+        if session.is_over(record):
             if tail is not None:
                 _write(tail, sys.stderr if as_json else sys.stdout)
             return record

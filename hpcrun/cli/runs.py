@@ -8,7 +8,6 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import how_long, print_json, print_table, run_object, when
-from hpcrun.cli.show import print_run
 from hpcrun.errors import RunCanceled, RunFailed, WaitTimeout
 from hpcrun.record import RunRecord
 from hpcrun.state import State
@@ -87,8 +86,10 @@ def show(workspace: str | None, run: str, as_json: bool) -> None:
     paths = session.store.paths(run_id, user)
     if as_json:
         print_json(run_object(record, paths))
-    else:
-        print_run(session, record, paths)
+        return
+    from hpcrun.cli.show import print_run
+
+    print_run(session, record, paths)
 
 
 @click.command()
@@ -132,7 +133,7 @@ def wait_for(
     pause = 0.2
     while True:
         record = session.record(run_id, user)
-        if record.state.is_end:
+        if session.is_over(record):
             return record
         if until is not None and time.monotonic() >= until:
             raise WaitTimeout(f"run {run_id} is still {record.state}", "it goes on; wait again")

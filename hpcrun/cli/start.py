@@ -163,10 +163,15 @@ def _wait(session: Session, run_id: str) -> int:
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@json_option
+def completion(shell: str, as_json: bool) -> None:
     """Print the script that completes commands in your shell: eval "$(hpcrun completion bash)"."""
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(cli, {}, "hpcrun", "_HPCRUN_COMPLETE").source())
+    script = found(cli, {}, "hpcrun", "_HPCRUN_COMPLETE").source()
+    if as_json:
+        print_json({"shell": shell, "script": script})
+    else:
+        click.echo(script)

@@ -1,0 +1,71 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hpcrun import errors
+from hpcrun.cli.main import COMMANDS
+from hpcrun.cli.output import run_object, verdict_object
+from hpcrun.config import RunConfiguration
+from hpcrun.fold import fold
+from hpcrun.layout import Attempt, RunPaths
+from hpcrun.record import Fact
+from hpcrun.schema import json_schema
+from hpcrun.state import Cause, State
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def document(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def words(text: str) -> set[str]:
+    """Everything that stands in backquotes."""
+    return set(re.findall(r"[a-z_A-Z]+", " ".join(re.findall(r"`([^`\n]+)`", text))))
+
+
+def test_the_readmes_exit_codes_are_those_of_the_errors() -> None:
+    told = dict(re.findall(r"^\| (\d+) \| (.+) \|$", document("README.md"), re.MULTILINE))
+    kinds: list[type[errors.HpcrunError]] = [errors.HpcrunError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    for kind in kinds:
+        if kind.__module__ == "hpcrun.errors":
+            assert kind.meaning in told[str(kind.exit_code)], kind
+    own = {kind.exit_code for kind in kinds if kind.__module__ == "hpcrun.errors"}
+    assert {int(code) for code in told} == own | {0, 130}
+
+
+@pytest.mark.parametrize("name", sorted(json_schema(RunConfiguration)["$defs"]))
+def test_run_yaml_names_every_key(name: str) -> None:
+    keys = set(json_schema(RunConfiguration)["$defs"][name]["properties"])
+    assert keys <= words(document("docs/run_yaml.md"))
+
+
+def test_json_names_every_command() -> None:
+    told = words(document("docs/json.md").partition("## A run")[0])
+    assert set(COMMANDS) <= told
+
+
+def test_json_names_every_key_of_a_run() -> None:
+    request = {
+        "run_id": "a_1700000000_01234567",
+        "experiment": "a",
+        "user": "u",
+        "target": "local",
+        "created": 0.0,
+    }
+    ended = Fact("ended", Attempt(1), 1.0, 1, {"exit_code": 1, "signal": None})
+    record = fold(request, [ended])
+    text = document("docs/json.md")
+    run = run_object(record, RunPaths("record", "files"))
+    verdict = verdict_object(record.verdict)
+    assert verdict is not None
+    assert {*run, *verdict, *run["attempts"][0]} <= words(text)
+    for word in [*State, *Cause]:
+        assert re.search(rf"\b{word}\b", text), word

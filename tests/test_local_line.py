@@ -1,0 +1,326 @@
+"""Target `local`: the whole line on this machine, as a person or a script uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcrun import Environment, Experiment, HpcrunError, Run, ScriptRunConfig, Workspace
+from hpcrun.errors import ConfigError, RunFailed, WaitTimeout
+from tests.lab import eventually
+
+TRAIN = """\
+import os, sys
+from hpcrun import Run
+
+run = Run.get_context()
+for step in range(3):
+    run.log("loss", 3 - step, step=step)
+run.log_table("table", {"x": [1, 2], "y": [3, 4]})
+run.log("nan", float("nan"))
+os.makedirs("outputs", exist_ok=True)
+open("outputs/words.txt", "w").write(" ".join(sys.argv[1:]))
+os.makedirs("outputs/deep", exist_ok=True)
+open("outputs/deep/more.txt", "w").write("more")
+print("trained", *sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with a workspace of its own, as the current folder."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "run.yaml").write_text("script: train.py\nexperiment: line\n")
+    monkeypatch.setenv("HPCRUN_WORKSPACE", str(tmp_path / "history"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def hpcrun(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcrun", *words], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def told(*words: str, code: int = 0) -> Any:
+    command, *rest = words
+    return json.loads(hpcrun(command, "--json", *rest, code=code).stdout)
+
+
+def source(code: str, project: Path) -> ScriptRunConfig:
+    (project / "script.py").write_text(code)
+    config = ScriptRunConfig(project, "script.py")
+    environment = Environment("this")
+    environment.python.interpreter_path = sys.executable
+    config.run_config.environment = environment
+    return config
+
+
+# -- the command line ---------------------------------------------------------------------------
+
+
+def test_submit_follow_and_every_command_after_it(project: Path) -> None:
+    done = hpcrun("submit", "--follow", "--", "--lr", "1e-3")
+    assert "trained --lr 1e-3\n" in done.stdout
+    (run,) = told("list")
+    run_id = run["run_id"]
+    assert told("show", "@last")["run_id"] == run_id
+    assert told("show", run_id[:-4])["run_id"] == run_id
+    assert told("wait", run_id)["status"] == "Completed"
+    metrics = told("metrics", run_id)
+    assert metrics == {"loss": [3, 2, 1], "nan": "NaN", "table": {"x": [1, 2], "y": [3, 4]}}
+    assert {f["name"]: f["size"] for f in told("files", run_id)}["outputs/words.txt"] == 9
+    assert told("logs", run_id)["text"] == "trained --lr 1e-3\n"
+    copied = told("download", run_id, "outputs/deep/more.txt", "there.txt")
+    assert Path(copied["path"]).read_text() == "more"
+    assert told("cancel", run_id)[0]["status"] == "Completed"
+    assert told("collect", run_id)["collected"] == []
+    assert told("report", run_id)["run"]["run_id"] == run_id
+    removed = told("clean", run_id)
+    assert removed["removed"] == 2 and not Path(run["files"], "train.py").exists()
+    assert Path(run["files"], "outputs/words.txt").exists()
+    assert told("completion", "bash")["script"]
+    assert told("schema")["$defs"]
+    assert hpcrun("metrics", "--plot", run_id, "loss").stdout.count("\n") > 5
+
+
+def test_a_name_that_is_no_run_or_two_runs(project: Path) -> None:
+    assert "there is no run" in hpcrun("show", "@last", code=9).stderr
+    hpcrun("submit", "--follow")
+    hpcrun("submit", "--follow")
+    assert "2 runs begin with 'line_'" in hpcrun("show", "line_", code=9).stderr
+    assert "no run 'nothing'" in hpcrun("show", "nothing", code=9).stderr
+
+
+def test_exit_codes_tell_completed_failed_and_canceled_apart(project: Path) -> None:
+    (project / "train.py").write_text("raise SystemExit(3)")
+    hpcrun("submit", "--follow", code=20)
+    assert told("wait", "@last", code=20)["verdict"]["exit_code"] == 3
+    (project / "train.py").write_text("import time; print('up', flush=True); time.sleep(100)")
+    run = told("submit")
+    eventually(lambda: told("show", "@last")["status"] == "Running")
+    assert "still Running" in hpcrun("wait", "--timeout", "0.2", run["run_id"], code=22).stderr
+    hpcrun("cancel", run["run_id"])
+    ended = told("wait", run["run_id"], code=21)
+    assert ended["verdict"]["cause"] == "canceled"
+
+
+def test_a_cancelled_run_leaves_no_process(project: Path) -> None:
+    (project / "train.py").write_text(
+        "import subprocess, os, time\n"
+        "child = subprocess.Popen(['sleep', '1000'])\n"
+        "open('outputs/pids', 'w').write(f'{os.getpid()} {child.pid}')\n"
+        "time.sleep(1000)\n"
+    )
+    run = told("submit")
+    pids = Path(run["files"], "outputs/pids")
+    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    hpcrun("cancel", run["run_id"])
+    hpcrun("wait", run["run_id"], code=21)
+    job = int(run["job_id"].split(":")[1])
+    for pid in [job, *map(int, pids.read_text().split())]:
+        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 10)
+
+
+def test_several_runs_at_once(project: Path) -> None:
+    (project / "train.py").write_text(
+        "import sys, time, os\n"
+        "open('outputs/me', 'w').write(sys.argv[1])\n"
+        "while not os.path.exists(sys.argv[2]): time.sleep(0.05)\n"
+    )
+    go = project.parent / "go"
+    runs = [told("submit", "--", str(n), str(go)) for n in range(4)]
+    paths = [Path(run["files"], "outputs/me") for run in runs]
+    eventually(lambda: all(p.exists() and p.read_text() for p in paths))
+    go.touch()
+    assert [told("wait", run["run_id"])["status"] for run in runs] == ["Completed"] * 4
+    assert [path.read_text() for path in paths] == ["0", "1", "2", "3"]
+
+
+def test_a_run_survives_the_closing_of_its_terminal(project: Path) -> None:
+    (project / "train.py").write_text("import time; print('up', flush=True); time.sleep(3)")
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "hpcrun", "submit", "--follow"])
+    seen = b""
+    while b"up" not in seen:
+        seen += os.read(terminal, 4096)
+    os.close(terminal)
+    os.kill(child, signal.SIGHUP)
+    os.waitpid(child, 0)
+    assert told("wait", "@last")["status"] == "Completed"
+
+
+def test_the_time_limit_is_kept(project: Path) -> None:
+    (project / "train.py").write_text("import time; time.sleep(100)")
+    done = hpcrun("submit", "--follow", "--set", "resources.time=2s", code=20)
+    assert "time limit" in done.stderr
+
+
+def test_all_problems_of_a_file_at_once(project: Path) -> None:
+    (project / "run.yaml").write_text(
+        "scirpt: train.py\nresources: {gpus_per_node: four, tiem: 2h}\ntags: [a]\n"
+    )
+    lines = hpcrun("submit", code=2).stderr.splitlines()
+    assert len(lines) == 4
+    assert lines[0] == "hpcrun: run.yaml:1: there is no key `scirpt` (did you mean `script`?)"
+    assert not (project.parent / "history").exists()
+
+
+def test_completion_completes(project: Path) -> None:
+    env = {**os.environ, "_HPCRUN_COMPLETE": "bash_complete", "COMP_WORDS": "hpcrun sub"}
+    words = [str(Path(sys.executable).with_name("hpcrun"))]
+    done = subprocess.run(
+        words, env={**env, "COMP_CWORD": "1"}, capture_output=True, text=True, timeout=60
+    )
+    assert "submit" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_fault(project: Path) -> None:
+    line = f"{sys.executable} -m hpcrun schema | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_init_writes_a_run_that_can_be_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    hpcrun("init", "-w", str(tmp_path / "history"))
+    assert sorted(os.listdir()) == [".hpcrun", "run.yaml", "train.py"]
+    before = Path("train.py").read_text()
+    hpcrun("submit", "--follow")
+    hpcrun("init")
+    assert Path("train.py").read_text() == before
+    (run,) = told("list")
+    assert run["record"].startswith(str(tmp_path / "history"))
+
+
+# -- the Python API -----------------------------------------------------------------------------
+
+
+def test_the_api_in_azure_mls_words(project: Path) -> None:
+    workspace = Workspace.from_config()
+    experiment = Experiment(workspace, "api")
+    config = source(TRAIN, project)
+    config.arguments = ["--epochs", 20, "--lr", 1e-3]
+    run = experiment.submit(config, tags={"a": "b"})
+    details = run.wait_for_completion()
+    assert (details["runId"], details["status"], details["target"]) == (
+        run.id, "Completed", "local",
+    )  # fmt: skip
+    assert set(details) >= {"startTimeUtc", "endTimeUtc", "properties", "runDefinition", "logFiles"}
+    assert run.get_metrics("loss") == {"loss": [3, 2, 1]}
+    assert run.get_metrics()["table"] == {"x": [1, 2], "y": [3, 4]}
+    names = list(run.get_file_names())
+    assert "outputs/words.txt" in names and "user_logs/1.0/rank-0.log" in names
+    run.download_file("outputs/words.txt", project / "words")
+    assert (project / "words").read_text() == "--epochs 20 --lr 0.001"
+    run.download_files("outputs/", project / "all")
+    assert (project / "all/outputs/deep/more.txt").read_text() == "more"
+    run.download_files("outputs/deep", project / "flat", append_prefix=False)
+    assert (project / "flat/more.txt").read_text() == "more"
+    run.tag("kind", "x")
+    run.set_tags({"n": 1})  # type: ignore[dict-item]
+    run.remove_tags("a")
+    assert run.get_tags() == {"kind": "x", "n": "1"}
+    run.add_properties({"p": "q"})
+    with pytest.raises(ConfigError, match="write-once"):
+        run.add_properties({"p": "r"})
+    run.display_name = "named"
+    assert (run.display_name, run.get_properties()["p"]) == ("named", "q")
+    archive = run.restore_snapshot(path=project / "restored")
+    assert archive.name == f"{run.get_snapshot_id()}.zip" and archive.exists()
+    assert [r.id for r in experiment.get_runs(tags={"kind": "x"})] == [run.id]
+    assert list(experiment.get_runs(tags="nothing")) == []
+    assert workspace.get_run(run.id).id == Run.get(workspace, run.id[:-3]).id == run.id
+    assert list(workspace.experiments) == ["api"]
+
+
+def test_a_failed_run_raises_and_a_canceled_one_does_not(project: Path) -> None:
+    experiment = Experiment(Workspace.from_config(), "ends")
+    failed = experiment.submit(source("raise ValueError('bad column')", project))
+    with pytest.raises(RunFailed, match="exit code 1"):
+        failed.wait_for_completion()
+    assert failed.wait_for_completion(raise_on_error=False)["status"] == "Failed"
+    assert "bad column" in str(failed.record().verdict)
+    slow = experiment.submit(source("import time; time.sleep(100)", project))
+    with pytest.raises(WaitTimeout):
+        slow.wait_for_completion(timeout_seconds=0.5)
+    slow.cancel()
+    assert slow.wait_for_completion()["status"] == "Canceled"
+    assert slow.get_detailed_status()["status"] == "Canceled"
+
+
+def test_output_is_shown_once_with_azure_mls_headings(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Experiment(Workspace.from_config(), "shown").submit(source(TRAIN, project))
+    run.wait_for_completion(show_output=True)
+    out = capsys.readouterr().out
+    assert out.startswith(f"RunId: {run.id}\n")
+    assert out.count("trained\n") == 1 and "Streaming user_logs/1.0/rank-0.log" in out
+    assert "Execution Summary\n=================\n" in out
+
+
+def test_submitting_changes_nothing_of_the_callers(project: Path) -> None:
+    config = source(TRAIN, project)
+    config.tags = {"mine": "1"}
+    Experiment(Workspace.from_config(), "pure").submit(config, tags={"more": "2"})
+    assert config.tags == {"mine": "1"} and config.experiment is None
+
+
+def test_a_runconfig_is_submitted_by_name(project: Path) -> None:
+    config = source(TRAIN, project)
+    config.asked().save(project, "saved")
+    workspace = Workspace.from_config()
+    run = Experiment(workspace, "byname").submit("saved", source_directory=project)
+    assert run.wait_for_completion()["status"] == "Completed"
+    done = hpcrun("submit", "-c", "saved", "--follow")
+    assert "trained" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"script": "nothing.py"}, "there is no script nothing.py"),
+        ({"arguments": [None]}, "arguments"),
+        ({"compute_target": "nowhere/gpu"}, "there is no site 'nowhere'"),
+        ({"environment": "/no/such/venv"}, "there is no virtual environment /no/such/venv"),
+        ({"secrets": {"TOKEN": "/no/such/file"}}, "secret TOKEN"),
+    ],
+)
+def test_bad_values_are_one_clear_sentence(
+    project: Path, change: dict[str, Any], sentence: str
+) -> None:
+    config = source(TRAIN, project)
+    for name, value in change.items():
+        setattr(config, name, value)
+    with pytest.raises(HpcrunError, match=sentence):
+        Experiment(Workspace.from_config(), "bad").submit(config)
+    assert not (project.parent / "history").exists()
+
+
+def test_a_script_runs_unchanged_without_hpcrun(project: Path) -> None:
+    began = time.time()
+    done = subprocess.run(
+        [sys.executable, "train.py", "x"], cwd=project, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout == "trained x\n"
+    (record,) = (project / ".hpcrun/offline").iterdir()
+    assert int(record.name.split("_")[1]) >= int(began)
