@@ -211,6 +211,44 @@ def test_init_writes_a_run_that_can_be_submitted(
     assert run["record"].startswith(str(tmp_path / "history"))
 
 
+def test_doctor_tells_another_hpcrun_and_a_site_file_with_a_typo(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = project.parent / "bin"
+    other.mkdir()
+    (other / "hpcrun").write_text("#!/bin/sh\necho HPCToolkit\n")
+    (other / "hpcrun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{other}:{os.environ['PATH']}")
+    findings = {f["subject"]: f for f in told("doctor", "local")}
+    assert findings["command"]["grade"] == "warning"
+    assert "another program" in findings["command"]["message"]
+    assert findings["site local"]["grade"] == "ok"
+    assert not (project.parent / "history").exists()
+    sites = project / ".hpcrun/site_configs"
+    sites.mkdir(parents=True)
+    (sites / "lab.yaml").write_text("schema_version: 1\nid: lab\ntargts: {}\n")
+    findings = {f["subject"]: f for f in told("doctor", "lab", code=1)}
+    assert findings["site lab"]["grade"] == "error"
+    assert "lab.yaml:3: there is no key `targts` (did you mean `targets`?)" in (
+        findings["site lab"]["message"]
+    )
+    refused = hpcrun("submit", "-t", "lab", code=2)
+    assert "lab.yaml:3" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_a_report_tells_no_secrets(project: Path) -> None:
+    (project / "run.yaml").write_text(
+        "script: train.py\n"
+        "arguments: [--api-key, planted-1, --token=planted-2, --lr, 1e-3]\n"
+        "environment_variables: {NOTE: \"first\\nplanted-3 it's\\nplanted-4\"}\n"
+    )
+    hpcrun("submit", "--follow")
+    report = hpcrun("report", "@last").stdout
+    assert "planted" not in report and "--lr" in report
+    assert str(Path.home()) not in report
+    assert json.loads(report)["run"]["status"] == "Completed"
+
+
 # -- the Python API -----------------------------------------------------------------------------
 
 

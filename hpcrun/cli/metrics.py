@@ -52,9 +52,17 @@ def draw(metrics_to_draw: Mapping[str, Metric], height: int = 14) -> None:
         plotext.clear_figure()
         plotext.theme("clear")
         plotext.plotsize(min(100, plotext.terminal_width() or 80), height)
-        plotext.plot([step for step, _ in points], [value for _, value in points], label=name)
+        steps = [step for step, _ in points]
+        plotext.plot(steps, [value for _, value in points], label=name)
+        plotext.xticks(_ticks(steps[0], steps[-1]))
         text = plotext.build()
         click.echo(text if at_terminal() else plotext.uncolorize(text))
+
+
+def _ticks(first: int, last: int, count: int = 5) -> list[int]:
+    """At most so many whole numbers from the first step to the last."""
+    every = max(1, -(-(last - first) // (count - 1)))
+    return [*range(first, last, every), last] if last > first else [first]
 
 
 def _range(metric: Metric) -> str:

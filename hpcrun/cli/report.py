@@ -15,8 +15,15 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, run_object
 from hpcrun.workflow.session import open_session
 
-_SECRET = re.compile(r"(?i)(token|key|secret|passw|credential|auth)")
-_EXPORT = re.compile(r"^(export )?([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
+_SECRET = r"(?:token|key|secret|passw|credential|auth)"
+_SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
+_SECRET_FLAG = re.compile(rf"(--?[\w-]*{_SECRET}[\w-]*(?:=|\s+))('[^']*'|\S+)", re.IGNORECASE)
+
+_ASSIGNMENT = re.compile(
+    r"^(?P<head>(?:export )?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=)(?:'[^']*'|\"'\"|[^'\s])+",
+    re.MULTILINE,
+)
+"""A variable of the script with its one quoted word, which may go over several lines."""
 
 
 @click.command()
@@ -37,31 +44,46 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
         "platform": platform.platform(),
         "run": run_object(record, paths),
         "request": dict(record.request),
-        "script": [_scrub_line(line) for line in script.splitlines()],
+        "script": scrub_script(script).splitlines(),
     }
     print_json(scrub(value, {str(Path.home()): "~", record.user: "USER"}))
 
 
 def scrub(value: Any, words: dict[str, str]) -> Any:
-    """The value with words replaced in every text, and values of secret-looking names hidden."""
+    """The value with words replaced in every text, and what looks like a secret hidden."""
     if isinstance(value, dict):
         return {
-            key: "…" if isinstance(item, str) and _SECRET.search(str(key)) else scrub(item, words)
+            key: "…"
+            if isinstance(item, str) and _SECRET_NAME.search(str(key))
+            else scrub(item, words)
             for key, item in value.items()
         }
-    if isinstance(value, list):
-        return [scrub(item, words) for item in value]
+    if isinstance(value, (list, tuple)):
+        return _scrub_words([scrub(item, words) for item in value])
     if isinstance(value, str):
         for word, instead in words.items():
             value = re.sub(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", instead, value)
+        return _SECRET_FLAG.sub(r"\1…", value)
     return value
 
 
-def _scrub_line(line: str) -> str:
-    match = _EXPORT.match(line)
-    if match is None or match.group(2).startswith("HPCRUN_") or match.group(2) in _PLAIN:
-        return line
-    return f"{match.group(1) or ''}{match.group(2)}=…"
+def _scrub_words(items: list[Any]) -> list[Any]:
+    """A list in which the word behind a flag such as `--api-key` is hidden."""
+    flags = [isinstance(i, str) and i[:1] == "-" and bool(_SECRET_NAME.search(i)) for i in items]
+    return [
+        "…" if before and "=" not in str(items[n - 1]) else item
+        for n, (before, item) in enumerate(zip([False, *flags], items, strict=False))
+    ]
+
+
+def scrub_script(script: str) -> str:
+    """The script with the values of the user's variables hidden."""
+
+    def hidden(found: re.Match[str]) -> str:
+        name = found["name"]
+        return found[0] if name.startswith("HPCRUN_") or name in _PLAIN else f"{found['head']}…"
+
+    return _ASSIGNMENT.sub(hidden, script)
 
 
 _PLAIN = frozenset(

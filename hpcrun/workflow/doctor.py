@@ -12,13 +12,15 @@ from typing import Literal, NamedTuple
 
 import hpcrun
 from hpcrun.errors import HpcrunError
-from hpcrun.workflow.session import Session, find_workspace
+from hpcrun.workflow.session import Session
+
+Grade = Literal["ok", "warning", "error"]
 
 
 class Finding(NamedTuple):
     """One thing that was looked at: how it is, and what to do about it."""
 
-    grade: Literal["ok", "warning", "error"]
+    grade: Grade
     subject: str
     message: str
     cure: str = ""
@@ -65,10 +67,11 @@ def _ours(found: Path, own: Path) -> bool:
 
 def _workspace(session: Session) -> Iterator[Finding]:
     path = session.workspace
-    _, origin = find_workspace(Path.cwd(), os.environ)
     try:
-        session.store.prepare()
-        probe = Path(session.store.own.active, f".doctor-{os.getpid()}")
+        made = path.exists()
+        if made:
+            session.store.prepare()
+        probe = _nearest_folder(Path(session.store.own.active)) / f".doctor-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except (HpcrunError, OSError) as error:
@@ -76,7 +79,8 @@ def _workspace(session: Session) -> Iterator[Finding]:
             "error", "workspace", f"{path} cannot be written: {error}", "choose another: -w FOLDER"
         )
         return
-    yield Finding("ok", "workspace", f"{path} is writable (from {origin})")
+    is_writable = "is writable" if made else "can be made"
+    yield Finding("ok", "workspace", f"{path} {is_writable} (from {session.origin})")
     if path.is_relative_to("/tmp"):
         yield Finding(
             "warning",
@@ -84,6 +88,11 @@ def _workspace(session: Session) -> Iterator[Finding]:
             f"{path} is in /tmp, which is often private to a node and emptied",
             "choose a shared folder that is not purged",
         )
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def _sites(session: Session, target: str | None) -> Iterator[Finding]:
@@ -99,25 +108,24 @@ def _sites(session: Session, target: str | None) -> Iterator[Finding]:
 
 
 def _slurm(session: Session, target: str | None) -> Iterator[Finding]:
-    """Slurm's commands, and whether the controller answers."""
-    missing = [name for name in ("sbatch", "squeue", "scancel") if shutil.which(name) is None]
-    needed = (
-        target is not None and session.site(target).scheduler.kind == "slurm"
-        if not _broken(session, target)
-        else False
-    )
-    if missing:
-        yield Finding(
-            "error" if needed else "warning",
-            "Slurm",
-            f"{', '.join(missing)} not on PATH: only target local can be used here",
-            "log in to a login node of the cluster, or load its Slurm module",
-        )
+    """Slurm's commands, and whether the controller answers. Without a target it may be absent."""
+    if target is not None and not _is_slurm(session, target):
         return
-    done = subprocess.run(
-        ["sbatch", "--version"], capture_output=True, text=True, timeout=30, check=False
-    )
-    yield Finding("ok", "Slurm", done.stdout.strip() or done.stderr.strip())
+    grade: Grade = "warning" if target is None else "error"
+    missing = [name for name in ("sbatch", "squeue", "scancel") if shutil.which(name) is None]
+    if missing:
+        message = f"{', '.join(missing)} not on PATH: only target local can be used here"
+        cure = "log in to a login node of the cluster, or load its Slurm module"
+        yield Finding(grade, "Slurm", message, cure)
+        return
+    words = ["sbatch", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode:
+        said = done.stderr.strip().rpartition("\n")[2]
+        message = f"sbatch cannot be used here: {said}"
+        yield Finding(grade, "Slurm", message, "log in to a login node of the cluster")
+        return
+    yield Finding("ok", "Slurm", done.stdout.strip())
     try:
         jobs = session.scheduler(target or "generic-slurm").jobs()
     except HpcrunError as error:
@@ -126,8 +134,8 @@ def _slurm(session: Session, target: str | None) -> Iterator[Finding]:
     yield Finding("ok", "controller", f"answers; it holds {len(jobs)} of your jobs")
 
 
-def _broken(session: Session, target: str | None) -> bool:
+def _is_slurm(session: Session, target: str) -> bool:
     try:
-        return target is not None and session.site(target) is None
+        return session.site(target).scheduler.kind == "slurm"
     except HpcrunError:
-        return True
+        return False  # told already

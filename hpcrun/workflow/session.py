@@ -7,20 +7,19 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcrun.assets import Assets
-from hpcrun.config import RunConfiguration
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import RunRecord
-from hpcrun.scheduler import Local, Slurm, shared_jobs
-from hpcrun.site import SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.workflow.liveness import Heartbeats
-from hpcrun.workflow.prepare import Origins, Prepared, prepare
-from hpcrun.workflow.refresh import refresh
-from hpcrun.workflow.site import choose_target
-from hpcrun.workflow.submit import submit
+
+if TYPE_CHECKING:
+    from hpcrun.config import RunConfiguration
+    from hpcrun.site import SiteConfig
+    from hpcrun.workflow.prepare import Origins, Prepared
 
 CONFIG = Path(".hpcrun", "config.json")
 """The project's settings: {"workspace": "<folder>"}, found by an upward search."""
@@ -29,12 +28,16 @@ WORKSPACE = "HPCRUN_WORKSPACE"
 
 
 class Session:
-    """What commands and the Python API work with. The constructor only stores."""
+    """What commands and the Python API work with. The constructor only stores.
 
-    def __init__(self, workspace: Path, assets: Assets, user: str | None = None) -> None:
+    origin: where the workspace's name came from.
+    """
+
+    def __init__(self, workspace: Path, assets: Assets, origin: str = "given") -> None:
         self.workspace = workspace
+        self.origin = origin
         self.assets = assets
-        self.user = user or getpass.getuser()
+        self.user = getpass.getuser()
         self.store = FileStore(workspace, self.user)
         self._sites: dict[str, SiteConfig] = {}
         self._schedulers: dict[str, Scheduler] = {}
@@ -49,6 +52,8 @@ class Session:
         """The site of a target such as `mysite/gpu`."""
         name = target.partition("/")[0]
         if name not in self._sites:
+            from hpcrun.workflow.site import choose_target
+
             self._sites[name] = choose_target(target, self.assets)[0]
         return self._sites[name]
 
@@ -56,6 +61,9 @@ class Session:
         """The scheduler behind a target."""
         site = self.site(target)
         if site.id not in self._schedulers:
+            from hpcrun.scheduler.local import Local
+            from hpcrun.scheduler.slurm import Slurm
+
             local = site.scheduler.kind == "local"
             self._schedulers[site.id] = (
                 Local() if local else Slurm(client_env=site.scheduler.client_env)
@@ -67,6 +75,8 @@ class Session:
         site, scheduler = self.site(target), self.scheduler(target)
         if site.scheduler.kind == "local":
             return scheduler.jobs()
+        from hpcrun.scheduler.shared import shared_jobs
+
         pace = site.scheduler.poll.interval_seconds if not_older_than is None else not_older_than
         return shared_jobs(scheduler, self.cache / f"jobs-{site.id}.json", pace)
 
@@ -78,18 +88,26 @@ class Session:
         folder: Path | None = None,
     ) -> Prepared:
         """Resolves and renders a run; nothing is written."""
-        return prepare(
+        from hpcrun.workflow.prepare import prepare
+
+        prepared = prepare(
             config, self.workspace, self.assets, run_id=run_id, origins=origins, folder=folder
         )
+        self._sites[prepared.site.id] = prepared.site
+        return prepared
 
     def submit(self, prepared: Prepared) -> RunRecord:
         """Submits a prepared run."""
+        from hpcrun.workflow.submit import submit
+
         return submit(prepared, self.store, self.scheduler(prepared.plan.target))
 
     def refreshed(
         self, records: Iterable[RunRecord], not_older_than: float | None = None
     ) -> list[RunRecord]:
         """The records, joined with the scheduler's word where one is needed."""
+        from hpcrun.workflow.refresh import refresh
+
         heartbeats = Heartbeats(self.cache / "heartbeats.json")
         result = refresh(
             records,
@@ -100,6 +118,10 @@ class Session:
         )
         heartbeats.save()
         return result
+
+    def is_over(self, record: RunRecord) -> bool:
+        """Whether nothing more happens by itself. Only a run's own user can ask its scheduler."""
+        return record.has_ended or (record.state.is_end and record.user != self.user)
 
     def record(
         self, run_id: str, user: str | None = None, not_older_than: float | None = None
@@ -137,9 +159,10 @@ def find_workspace(
 def open_session(start: Path | None = None, given: str | None = None) -> Session:
     """The session of a folder (default: the current one)."""
     start = (start or Path.cwd()).absolute()
-    workspace, _ = find_workspace(start, os.environ, given)
+    workspace, origin = find_workspace(start, os.environ, given)
     config = find_config(start)
-    return Session(workspace, Assets.of(config.parent.parent if config else start, os.environ))
+    assets = Assets.of(config.parent.parent if config else start, os.environ)
+    return Session(workspace, assets, origin)
 
 
 def _workspace_in(file: Path) -> Path | None:
