@@ -191,7 +191,7 @@ def _limit(code: str) -> Words | None:
     owner, kind, scope = match["owner"], match["kind"], match["scope"]
     what = _WHAT[match["what"]]
     if match["minutes"]:
-        what += ", counted in minutes of use"
+        what = f"minutes of {what}"
     whose = _OWNER.get(owner, "a limit of the cluster")
     if kind == "Min":
         return Words(f"it asks for fewer {what} than {whose} wants", "ask for more")

@@ -103,6 +103,10 @@ _REFUSALS = (
     Refusal("is ambiguous"),
     Refusal("Invalid --", "a directive's value is malformed"),
     Refusal("Invalid numeric value", "a directive's value is malformed"),
+    Refusal("is not a valid node count", "a directive's value is malformed"),
+    Refusal("mutually exclusive", "two directives exclude each other"),
+    Refusal("only permitted by root user"),
+    Refusal("Could not open user environment file"),
     Refusal("ClusterName needs to be specified", "SLURM_CONF names no usable slurm.conf"),
     Refusal("Unable to process configuration file", "SLURM_CONF names no usable slurm.conf"),
     # -M needs slurmdbd, and asks it before the job is sent.

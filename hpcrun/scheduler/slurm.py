@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from hpcrun.errors import SchedulerError
@@ -32,10 +33,15 @@ SEARCH_DAYS = 30
 
 _DAY = 86400
 
+# sacct hears of an end up to a second after the controller (22.05).
+_LAG = (0.2, 0.4, 0.8, 1.6)
+_FRESH = 30.0
+
 _JOB_ID = re.compile(r"(\d+)(;[^\s;]+)?\Z")
 _NO_SUCH_JOB = "Invalid job id"
-_ENDED_ALREADY = ("Invalid job id", "already completing or completed", "Job has already finished")
+_ENDED_ALREADY = (_NO_SUCH_JOB, "already completing or completed", "Job has already finished")
 _NO_RECORDS = "accounting storage is disabled"
+_NO_NAME = "allocation"
 
 
 class _Job(NamedTuple):
@@ -108,14 +114,14 @@ class Slurm:
         if held is not None and not held.is_end:
             return word_of(held)
         try:
-            lives = self._lives(job)
+            lives = self._lives(job) if held is None else self._lives_up_to(job, held)
         except SchedulerError as error:
             if held is None:
                 raise (silence or error) from error
-            lives = []
+            lives = None
         if held is None and silence is not None and not (lives and lives[-1].told.is_end):
             raise silence
-        return _joined(held, lives)
+        return _joined(held, lives or ())
 
     def cancel(self, job_id: JobId) -> None:
         """Asks for the job's end. One that has ended already, or is unknown, is no error."""
@@ -143,14 +149,31 @@ class Slurm:
             return None
         raise failure("scontrol", answer)
 
-    def _lives(self, job: _Job) -> list[Life]:
-        """The lives of a job in sacct, oldest first; none where accounting is off."""
+    def _lives_up_to(self, job: _Job, held: Told) -> list[Life]:
+        """The lives of a job that has just ended, once sacct has heard of its end.
+
+        Who canceled it stands there alone; without it, the end would be written down too early.
+        """
+        fresh = held.end is not None and abs(time.time() - held.end) < _FRESH
+        for pause in _LAG if fresh else ():
+            lives = self._lives(job)
+            if lives is None or (lives and lives[-1].told.base == held.base):
+                return lives or []
+            time.sleep(pause)
+        return self._lives(job) or []
+
+    def _lives(self, job: _Job) -> list[Life] | None:
+        """The lives of a job in sacct, oldest first; None where accounting is off."""
         output = self._records(
             *job.where, "--jobs", job.number, "--duplicates", "--format", tables.RECORDS_FORMAT
         )
+        if output is None:
+            return None
         found = [life for life in tables.lives(output) if life.id == job.number]
-        # Slurm's ids begin again some day: only what has the newest one's name is this job.
-        return [life for life in found if life.name == found[-1].name]
+        # Slurm's ids begin again some day: only what has the newest one's name is this job. An end
+        # that slurmdbd hears of before the start has no name yet.
+        names = [life.name for life in found if life.name != _NO_NAME]
+        return [life for life in found if life.name in (_NO_NAME, *names[-1:])]
 
     def _find_records(self, name: str) -> list[tuple[float, JobId]]:
         match = RUN_ID.match(name)
@@ -159,19 +182,19 @@ class Slurm:
         output = self._records(
             "--allocations", "--name", name, "--starttime", since, "--format", "JobID,Submit"
         )
-        return [(when, JobId(number)) for number, when in tables.submit_times(output)]
+        return [(when, JobId(number)) for number, when in tables.submit_times(output or "")]
 
-    def _records(self, *which: str) -> str:
-        """sacct's output; nothing where accounting is off."""
+    def _records(self, *which: str) -> str | None:
+        """sacct's output; None where accounting is off."""
         environ = self._asking()
         if not shutil.which("sacct", path=environ.get("PATH")):
-            return ""
+            return None
         words = ["sacct", "--noheader", "--parsable2", "--delimiter", tables.SEPARATOR, *which]
         answer = ask(words, environ, RECORDS_TIMEOUT)
         if answer.status == 0:
             return answer.output
         if _NO_RECORDS in answer.said:
-            return ""
+            return None
         raise failure("sacct", answer)
 
     # -----------------------------------------------------------------------------------------
@@ -208,22 +231,14 @@ def _joined(held: Told | None, lives: Sequence[Life]) -> JobWord | None:
     if held is None:
         if not lives:
             return None
-        told = _with_restart(lives[-1].told, len(lives) - 1)
+        told = replace(lives[-1].told, restart=len(lives) - 1)
         return word_of(told, lives[-1].steps, _canceler(told.state))
     # sacct lags: its newest life may be the one before.
     if not lives or lives[-1].told.base != held.base:
         return word_of(held)
     newest = lives[-1]
-    told = Told(
-        newest.told.state, held.exit, held.reason, held.restart, held.nodes, held.start, held.end
-    )
+    told = replace(held, state=newest.told.state)
     return word_of(told, newest.steps, _canceler(told.state))
-
-
-def _with_restart(told: Told, restart: int) -> Told:
-    from dataclasses import replace
-
-    return replace(told, restart=restart)
 
 
 def _canceler(state: str) -> str | None:

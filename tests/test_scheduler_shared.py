@@ -1,0 +1,213 @@
+"""The shared answer's file: what is kept, how long, and when it is not believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+import hpcrun.scheduler.shared
+from hpcrun.errors import SchedulerError
+from hpcrun.ports import JobId, JobWord, Submission
+from hpcrun.scheduler import Slurm, shared_jobs
+from hpcrun.state import Cause, State
+
+ALL = JobWord(
+    State.FAILED,
+    "NODE_FAIL 1:0",
+    Cause.NODE_FAILURE,
+    restart=2,
+    reason="Priority",
+    exit_code=1,
+    signal=9,
+    nodes=("n1", "n2"),
+    starts=12.5,
+    end=13.5,
+    by="älice",
+)
+
+
+@dataclass
+class Numbered:
+    """A scheduler whose answers are numbered: job 1, then job 2, …"""
+
+    asked: int = 0
+    pause: float = 0.0
+
+    def jobs(self) -> Mapping[JobId, JobWord]:
+        self.asked += 1
+        number = self.asked
+        time.sleep(self.pause)
+        return {
+            JobId(str(number)): ALL,
+            JobId(f"{number}_3;north"): JobWord(State.QUEUED, "PENDING"),
+        }
+
+    def check(self) -> None: ...
+
+    def submit(self, submission: Submission) -> JobId:
+        raise NotImplementedError
+
+    def find(self, name: str) -> Sequence[JobId]:
+        raise NotImplementedError
+
+    def ended(self, job_id: JobId) -> JobWord | None:
+        raise NotImplementedError
+
+    def cancel(self, job_id: JobId) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "jobs.json"
+
+
+def test_an_answer_comes_back_whole(file: Path) -> None:
+    scheduler = Numbered()
+    first = shared_jobs(scheduler, file, 60)
+    assert shared_jobs(scheduler, file, 60) == first == Numbered().jobs()
+    assert scheduler.asked == 1
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert [path for path in os.listdir(file.parent) if path.startswith(".")] == []
+
+
+def test_an_old_answer_is_asked_anew(file: Path) -> None:
+    scheduler = Numbered()
+    shared_jobs(scheduler, file, 60)
+    time.sleep(0.05)
+    assert JobId("2") in shared_jobs(scheduler, file, 0.01)
+    assert JobId("3") in shared_jobs(scheduler, file, 0)
+    assert JobId("3") in shared_jobs(scheduler, file, 60)
+
+
+def test_a_question_that_began_after_the_call_serves_it(file: Path) -> None:
+    """Even without pace: those who wait for the lock share what was asked meanwhile."""
+    scheduler = Numbered(pause=0.3)
+    seen: list[Mapping[JobId, JobWord]] = []
+    threads = [
+        threading.Thread(target=lambda: seen.append(shared_jobs(scheduler, file, 0)))
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 5
+    assert scheduler.asked <= 2
+
+
+def test_a_failure_is_remembered(file: Path, tmp_path: Path) -> None:
+    broken = Slurm(environ={"PATH": str(tmp_path)})
+    with pytest.raises(SchedulerError) as first:
+        shared_jobs(broken, file, 60)
+    scheduler = Numbered()
+    with pytest.raises(SchedulerError) as second:
+        shared_jobs(scheduler, file, 60)
+    assert scheduler.asked == 0
+    for name in ("message", "hint", "transient"):
+        assert getattr(first.value, name) == getattr(second.value, name)
+    assert JobId("1") in shared_jobs(scheduler, file, 0)
+    assert JobId("1") in shared_jobs(broken, file, 60)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"text"',
+        "[" * 100_000,
+        '{"format": 2, "asked": NOW, "jobs": {}}',
+        '{"format": 1, "asked": "soon", "jobs": {}}',
+        '{"format": 1, "asked": NOW}',
+        '{"format": 1, "asked": NOW, "jobs": []}',
+        '{"format": 1, "asked": NOW, "jobs": {"1": {"state": "Dreaming"}}}',
+        '{"format": 1, "asked": NOW, "jobs": {"1": {"moon": "full"}}}',
+        '{"format": 1, "asked": NOW, "error": {}}',
+    ],
+)
+def test_a_damaged_file_is_no_answer(file: Path, text: str) -> None:
+    file.parent.mkdir()
+    file.write_text(text.replace("NOW", str(time.time())))
+    file.chmod(0o600)
+    scheduler = Numbered()
+    assert JobId("1") in shared_jobs(scheduler, file, 60)
+    assert JobId("1") in shared_jobs(scheduler, file, 60)
+
+
+def empty_answer(file: Path, asked: float) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"format": 1, "asked": asked, "jobs": {}}))
+    file.chmod(0o600)
+
+
+def test_an_answer_from_the_future_is_a_clock_set_back(file: Path) -> None:
+    empty_answer(file, time.time() + 3600)
+    scheduler = Numbered()
+    assert JobId("1") in shared_jobs(scheduler, file, 60)
+    assert JobId("1") in shared_jobs(scheduler, file, 60)
+
+
+def test_a_file_that_others_may_write_is_no_answer(file: Path) -> None:
+    empty_answer(file, time.time())
+    file.chmod(0o622)
+    assert JobId("1") in shared_jobs(Numbered(), file, 60)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_is_no_answer(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    empty_answer(other, time.time())
+    file.parent.mkdir()
+    file.symlink_to(other)
+    assert JobId("1") in shared_jobs(Numbered(), file, 60)
+    assert not file.is_symlink()
+    assert json.loads(other.read_text())["jobs"] == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_file_is_no_answer(file: Path) -> None:
+    empty_answer(file, time.time())
+    os.chown(file, 65534, 65534)
+    assert JobId("1") in shared_jobs(Numbered(), file, 60)
+    assert file.stat().st_uid == os.geteuid()
+
+
+def test_a_folder_that_cannot_be_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    scheduler = Numbered()
+    for number in ("1", "2"):
+        assert JobId(number) in shared_jobs(scheduler, tmp_path / "cache" / "jobs.json", 60)
+
+
+def test_a_folder_in_the_place_of_the_file_is_done_without(file: Path) -> None:
+    file.mkdir(parents=True)
+    scheduler = Numbered()
+    for number in ("1", "2"):
+        assert JobId(number) in shared_jobs(scheduler, file, 60)
+
+
+@pytest.fixture
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(hpcrun.scheduler.shared, "LOCK_TIMEOUT", 0.2)
+    yield
+
+
+@pytest.mark.usefixtures("short_wait")
+def test_a_holder_that_hangs_is_not_waited_for_long(file: Path) -> None:
+    file.parent.mkdir()
+    held = FileLock(f"{file}.lock", fallback_to_soft=False)
+    with held:
+        assert JobId("1") in shared_jobs(Numbered(), file, 60)
+    assert json.loads(file.read_text())["jobs"]
