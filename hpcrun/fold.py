@@ -103,12 +103,12 @@ def _fold_attempt(
 
 
 def _word_rank(word: Mapping[str, Any]) -> tuple[int, int, str]:
-    """Greater is later: ends over states; a word with a cause over one without."""
+    """Greater is later: ends over states; a cause over none, and lost below every other."""
     state = State(word["state"])
-    cause = word.get("cause") or ""
+    cause = word.get("cause") or Cause.UNKNOWN
     return (
         state.rank,
-        int(bool(cause) and cause != Cause.UNKNOWN),
+        0 if cause == Cause.LOST else 1 if cause == Cause.UNKNOWN else 2,
         json.dumps(word, sort_keys=True),
     )
 

@@ -366,6 +366,12 @@ def test_only_what_is_on_the_list_travels() -> None:
     assert inherited({**travels, **stays}, ("SLURM_CONF",)) == {**travels, "SLURM_CONF": "x"}
 
 
+def test_an_active_environments_programs_stay_behind() -> None:
+    environ = {"PATH": "/venv/bin:/conda/bin/:/usr/bin", "VIRTUAL_ENV": "/venv"}
+    environ |= {"CONDA_PREFIX": "/conda"}
+    assert inherited(environ) == {"PATH": "/usr/bin"}
+
+
 # -- reasons ------------------------------------------------------------------------------------
 
 # All that 22.05 to 26.05 know (src/common/job_state_reason.c), but those of BlueGene.

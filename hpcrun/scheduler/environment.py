@@ -25,13 +25,24 @@ _MODULES = (
     "BASH_FUNC_ml%%",
 )
 
+_ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")
+
 _ALLOWED = frozenset((*_PERSON, *_MODULES))
 
 
 def inherited(environ: Mapping[str, str], also: Collection[str] = ()) -> dict[str, str]:
-    """The part of an environment that a job may find. also: names that may travel as well."""
-    return {
+    """The part of an environment that a job may find. also: names that may travel as well.
+
+    PATH comes without the programs of an active virtual or conda environment: the run names the
+    one that it wants.
+    """
+    found = {
         name: value
         for name, value in environ.items()
         if name in _ALLOWED or name.startswith("LC_") or name in also
     }
+    if "PATH" in found:
+        active = {f"{environ[name]}/bin" for name in _ACTIVE if environ.get(name)}
+        parts = found["PATH"].split(":")
+        found["PATH"] = ":".join(part for part in parts if part.rstrip("/") not in active)
+    return found
