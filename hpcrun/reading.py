@@ -12,9 +12,11 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
+from numbers import Number
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, Union
 
 from hpcrun.errors import ConfigError, HpcrunError, Problem
@@ -23,6 +25,12 @@ Kind = TypeVar("Kind")
 
 DEPTH = 40
 """A value that is nested deeper is refused; an alias to its own parent has no end."""
+
+VALUES = 100_000
+"""A file with more values is refused; aliases to aliases to aliases grow without end."""
+
+Raised = Callable[..., HpcrunError]
+"""An error that takes problems, such as ConfigError."""
 
 
 class Origin(NamedTuple):
@@ -55,11 +63,12 @@ class Leaf(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """A mapping, or with keys None a sequence."""
+    """A mapping, or a sequence, whose keys are empty. made: the class of a dataclass in Python."""
 
     items: Sequence[tuple[str, Tree]]
     origin: Origin
     is_list: bool = False
+    made: type | None = None
 
 
 Tree = Union[Leaf, "Branch"]
@@ -72,7 +81,7 @@ def read_text(
     *,
     overrides: Sequence[str] = (),
     rename: Callable[[str], str] = str,
-    error: type[HpcrunError] = ConfigError,
+    error: Raised = ConfigError,
 ) -> Read[Kind]:
     """The value in a YAML text. Raises `error` with every problem.
 
@@ -83,27 +92,41 @@ def read_text(
     tree = _parsed(text, file, problems)
     if tree is None:
         raise error(*problems)
-    for override in overrides:
-        tree = _overridden(tree, override, problems)
+    if isinstance(tree, Branch) and not tree.is_list:
+        for override in overrides:
+            tree = _overridden(tree, override, problems)
     return _build(kind, tree, error, rename, problems)
 
 
-def check_value(kind: type[Kind], value: Kind, error: type[HpcrunError] = ConfigError) -> Kind:
+def read_plain(text: str, file: str, error: Raised = ConfigError) -> Any:
+    """What stands in a YAML text: dicts, lists and scalars, checked for nothing."""
+    problems: list[Problem] = []
+    tree = _parsed(text, file, problems)
+    if tree is None or problems:
+        raise error(*problems)
+    return _plain(tree)
+
+
+def check_value(kind: type[Kind], value: Kind, error: Raised = ConfigError) -> Kind:
     """A checked copy of a value made in Python. Raises `error` with every problem."""
-    return _build(kind, _tree_of(value, Origin(""), 0), error).value
+    try:
+        tree = _tree_of(value, 0)
+    except _Endless as endless:
+        raise error(Problem(str(endless))) from None
+    return _build(kind, tree, error).value
 
 
 def _build(
     kind: type[Kind],
     tree: Tree,
-    error: type[HpcrunError],
+    error: Raised,
     rename: Callable[[str], str] = str,
     problems: Sequence[Problem] = (),
 ) -> Read[Kind]:
     builder = _Builder(rename, list(problems))
     value = builder.build(kind, tree, "")
     if builder.problems:
-        raise error(*builder.problems)
+        raise error(*dict.fromkeys(builder.problems))
     return Read(value, builder.origins)
 
 
@@ -112,62 +135,126 @@ def _build(
 
 def _parsed(text: str, file: str, problems: list[Problem]) -> Tree | None:
     """The tree of a YAML text; None after an error of syntax, which hides all that follows."""
-    from ruamel.yaml import YAML, YAMLError  # 20 ms, not needed by `hpcrun list`
+    from ruamel.yaml import YAML  # 20 ms, not needed by `hpcrun list`
+    from ruamel.yaml.error import YAMLError
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # YAML 1.2 allows it
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
-        if node is None:
+        node = yaml.compose(text)
+        if node is None or (isinstance(node.value, str) and _leaf(node, Origin("")).value is None):
             return Branch((), Origin(file, 1))
-        return _tree_of_node(node, file, problems, 0)
+        return _Nodes(file, problems).tree(node, 0)
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        line = mark.line + 1 if mark is not None else None
-        said = getattr(error, "problem", None) or str(error).splitlines()[0]
-        problems.append(Problem(f"not YAML: {said}", "", file, line))
-        return None
+        problems.append(_syntax_problem(error, text, file))
+    except _Endless as endless:
+        problems.append(Problem(str(endless), "", file, endless.line))
+    except RecursionError:
+        problems.append(Problem(f"nested more than {DEPTH} levels deep", "", file))
+    except (ValueError, OverflowError) as error:  # an escape that is no character, "\\UFFFFFFFF"
+        problems.append(Problem(f"not YAML: {error}", "", file))
+    return None
 
 
-def _tree_of_node(node: Any, file: str, problems: list[Problem], depth: int) -> Tree:
-    origin = Origin(file, node.start_mark.line + 1)
-    if depth > DEPTH:
-        problems.append(Problem(f"nested more than {DEPTH} levels deep", "", file, origin.line))
-        return Leaf("", None, origin)
-    if isinstance(node.value, str):
-        return Leaf(node.value, _plain_value(str(node.tag), node.value), origin)
-    if str(node.tag).endswith(":map"):
-        return Branch(_pairs(node, file, problems, depth), origin)
-    items = [("", _tree_of_node(item, file, problems, depth + 1)) for item in node.value]
-    return Branch(items, origin, True)
+def _syntax_problem(error: Any, text: str, file: str) -> Problem:
+    mark, context = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    said = getattr(error, "problem", None) or str(error).splitlines()[0]
+    if hasattr(error, "position"):  # a character that YAML forbids
+        return Problem(f"not YAML: {said}", "", file, text.count("\n", 0, error.position) + 1)
+    line = mark.line + 1 if mark is not None else None
+    hint = f"{error.context}, from line {context.line + 1}" if context and error.context else ""
+    hint = "indent with spaces" if "'\\t'" in said else hint
+    return Problem(f"not YAML: {said}", hint, file, line)
 
 
-def _pairs(node: Any, file: str, problems: list[Problem], depth: int) -> list[tuple[str, Tree]]:
-    """A mapping's items; those of a merge key (`<<: *base`) stand behind its own."""
-    own: dict[str, Tree] = {}
-    merged: dict[str, Tree] = {}
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        if not isinstance(key.value, str):
-            problems.append(Problem("a key must be a word", "", file, line))
-            continue
-        tree = _tree_of_node(value, file, problems, depth + 1)
-        if str(key.tag).endswith(":merge"):
-            sources = [tree] if isinstance(tree, Branch) and not tree.is_list else _items(tree)
-            for source in sources:
-                for name, item in source.items if isinstance(source, Branch) else ():
+class _Endless(Exception):
+    """A value without an end, or so large that it might as well have none."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class _Nodes:
+    """Makes a tree of YAML's nodes. An alias counts as often as it stands."""
+
+    def __init__(self, file: str, problems: list[Problem]) -> None:
+        self.file = file
+        self.problems = problems
+        self.left = VALUES
+
+    def tree(self, node: Any, depth: int) -> Tree:
+        line = node.start_mark.line + 1
+        self.left -= 1
+        if depth > DEPTH:
+            raise _Endless(f"nested more than {DEPTH} levels deep", line)
+        if self.left < 0:
+            raise _Endless(f"more than {VALUES} values", line)
+        if (tag := str(node.tag)) not in _TAGS[node.id]:
+            self.tell(f"there is no tag {tag}", line, "write the value without it")
+        if isinstance(node.value, str):
+            return _leaf(node, Origin(self.file, line))
+        if node.id == "mapping":
+            return Branch(self._pairs(node, depth), Origin(self.file, line))
+        items = [("", self.tree(item, depth + 1)) for item in node.value]
+        return Branch(items, Origin(self.file, line), True)
+
+    def _pairs(self, node: Any, depth: int) -> list[tuple[str, Tree]]:
+        """A mapping's items; those of a merge key (`<<: *base`) give way to its own."""
+        own: dict[str, Tree] = {}
+        merged: dict[str, Tree] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            tree = self.tree(value, depth + 1)
+            if not isinstance(key.value, str):
+                self.tell("a key must be a word", line)
+            elif str(key.tag).endswith(":merge"):
+                for name, item in self._merged(tree, line):
                     merged.setdefault(name, item)
-        elif key.value in own:
-            first = own[key.value].origin.line
-            problems.append(
-                Problem(f"`{key.value}` is given twice", f"first on line {first}", file, line)
-            )
-        else:
-            # A problem of the value is told at its key: a block begins a line below.
-            own[key.value] = tree._replace(origin=Origin(file, line))
-    return list({**merged, **own}.items())
+            elif (name := _joined(key.value)) in own:
+                first = f"first on line {own[name].origin.line}"
+                self.tell(f"`{name}` is given twice", line, first)
+            else:
+                # A problem of the value is told at its key: a block begins a line below.
+                own[name] = tree._replace(origin=Origin(self.file, line))
+        return list({**merged, **own}.items())
+
+    def _merged(self, tree: Tree, line: int) -> Iterator[tuple[str, Tree]]:
+        for source in _items(tree) if isinstance(tree, Branch) and tree.is_list else [tree]:
+            if isinstance(source, Branch) and not source.is_list:
+                yield from source.items
+            else:
+                self.tell(f"`<<` takes mappings, not {_shown(source)}", line)
+
+    def tell(self, message: str, line: int, hint: str = "") -> None:
+        self.problems.append(Problem(message, hint, self.file, line))
+
+
+_YAML = "tag:yaml.org,2002:"
+_TAGS = {
+    "mapping": {f"{_YAML}map"},
+    "sequence": {f"{_YAML}seq"},
+    "scalar": {
+        *(f"{_YAML}{name}" for name in ("null", "bool", "int", "float", "str")),
+        *(f"{_YAML}{name}" for name in ("timestamp", "value", "merge")),  # text, to YAML 1.2
+    },
+}
 
 
 def _items(tree: Tree) -> list[Tree]:
     return [item for _, item in tree.items] if isinstance(tree, Branch) else []
+
+
+def _leaf(node: Any, origin: Origin) -> Leaf:
+    text = _joined(node.value)
+    return Leaf(text, _plain_value(str(node.tag), text), origin)
+
+
+def _joined(text: str) -> str:
+    """JSON writes a character beyond U+FFFF as two escapes: `"\\ud83d\\ude00"`."""
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def _plain_value(tag: str, text: str) -> Any:
@@ -180,8 +267,8 @@ def _plain_value(tag: str, text: str) -> Any:
             return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError:
         return text
-    if name == "bool":
-        return text.lower() == "true"
+    if name == "bool":  # `%YAML 1.1` has more words for it
+        return {"true": True, "false": False}.get(text.lower(), text)
     return None if name == "null" else text
 
 
@@ -196,15 +283,20 @@ def _overridden(tree: Tree, override: str, problems: list[Problem]) -> Tree:
             Problem(f"--set {override}: not of the form KEY=VALUE", "resources.time=2h")
         )
         return tree
-    value: Tree | None = Leaf(text, _resolved(text), Origin(source))
-    if text[:1] in ("[", "{"):
-        value = _parsed(text, source, problems)
+    value: Tree | None = Leaf(text, plain_scalar(text), Origin(source))
+    if text in ("''", '""'):
+        value = Leaf("", "", Origin(source))
+    elif text[:1] in ("[", "{"):
+        found: list[Problem] = []
+        value = _parsed(text, source, found)
+        problems += [problem._replace(line=None) for problem in found]
     if value is None:
         return tree
     return _placed(tree, key.split("."), _with_source(value, Origin(source)))
 
 
-def _resolved(text: str) -> Any:
+def plain_scalar(text: str) -> Any:
+    """What YAML makes of a scalar without quotes: None, bool, int, float or str."""
     from ruamel.yaml import YAML
     from ruamel.yaml.nodes import ScalarNode
 
@@ -228,23 +320,34 @@ def _placed(tree: Tree, path: Sequence[str], value: Tree) -> Tree:
     return Branch(list(held.items()), tree.origin)
 
 
-def _tree_of(value: Any, origin: Origin, depth: int) -> Tree:
-    """The tree of a value made in Python. What is None counts as not given."""
+def _tree_of(value: Any, depth: int) -> Tree:
+    """The tree of a value made in Python. A field that is None counts as not given."""
+    origin = Origin("")
     if depth > DEPTH:
-        return Leaf("", None, origin)
+        raise _Endless(f"nested more than {DEPTH} levels deep")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = getattr(value, "kind", None)
-        given = [("kind", kind)] if isinstance(kind, str) else []
-        given += [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
-        items = [(n, _tree_of(v, origin, depth + 1)) for n, v in given if v is not None]
-        return Branch(items, origin)
+        given = {"kind": kind} if isinstance(kind, str) else {}
+        given |= {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        # An attribute that is no field was meant to be one.
+        given |= {n: v for n, v in vars(value).items() if not n.startswith("_")}
+        items = [(n, _tree_of(v, depth + 1)) for n, v in given.items() if v is not None]
+        return Branch(items, origin, made=type(value))
     if isinstance(value, Mapping):
-        return Branch([(str(k), _tree_of(v, origin, depth + 1)) for k, v in value.items()], origin)
+        return Branch([(str(k), _tree_of(v, depth + 1)) for k, v in value.items()], origin)
     if isinstance(value, (list, tuple)):
-        return Branch([("", _tree_of(item, origin, depth + 1)) for item in value], origin, True)
+        return Branch([("", _tree_of(item, depth + 1)) for item in value], origin, True)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    return Leaf(str(value), value, origin)
+    if isinstance(value, timedelta):
+        value = f"{value.total_seconds():.0f}s"
+    if isinstance(value, str):
+        return Leaf(str.__str__(value), value, origin)  # an enum's own __str__ gives its name
+    text = "" if value is None else str(value)
+    if getattr(value, "shape", None) == ():  # a scalar of NumPy or a tensor without dimensions
+        value = value.item()
+        text = text if "(" not in text else str(value)
+    return Leaf(text, value, origin)
 
 
 # -- tree to value ------------------------------------------------------------------------------
@@ -293,39 +396,47 @@ class _Builder:
             if len(fitting) > 1:
                 return self._build_by_kind(fitting, tree, path)
         if not fitting:
-            wanted = " or ".join(dict.fromkeys(_name(c) for c in choices))
+            wanted = " or ".join(dict.fromkeys(_name(c, tree) for c in choices))
             return self._refuse(tree, path, f"must be {wanted}, not {_shown(tree)}")
         return self._build_kind(fitting[0], tree, path)
 
     def _build_by_kind(self, choices: Sequence[Any], tree: Branch, path: str) -> Any:
         known = {choice.kind: choice for choice in choices}
+        if tree.made is not None and not issubclass(tree.made, tuple(choices)):
+            wanted = " or ".join(choice.__name__ for choice in choices)
+            return self._refuse(tree, path, f"must be {wanted}, not {_shown(tree)}")
         given = dict(tree.items).get("kind")
         if not isinstance(given, Leaf):
             return self._refuse(tree, path, "needs a `kind`", f"one of {', '.join(known)}")
         chosen = known.get(given.text.lower())
         if chosen is None:
-            hint = nearest(given.text.lower(), known)
-            return self._refuse(given, f"{path}.kind", f"cannot be {given.text!r}", hint)
+            hint = nearest(given.text, known)
+            return self._refuse(given, f"{path}.kind", f"cannot be {_shown(given)}", hint)
         rest = [(name, item) for name, item in tree.items if name != "kind"]
         return self._build_dataclass(chosen, tree._replace(items=rest), path)
 
     def _build_dataclass(self, kind: Any, tree: Tree, path: str) -> Any:
-        if not isinstance(tree, Branch) or tree.is_list:
-            what = f"`{path}`" if path else "the file"
-            return self._tell(tree, f"{what} must be a mapping of keys, not {_shown(tree)}")
-        hints = _hints(kind)
+        made = tree.made if isinstance(tree, Branch) else None
+        fits = isinstance(tree, Branch) and not tree.is_list and issubclass(made or kind, kind)
+        if not isinstance(tree, Branch) or not fits:
+            what = f"`{path}`" if path else "the file" if tree.origin.source else "the value"
+            return self._tell(tree, f"{what} must be {_name(kind, tree)}, not {_shown(tree)}")
         fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
         given: dict[str, Any] = {}
         for key, item in tree.items:
             name = self.rename(key)
+            place = f"{path}.{key}" if path else key
             if name not in fields:
-                place = f"{path}.{key}" if path else key
-                known = [f"{path}.{n}" if path else n for n in fields]
-                self._tell(item, f"there is no key `{place}`", nearest(place, known))
+                self._tell(item, f"there is no key `{place}`", _nearest_key(kind, name, path))
+            elif name in given:
+                self._tell(item, f"`{place}` is given twice", "in two spellings")
+            elif isinstance(item, Leaf) and item.value is None and _has_default(fields[name]):
+                given[name] = _default(fields[name])
             else:
-                given[name] = self.build(hints[name], item, f"{path}.{name}" if path else name)
+                inner = f"{path}.{name}" if path else name
+                given[name] = self.build(_hints(kind)[name], item, inner)
         for name, one in fields.items():
-            if name not in given and one.default is one.default_factory is dataclasses.MISSING:
+            if name not in given and not _has_default(one):
                 self._tell(tree, f"the key `{path}.{name}` is missing".replace("`.", "`"))
         return None if self.problems else kind(**given)
 
@@ -337,8 +448,10 @@ class _Builder:
         )
 
     def _build_mapping(self, item_kind: Any, tree: Tree, path: str) -> Any:
-        if not isinstance(tree, Branch) or (tree.is_list and tree.items):
+        if not isinstance(tree, Branch) or tree.is_list or tree.made is not None:
             return self._refuse(tree, path, f"must be a mapping, not {_shown(tree)}", "{a: b}")
+        for name, item in tree.items:
+            self._build_text(Leaf(name, name, item.origin), path)
         return {name: self.build(item_kind, item, f"{path}.{name}") for name, item in tree.items}
 
     def _build_literal(self, known: Sequence[str], tree: Tree, path: str) -> Any:
@@ -346,7 +459,7 @@ class _Builder:
             for word in known:
                 if tree.text.lower() == word.lower():
                     return word
-        hint = nearest(tree.text.lower(), known) if isinstance(tree, Leaf) else ""
+        hint = nearest(tree.text, known) if isinstance(tree, Leaf) else ""
         return self._refuse(tree, path, f"cannot be {_shown(tree)}", hint)
 
     def _build_scalar(self, kind: Any, tree: Tree, path: str) -> Any:
@@ -368,14 +481,14 @@ class _Builder:
     def _build_text(self, tree: Leaf, path: str) -> Any:
         if tree.value is None and not tree.text:
             return self._refuse(tree, path, "is empty", "write '' for an empty text")
+        if not isinstance(tree.value, (str, Number, types.NoneType)):
+            return self._refuse(tree, path, f"must be a text or number, not {_shown(tree)}")
         if "\0" in tree.text:
             return self._refuse(tree, path, "holds a NUL character", "no program can receive it")
-        if not isinstance(tree.value, (str, int, float, types.NoneType)) and not hasattr(
-            tree.value, "__index__"
-        ):
-            if not hasattr(tree.value, "__float__"):
-                kind = type(tree.value).__name__
-                return self._refuse(tree, path, f"must be a text or number, not a {kind}")
+        try:
+            tree.text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return self._refuse(tree, path, f"holds half a character: {ascii(tree.text)[:60]}")
         return tree.text
 
     def _refuse(self, tree: Tree, path: str, why: str, hint: str = "") -> None:
@@ -388,10 +501,40 @@ class _Builder:
 _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _name(kind: Any) -> str:
+def _name(kind: Any, given: Tree) -> str:
     if kind in _NAMES:
         return _NAMES[kind]
-    return "a list" if typing.get_origin(kind) in (tuple, list) else "a mapping"
+    if typing.get_origin(kind) in (tuple, list):
+        return "a list"
+    named = not given.origin.source and dataclasses.is_dataclass(kind)  # made in Python
+    return _a(kind) if named else "a mapping"
+
+
+def _a(kind: Any) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}"
+
+
+def _has_default(one: dataclasses.Field[Any]) -> bool:
+    return not (one.default is one.default_factory is dataclasses.MISSING)
+
+
+def _default(one: dataclasses.Field[Any]) -> Any:
+    made = one.default_factory
+    return one.default if made is dataclasses.MISSING else made()
+
+
+def _nearest_key(kind: Any, name: str, path: str) -> str:
+    """A hint: the section that has a key of that name, or the key that is meant."""
+    hints = {f.name: _hints(kind)[f.name] for f in dataclasses.fields(kind) if f.init}
+    sections = [
+        f"`{section}.{name}`"
+        for section, hint in hints.items()
+        for choice in _choices(hint)
+        if dataclasses.is_dataclass(choice) and name in _hints(typing.cast(Any, choice))
+    ]
+    if sections and not path:
+        return f"did you mean {' or '.join(dict.fromkeys(sections))}?"
+    return nearest(name, hints, f"{path}." if path else "")
 
 
 def _plain(tree: Tree) -> Any:
@@ -418,16 +561,22 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _shown(tree: Tree) -> str:
     if isinstance(tree, Branch):
+        if tree.made is not None:
+            return _a(tree.made)
         return "a list" if tree.is_list else "a mapping"
     if tree.value is None and not tree.text:
         return "nothing"
+    if not isinstance(tree.value, (str, Number, types.NoneType)):
+        return _a(type(tree.value))
     return repr(tree.text if len(tree.text) <= 60 else tree.text[:57] + "…")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint: the known word that is meant, or all of them if they are few."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, 1)
+def nearest(word: str, words: Iterable[str], prefix: str = "") -> str:
+    """A hint: which of the words is meant, or all of them. prefix: stands before each."""
+    words = list(words)
+    known = {one.lower(): one for one in words}
+    begun = [one for one in known if len(word) > 1 and one.startswith(word.lower())]
+    near = difflib.get_close_matches(word.lower(), known, 1) or begun
     if near:
-        return f"did you mean `{near[0]}`?"
-    return f"known are {', '.join(known)}" if known else ""
+        return f"did you mean `{prefix}{known[near[0]]}`?"
+    return f"known are {', '.join(prefix + one for one in words)}" if words else ""

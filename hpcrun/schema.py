@@ -52,7 +52,8 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if origin in (Union, types.UnionType):
         return {"anyOf": [_schema(arg, definitions) for arg in args]}
     if origin is Literal:
-        return {"enum": list(args)}
+        # Case does not matter to `reading`; editors offer what is listed.
+        return {"enum": list(dict.fromkeys((*args, *(word.lower() for word in args))))}
     if origin in (tuple, list):
         return {"type": "array", "items": _schema(args[0], definitions)}
     if origin in (Mapping, dict):
@@ -68,19 +69,23 @@ def _object(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     texts = _texts(kind)
     properties: dict[str, Any] = {}
     required = []
-    if isinstance(name := getattr(kind, "kind", None), str):
-        properties["kind"] = {"const": name}
+    own = [field.name for field in dataclasses.fields(kind)]
+    if isinstance(name := getattr(kind, "kind", None), str) and "kind" not in own:
+        properties["kind"] = {"const": name, "description": "Which kind it is."}
         required.append("kind")
     for field in dataclasses.fields(kind):
-        properties[field.name] = {
-            **_schema(hints[field.name], definitions),
-            **({"description": texts[field.name]} if field.name in texts else {}),
-        }
+        hint = hints[field.name]
         if field.default is field.default_factory is dataclasses.MISSING:
             required.append(field.name)
+        elif hint is not Any:
+            hint = hint | None  # null means not given where there is a default
+        properties[field.name] = {
+            **_schema(hint, definitions),
+            **({"description": texts[field.name]} if field.name in texts else {}),
+        }
     return {
         "type": "object",
-        "description": (kind.__doc__ or "").split("\n\n")[0],
+        "description": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
         "properties": properties,
         **({"required": required} if required else {}),
         "additionalProperties": False,

@@ -44,9 +44,13 @@ def _what(config: RunConfiguration) -> _Found:
         yield "", "neither script nor command is given", "script: train.py"
     if config.script is not None and config.command is not None:
         yield "command", "script and command are both given", "keep one of them"
-    elif config.arguments is not None and config.command is not None:
+    elif config.arguments and config.command is not None:
         yield "arguments", "arguments belong to a script", "write them into the command"
-    if config.command is not None and not (config.command[0] if config.command else config.command):
+    command = config.command
+    if (
+        command is not None
+        and not (command if isinstance(command, str) else "".join(command[:1])).strip()
+    ):
         yield "command", "the command is empty", ""
     if config.script is not None:
         script = posixpath.normpath(config.script)
@@ -64,14 +68,16 @@ def _numbers(config: RunConfiguration) -> _Found:
         ("max_run_duration_seconds", config.max_run_duration_seconds, 1),
         ("snapshot.max_files", config.snapshot.max_files, 1),
         *(
-            (f"distributed_job_config.{name}", getattr(distributed, name, None), least)
-            for name, least in _LEAST.items()
+            (f"distributed_job_config.{name}", number, _LEAST[name])
+            for name, number in (vars(distributed) if distributed is not None else {}).items()
+            if name in _LEAST
         ),
     ):
         if number is not None and number < least:
             yield key, f"`{key}` is {number}, and must be at least {least}", ""
     try:
-        parse_memory(config.snapshot.max_bytes)
+        if parse_memory(config.snapshot.max_bytes) == 0:
+            yield "snapshot.max_bytes", "`snapshot.max_bytes` must be above 0", "write 1G or 500M"
     except ValueError as error:
         yield "snapshot.max_bytes", str(error), ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +15,21 @@ from hpcrun.config.distributed import (
     TensorflowConfiguration,
 )
 from hpcrun.config.environment import Environment
+from hpcrun.errors import ConfigError, Problem
+from hpcrun.reading import nearest
 
 MailType = Literal[
-    *("begin", "end", "fail", "requeue", "all", "invalid_depend", "stage_out"),
-    *("time_limit", "time_limit_90", "time_limit_80", "time_limit_50"),
+    "begin",
+    "end",
+    "fail",
+    "requeue",
+    "all",
+    "invalid_depend",
+    "stage_out",
+    "time_limit",
+    "time_limit_90",
+    "time_limit_80",
+    "time_limit_50",
 ]
 
 
@@ -51,10 +61,6 @@ class Resources:
     """Features that the nodes must have."""
     reservation: str | None = None
     """The reservation to use."""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.time, timedelta):
-            self.time = f"{self.time.total_seconds():.0f}s"
 
 
 @dataclass
@@ -162,19 +168,28 @@ class RunConfiguration:
 
     @communicator.setter
     def communicator(self, value: str) -> None:
-        nodes = self.node_count
-        known: Mapping[str, DistributedConfiguration | None] = {
+        known: Mapping[str, type[DistributedConfiguration] | None] = {
             "none": None,
-            "openmpi": MpiConfiguration(node_count=nodes),
-            "intelmpi": MpiConfiguration(node_count=nodes),
-            "nccl": PyTorchConfiguration(node_count=nodes),
-            "gloo": PyTorchConfiguration("Gloo", node_count=nodes),
-            "parameterserver": TensorflowConfiguration(worker_count=nodes),
+            "openmpi": MpiConfiguration,
+            "intelmpi": MpiConfiguration,
+            "mpi": MpiConfiguration,
+            "nccl": PyTorchConfiguration,
+            "gloo": PyTorchConfiguration,
+            "parameterserver": TensorflowConfiguration,
         }
-        if str(value).lower() not in known:
-            raise ValueError(f"there is no communicator {value!r}; known are {', '.join(known)}")
-        self.distributed_job_config = known[str(value).lower()]
-        if self.distributed_job_config is None:
+        word, nodes = str(value).lower(), self.node_count
+        if word not in known:
+            message = f"there is no communicator {value!r}"
+            raise ConfigError(Problem(message, nearest(word, known)))
+        kind = known[word]
+        if kind is None:
+            self.distributed_job_config = None
+        elif not isinstance(self.distributed_job_config, kind):
+            self.distributed_job_config = kind()
+        if isinstance(self.distributed_job_config, PyTorchConfiguration):
+            self.distributed_job_config.communication_backend = "Gloo" if word == "gloo" else "Nccl"
+        self.resources.node_count = None
+        if kind is not None or nodes > 1:
             self.node_count = nodes
 
     @property

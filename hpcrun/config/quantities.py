@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.ASCII)
+_WORDS = re.compile(rf"{_PART.pattern}(?:(?:\s*,\s*|\s+and\s+|\s*){_PART.pattern})*", re.ASCII)
 _UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
     **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
@@ -13,10 +14,14 @@ _UNITS = {
     **dict.fromkeys(("d", "day", "days"), 86400),
     **dict.fromkeys(("w", "week", "weeks"), 7 * 86400),
 }
-_CLOCK = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
+_CLOCK = re.compile(
+    r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?", re.ASCII
+)
 _LONGEST = timedelta(days=3650)
 
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGTP]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGTP]?)(?:i?B)?", re.I | re.ASCII)
+_LONG = 100
+"""Characters: what is longer is neither, and numbers of that length overflow."""
 
 
 def parse_time(text: str) -> timedelta:
@@ -26,7 +31,10 @@ def parse_time(text: str) -> timedelta:
     `1-12:00` and `1-12:00:00` days and hours. `1:30` is refused: 90 seconds to sbatch, 90 minutes
     to many who write it.
     """
-    time = _in_words(text.strip().lower()) or _as_slurm(text.strip())
+    given = text.strip()
+    time = None
+    if len(given) <= _LONG:
+        time = _in_words(given.lower()) if given[-1:].isalpha() else _as_slurm(given)
     if time is None:
         raise ValueError(f"{text!r} is no duration; write 90m, 1h30m, 12:00:00 or 1-12:00:00")
     if not timedelta(0) < time <= _LONGEST:
@@ -35,19 +43,25 @@ def parse_time(text: str) -> timedelta:
 
 
 def _in_words(text: str) -> timedelta | None:
-    """`1h30m`, `1 day, 2 hours`: numbers with units and nothing between them."""
-    rest = _PART.sub("", text)
+    """`1h30m`, `1 day, 2 hours`: numbers with units."""
     parts = _PART.findall(text)
-    if not parts or rest.replace("and", "").strip(" ,") or any(u not in _UNITS for _, u in parts):
+    if _WORDS.fullmatch(text) is None or any(unit not in _UNITS for _, unit in parts):
         return None
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    return _seconds(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _seconds(count: float) -> timedelta:
+    return timedelta(seconds=min(count, 2 * _LONGEST.total_seconds()))
 
 
 def _as_slurm(text: str) -> timedelta | None:
     match = _CLOCK.fullmatch(text)
     if match is None:
         return None
-    days, first, second, third = (None if g is None else int(g) for g in match.groups())
+    first = int(match["first"])
+    days, second, third = (
+        None if match[name] is None else int(match[name]) for name in ("days", "second", "third")
+    )
     if days is not None:
         hours, minutes, seconds = first, second or 0, third or 0
     elif second is None:
@@ -58,9 +72,9 @@ def _as_slurm(text: str) -> timedelta | None:
         )
     else:
         hours, minutes, seconds = first, second, third
-    if (minutes or 0) > 59 and second is not None or seconds > 59 or (days and (hours or 0) > 23):
+    if (second is not None and minutes > 59) or seconds > 59 or (days and hours > 23):
         return None
-    return timedelta(days=days or 0, hours=hours or 0, minutes=minutes or 0, seconds=seconds)
+    return _seconds(((24 * (days or 0) + hours) * 60 + minutes) * 60 + seconds)
 
 
 def parse_memory(text: str) -> int:
@@ -72,11 +86,11 @@ def parse_memory(text: str) -> int:
     stripped = text.strip()
     if stripped.lower() in ("0", "all"):
         return 0
-    match = _SIZE.fullmatch(stripped)
+    match = _SIZE.fullmatch(stripped) if len(stripped) <= _LONG else None
     if match is None:
         raise ValueError(f"{text!r} is no amount of memory; write 32G or 500M")
     if not match["unit"]:
-        raise ValueError(f"{text!r} needs a unit; write {stripped.rstrip('iIbB ')}G or …M")
+        raise ValueError(f"{text!r} needs a unit; write {match['number']}G or {match['number']}M")
     power = "KMGTP".index(match["unit"].upper()) + 1
     size = int(float(match["number"]) * 1024**power)
     if not 0 < size < 1 << 60:

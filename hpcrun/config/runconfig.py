@@ -7,11 +7,10 @@ beside them under its own names.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +21,12 @@ from hpcrun.config.distributed import (
     PyTorchConfiguration,
     TensorflowConfiguration,
 )
+from hpcrun.config.editing import Rules, edited
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSection
 from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
-from hpcrun.config.runfile import file_text
+from hpcrun.config.runfile import anchor, file_text
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.reading import nearest, read_text
+from hpcrun.reading import check_value, nearest, read_text
 
 FOLDERS = (".azureml", "aml_config")
 """Where .runconfig files lie in a project; Azure ML's first versions used the second."""
@@ -36,7 +36,7 @@ SUFFIX = ".runconfig"
 
 @dataclass
 class _Python:
-    user_managed_dependencies: bool = False
+    user_managed_dependencies: bool | None = None
     interpreter_path: str | None = None
     conda_dependencies: Any = None
     conda_dependencies_file: str | None = None
@@ -96,7 +96,6 @@ class _File:
     docker: Any = None
     hdi: Any = None
     paralleltask: Any = None
-    parallel_task: Any = None
     data_references: Any = None
     data: Any = None
     datacaches: Any = None
@@ -106,6 +105,16 @@ class _File:
     kubernetescompute: Any = None
     credential_passthrough: Any = None
     application_endpoints: Any = None
+    services: Any = None
+    auto_prepare_environment: Any = None
+    use_absolute_path: Any = None
+    job_name: Any = None
+    identity: Any = None
+    exposed_ports: Any = None
+    container_instance: Any = None
+    ai_super_computer: Any = None
+    cmk8s_compute: Any = None
+    command_return_code_config: Any = None
 
 
 _SAME = (
@@ -134,7 +143,7 @@ def find_runconfig(name: str, folder: Path) -> Path:
 def load_runconfig(name: str, folder: Path) -> RunConfiguration:
     """What the .runconfig of that name asks for; its source is the project folder."""
     config = read_runconfig(find_runconfig(name, folder))
-    config.source_directory = str(folder / config.source_directory)
+    anchor(config, folder)
     return config
 
 
@@ -142,9 +151,8 @@ def read_runconfig(file: Path) -> RunConfiguration:
     """What a .runconfig asks for. ConfigError with all its problems."""
     read = read_text(_File, file_text(file), str(file), rename=_snake)
     python = read.value.environment.python
-    if not python.user_managed_dependencies and (
-        python.conda_dependencies or python.conda_dependencies_file
-    ):
+    conda = python.conda_dependencies or python.conda_dependencies_file
+    if conda and not python.user_managed_dependencies:
         origin = read.origins["environment.python"]
         message = "this asks for an environment to be built, which hpcrun does not do yet"
         hint = "set userManagedDependencies: true and interpreterPath"
@@ -154,7 +162,7 @@ def read_runconfig(file: Path) -> RunConfiguration:
 
 def _configuration(read: _File) -> RunConfiguration:
     config = RunConfiguration(**{_TARGET.get(n, n): getattr(read, n) for n in _SAME})
-    config.arguments = read.arguments if read.script is not None else None
+    config.arguments = read.arguments or None
     if config.command == "" or config.command == []:
         config.command = None
     config.environment = _environment(read.environment)
@@ -168,10 +176,10 @@ _TARGET = {"target": "compute_target"}
 
 
 def _environment(read: _Environment) -> Environment:
-    managed = read.python.user_managed_dependencies
+    own = read.python.user_managed_dependencies is not False  # Azure ML ignores the path otherwise
     return Environment(
         name=read.name or DEFAULT_ENVIRONMENT,
-        python=PythonSection(read.python.interpreter_path if managed else None),
+        python=PythonSection(read.python.interpreter_path if own else None),
         virtual_environment=read.virtual_environment,
         modules=read.modules,
         environment_variables=read.environment_variables,
@@ -196,30 +204,25 @@ def _distributed(read: _File) -> DistributedConfiguration | None:
 def save_runconfig(config: RunConfiguration, folder: Path, name: str) -> Path:
     """Writes `<folder>/.azureml/<name>.runconfig` and gives it; a file that is there keeps its
     comments and the keys that mean nothing here. ConfigError if it cannot be written."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.width = 1 << 20
-    file = folder / FOLDERS[0] / f"{name}{SUFFIX}"
-    held = yaml.load(file_text(file)) if file.is_file() else None
-    content = held if isinstance(held, dict) else {}
-    _update(content, dict(_written(config)))
-    out = io.StringIO()
-    yaml.dump(content, out)
+    wanted = dict(_written(check_value(RunConfiguration, config)))
+    file = folder / FOLDERS[0] / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
+    held = file_text(file) if file.is_file() else ""
+    text = edited(held, wanted, _RULES, str(file))
     aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(out.getvalue(), encoding="utf-8")
-        os.replace(aside, file)
+        try:
+            aside.write_text(text, encoding="utf-8")
+            os.replace(aside, file)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(Problem(f"cannot write {file}: {error.strerror}")) from error
-    finally:
-        aside.unlink(missing_ok=True)
     return file
 
 
 def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
-    """The keys that are hpcrun's to write, with None for those to be taken out."""
+    """The keys that are hpcrun's to write, with None for those to be emptied."""
     distributed = config.distributed_job_config
     yield "script", config.script
     yield "arguments", config.arguments
@@ -231,53 +234,35 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
     if isinstance(environment, str):
         environment = Environment(environment, virtual_environment=environment)
     python = {**_plain(environment.python), "userManagedDependencies": True}
-    yield "environment", {**_plain(environment), "python": python}
-    for section, kind in (
-        ("mpi", MpiConfiguration),
-        ("pytorch", PyTorchConfiguration),
-        ("tensorflow", TensorflowConfiguration),
-    ):
-        yield section, _plain(distributed) if isinstance(distributed, kind) else None
+    named = {n: None if v in ([], {}) else v for n, v in _plain(environment).items()}
+    yield "environment", {**named, "python": python}
+    if distributed is not None:  # the sections of the others say nothing without a communicator
+        yield distributed.kind, _plain(distributed)
     defaults = RunConfiguration()
     for name in _SAME:
-        value = getattr(config, name)
+        value = _plain(getattr(config, name))
+        if value == _plain(getattr(defaults, name)):
+            value = dict.fromkeys(value) if isinstance(value, dict) else None
         if name not in ("script", "target"):
-            yield _camel(name), None if value == getattr(defaults, name) else _plain(value)
+            yield _camel(name), value
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as mappings with camelCase keys, without what is None."""
+    """Dataclasses as mappings with camelCase keys."""
     if hasattr(value, "__dataclass_fields__"):
-        named = {_camel(f.name): _plain(getattr(value, f.name)) for f in fields(value)}
-        return {name: item for name, item in named.items() if item is not None}
+        return {_camel(f.name): _plain(getattr(value, f.name)) for f in fields(value)}
     return value
 
 
-def _update(held: dict[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Puts what is wanted into a mapping with as few changes as possible."""
-    by_snake = {_snake(name): name for name in held}
-    for name, value in wanted.items():
-        name = by_snake.get(_snake(name), name)
-        if value is None:
-            held.pop(name, None)
-        elif isinstance(value, Mapping) and isinstance(held.get(name), dict):
-            nested = held[name]
-            if name not in _FREE:
-                _update(nested, value)
-            else:
-                for gone in [key for key in nested if key not in value]:
-                    del nested[gone]
-                nested.update(value)
-        elif held.get(name) != value:
-            held[name] = value
-
-
-_FREE = frozenset({"tags", "secrets", "sbatch", "environmentVariables", "environment_variables"})
-"""Mappings whose keys are the user's own."""
-
-
 def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"_{m[1].lower()}", name)
+    name = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"_{m[1].lower()}", name)
+    return _JOINED.get(name, name)
+
+
+_JOINED = {"py_torch": "pytorch", "parallel_task": "paralleltask", "aml_compute": "amlcompute"}
+"""Words that the service's answers write with a capital inside, and the SDK's files without."""
+
+_RULES = Rules(_snake, frozenset({"tags", "secrets", "sbatch", "environmentVariables"}))
 
 
 def _camel(name: str) -> str:

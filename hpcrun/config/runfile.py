@@ -21,10 +21,30 @@ def load_config(
     return read.value, read.origins
 
 
+def anchor(config: RunConfiguration, folder: Path) -> None:
+    """Makes the relative paths of a configuration relative to a folder instead of its file's."""
+
+    def below(text: str) -> str:
+        return text if text.startswith(("/", "~")) else str(folder / text)
+
+    config.source_directory = below(config.source_directory)
+    environment = config.environment
+    if isinstance(environment, str):
+        # A text without a slash is no folder: `check` says so.
+        config.environment = below(environment) if "/" in environment else environment
+    else:
+        if environment.virtual_environment:
+            environment.virtual_environment = below(environment.virtual_environment)
+        if environment.python.interpreter_path and "/" in environment.python.interpreter_path:
+            environment.python.interpreter_path = below(environment.python.interpreter_path)
+    if config.secrets:
+        config.secrets = {name: below(path) for name, path in config.secrets.items()}
+
+
 def file_text(file: Path) -> str:
     """The text of a file that somebody named. ConfigError if it cannot be read."""
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         hint = "`hpcrun init` writes one" if file.name == "run.yaml" else ""
         raise ConfigError(Problem(f"there is no file {file}", hint)) from None

@@ -6,11 +6,12 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast, overload
 
 from hpcrun.config.distributed import DistributedConfiguration
 from hpcrun.config.environment import Environment
 from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
+from hpcrun.errors import ConfigError, Problem
 
 T = TypeVar("T")
 
@@ -21,7 +22,15 @@ class _Part(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, instance: ScriptRunConfig, owner: type) -> T:
+    @overload
+    def __get__(self, instance: None, owner: type) -> _Part[T]: ...
+
+    @overload
+    def __get__(self, instance: ScriptRunConfig, owner: type) -> T: ...
+
+    def __get__(self, instance: ScriptRunConfig | None, owner: type) -> T | _Part[T]:
+        if instance is None:
+            return self
         value: T = getattr(instance.run_config, self.name)
         return value
 
@@ -108,29 +117,39 @@ class ScriptRunConfig:
         self.run_config = run_config if run_config is not None else RunConfiguration()
         for name, value in (in_run_config | own).items():
             if value is not None:
-                setattr(self.run_config, name, value)
+                held = dict(value) if isinstance(value, Mapping) else value
+                setattr(self.run_config, name, held)
 
     @classmethod
     def load(cls, file: str | Path = "run.yaml") -> ScriptRunConfig:
         """What a run.yaml asks for. ConfigError with all that is wrong with it."""
-        from hpcrun.config.runfile import load_config
+        from hpcrun.config.runfile import anchor, load_config
 
         config = load_config(Path(file))[0]
-        return cls(Path(file).parent / config.source_directory, run_config=config)
+        anchor(config, Path(file).parent)
+        return cls(config.source_directory, run_config=config)
 
     def asked(self) -> RunConfiguration:
-        """A copy of run_config with what is given here in its place: all that is asked."""
-        asked = copy.deepcopy(self.run_config)
-        asked.source_directory = str(self.source_directory)
+        """A copy of run_config with what is given here in its place: all that is asked.
+
+        Not checked: `check_value` does it. Script and command both given here are both kept.
+        """
+        base: Any = self.run_config
+        if not isinstance(base, RunConfiguration):
+            message = f"run_config must be a RunConfiguration, not a {type(base).__name__}"
+            raise ConfigError(Problem(message, "RunConfiguration.load reads a .runconfig by name"))
+        asked: Any = copy.deepcopy(base)
+        asked.source_directory = self.source_directory
         if self.command is not None:
-            asked.script = asked.arguments = None
-            asked.command = self.command if isinstance(self.command, str) else list(self.command)  # type: ignore[arg-type]
+            asked.script, asked.arguments, asked.command = None, None, self.command
         if self.script is not None:
-            asked.script, asked.command = str(self.script), None
+            asked.script, asked.command = self.script, self.command
         if self.arguments is not None:
-            asked.arguments = self.arguments  # type: ignore[assignment]
-        return asked
+            asked.arguments = self.arguments
+        return cast(RunConfiguration, asked)
 
     def __repr__(self) -> str:
-        what = self.command if self.command is not None else self.script
+        base = self.run_config
+        given = (self.command, self.script, base.command, base.script)
+        what = next((value for value in given if value is not None), None)
         return f"ScriptRunConfig({str(self.source_directory)!r}, {what!r})"

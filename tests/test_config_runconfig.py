@@ -1,0 +1,743 @@
+"""Azure ML's .runconfig files: read as they are, written with everything else left in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from hpcrun.config import (
+    DistributedConfiguration,
+    Environment,
+    Mail,
+    MpiConfiguration,
+    PyTorchConfiguration,
+    Resources,
+    RunConfiguration,
+    SnapshotLimits,
+    TensorflowConfiguration,
+    load_runconfig,
+)
+from hpcrun.config.environment import PythonSection
+from hpcrun.errors import ConfigError
+
+# Keys, order, nesting and values of the template of azureml-core 1.x; the comments are ours.
+TEMPLATE = """\
+# What to run.
+script: train.py
+# Words for the script.
+arguments: []
+# The compute target.
+target: local
+# One of Python, PySpark, CNTK, TensorFlow, PyTorch.
+framework: Python
+# One of None, ParameterServer, OpenMpi, IntelMpi.
+communicator: None
+# Prepare the environment as a part of the run.
+autoPrepareEnvironment: true
+# The longest that the run may take.
+maxRunDurationSeconds:
+# How many nodes.
+nodeCount: 1
+# The priority of the run.
+priority:
+# Environment.
+environment:
+# Its name.
+  name: my-env
+# Its version.
+  version: 'Autosave_2021-06-23T12:41:56Z_625b1523'
+# Variables.
+  environmentVariables:
+    EXAMPLE_ENV_VAR: EXAMPLE_VALUE
+# Python.
+  python:
+# True: the user manages it.
+    userManagedDependencies: true
+# The interpreter.
+    interpreterPath: python
+# Where the packages are listed.
+    condaDependenciesFile: .azureml/conda_dependencies.yml
+# The base.
+    baseCondaEnvironment:
+# Docker.
+  docker:
+    enabled: false
+# The image.
+    baseImage: mcr.microsoft.com/azureml/openmpi3.1.2-ubuntu18.04:20210513.v1
+    platform: {os: Linux, architecture: amd64}
+    baseDockerfile:
+    sharedVolumes: true
+    gpuSupport: false
+    arguments: []
+    baseImageRegistry:
+# Its address.
+      address:
+      username:
+      password:
+# Spark.
+  spark:
+    repositories:
+    - https://mmlspark.azureedge.net/maven
+    packages:
+    - group: com.microsoft.ml.spark
+      artifact: mmlspark_2.11
+      version: '0.12'
+    precachePackages: true
+# Databricks.
+  databricks:
+    mavenLibraries: []
+    pypiLibraries: []
+    rcranLibraries: []
+    jarLibraries: []
+    eggLibraries: []
+# R.
+  r:
+# Inferencing.
+  inferencingStackVersion:
+# History.
+history:
+# Whether it is collected.
+  outputCollection: true
+  snapshotProject: true
+# Which folders are watched.
+  directoriesToWatch:
+  - logs
+# Spark.
+spark:
+  configuration:
+    spark.app.name: Azure ML Experiment
+    spark.yarn.maxAppAttempts: 1
+# Docker.
+docker:
+  useDocker: false
+  sharedVolumes: true
+  arguments: []
+  shmSize: 2g
+# HDI.
+hdi:
+  yarnDeployMode: cluster
+# Tensorflow.
+tensorflow:
+# How many workers.
+  workerCount: 1
+# How many parameter servers.
+  parameterServerCount: 1
+# Mpi.
+mpi:
+# How many processes on each node.
+  processCountPerNode: 1
+# How many nodes.
+  nodeCount: 1
+# PyTorch.
+pytorch:
+  communicationBackend: nccl
+  processCount:
+  nodeCount: 1
+# Parallel task.
+paralleltask:
+  maxRetriesPerWorker: 0
+  workerCountPerNode: 1
+  terminalExitCodes:
+# Data references.
+dataReferences: {}
+# Data.
+data: {}
+# Caches.
+datacaches: []
+# Output.
+outputData: {}
+# Where the source is stored.
+sourceDirectoryDataStore:
+# The one-shot cluster.
+amlcompute:
+  vmSize:
+  vmPriority:
+  retainCluster: false
+  name:
+  clusterMaxNodeCount: 1
+# Kubernetes.
+kubernetescompute:
+  instanceType:
+# Whose identity.
+credentialPassthrough: false
+# In place of script and arguments.
+command: ''
+# Variables of the run.
+environmentVariables: {}
+# Doors.
+applicationEndpoints: {}
+# The end.
+"""
+
+
+def put(folder: Path, text: str, name: str = "run") -> Path:
+    file = folder / ".azureml" / f"{name}.runconfig"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def load(text: str, folder: Path) -> RunConfiguration:
+    return RunConfiguration.load(put(folder, text))
+
+
+def problems(text: str, folder: Path) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        load(text, folder)
+    place = f"{folder}/.azureml/"
+    return [str(problem).removeprefix(place) for problem in raised.value.problems]
+
+
+def comments(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip().startswith("#")]
+
+
+def changed_lines(before: str, after: str) -> tuple[list[str], list[str]]:
+    """(lines that are gone, lines that are new)"""
+    old, new = before.splitlines(), after.splitlines()
+    return [line for line in old if line not in new], [line for line in new if line not in old]
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def test_the_template_of_azure_ml_is_read(tmp_path: Path) -> None:
+    assert load(TEMPLATE, tmp_path) == RunConfiguration(
+        script="train.py",
+        compute_target="local",
+        environment=Environment(
+            "my-env",
+            PythonSection("python"),
+            environment_variables={"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE"},
+        ),
+        environment_variables={},
+    )
+
+
+def test_keys_are_read_in_camel_case_and_in_snake_case(tmp_path: Path) -> None:
+    camel = """\
+maxRunDurationSeconds: 60
+environment:
+  environmentVariables: {camelCase: a, snake_case: b}
+  python: {userManagedDependencies: true, interpreterPath: /opt/python}
+communicator: OpenMpi
+mpi: {processCountPerNode: 4}
+environmentVariables: {camelCase: c}
+displayName: a name
+resources: {gpusPerNode: 2, gpuType: a100}
+"""
+    snake = """\
+max_run_duration_seconds: 60
+environment:
+  environment_variables: {camelCase: a, snake_case: b}
+  python: {user_managed_dependencies: true, interpreter_path: /opt/python}
+communicator: OpenMpi
+mpi: {process_count_per_node: 4}
+environment_variables: {camelCase: c}
+display_name: a name
+resources: {gpus_per_node: 2, gpu_type: a100}
+"""
+    config = load(camel, tmp_path)
+    assert config == load(snake, tmp_path)
+    assert config == RunConfiguration(
+        max_run_duration_seconds=60,
+        environment=Environment(
+            python=PythonSection("/opt/python"),
+            environment_variables={"camelCase": "a", "snake_case": "b"},
+        ),
+        distributed_job_config=MpiConfiguration(4),
+        environment_variables={"camelCase": "c"},
+        display_name="a name",
+        resources=Resources(gpus_per_node=2, gpu_type="a100"),
+    )
+
+
+def test_spellings_of_the_service_are_read(tmp_path: Path) -> None:
+    text = "{communicator: Gloo, pyTorch: {processCount: 4}, parallelTask: {}, amlCompute: {}}"
+    assert load(text, tmp_path).distributed_job_config == PyTorchConfiguration("Gloo", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("communicator: None\nmpi: {processCountPerNode: 4}\n", None),
+        ("communicator:\n", None),
+        ("communicator: OpenMpi\n", MpiConfiguration()),
+        ("communicator: IntelMpi\nmpi: {processCountPerNode: 4}\n", MpiConfiguration(4)),
+        ("communicator: openmpi\nnodeCount: 3\n", MpiConfiguration(node_count=3)),
+        ("communicator: OpenMpi\nmpi: {nodeCount: 3}\n", MpiConfiguration(node_count=3)),
+        ("communicator: OpenMpi\nmpi:\n", MpiConfiguration()),
+        ("communicator: nccl\n", PyTorchConfiguration("Nccl")),
+        (
+            "communicator: Gloo\nnodeCount: 2\npytorch: {processCount: 8}\n",
+            PyTorchConfiguration("Gloo", 8, 2),
+        ),
+        ("communicator: ParameterServer\n", TensorflowConfiguration()),
+        (
+            "communicator: ParameterServer\ntensorflow: {workerCount: 4, parameterServerCount: 0}",
+            TensorflowConfiguration(4, 0),
+        ),
+    ],
+)
+def test_the_communicator_decides_which_section_counts(
+    text: str, made: DistributedConfiguration | None, tmp_path: Path
+) -> None:
+    assert load(text, tmp_path).distributed_job_config == made
+
+
+def test_node_count_without_a_communicator_is_the_nodes_of_the_run(tmp_path: Path) -> None:
+    assert load("nodeCount: 3\n", tmp_path).resources == Resources(node_count=3)
+    assert load("nodeCount: 1\n", tmp_path).resources == Resources()
+
+
+def test_arguments_are_kept_without_a_script_of_the_file(tmp_path: Path) -> None:
+    assert load("arguments: [--lr, 1e-3]\n", tmp_path).arguments == ["--lr", "1e-3"]
+
+
+@pytest.mark.parametrize(
+    ("python", "interpreter"),
+    [
+        ("{userManagedDependencies: true, interpreterPath: python}", "python"),
+        ("{interpreterPath: python}", "python"),
+        ("{userManagedDependencies: false, interpreterPath: python}", None),
+        ("{userManagedDependencies: true, condaDependenciesFile: x.yml}", None),
+    ],
+)
+def test_the_interpreter_counts_unless_azure_ml_would_ignore_it(
+    python: str, interpreter: str | None, tmp_path: Path
+) -> None:
+    made = load(f"environment: {{python: {python}}}\n", tmp_path).environment
+    assert made == Environment(python=PythonSection(interpreter))
+
+
+@pytest.mark.parametrize(
+    "python", ["userManagedDependencies: false, ", "userManagedDependencies: , ", ""]
+)
+@pytest.mark.parametrize(
+    "conda", ["condaDependenciesFile: conda.yml", "condaDependencies: {dependencies: [numpy]}"]
+)
+def test_an_environment_that_must_be_built_is_refused_at_its_line(
+    python: str, conda: str, tmp_path: Path
+) -> None:
+    text = f"script: a.py\nenvironment:\n  python: {{{python}{conda}}}\n"
+    assert problems(text, tmp_path) == [
+        "run.runconfig:3: this asks for an environment to be built, which hpcrun does not do yet"
+        " (set userManagedDependencies: true and interpreterPath)"
+    ]
+
+
+def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    text = """\
+scrpt: train.py
+nodeCount: two
+communicator: Mpich
+environment:
+  python: {interpretrPath: python}
+maxRunDuration: 60
+"""
+    assert problems(text, tmp_path) == [
+        "run.runconfig:1: there is no key `scrpt` (did you mean `script`?)",
+        "run.runconfig:2: `node_count` must be a whole number, not 'two'",
+        "run.runconfig:3: `communicator` cannot be 'Mpich' (did you mean `Mpi`?)",
+        "run.runconfig:5: there is no key `environment.python.interpretrPath`"
+        " (did you mean `environment.python.interpreter_path`?)",
+        "run.runconfig:6: there is no key `maxRunDuration`"
+        " (did you mean `max_run_duration_seconds`?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["spark: " + "[" * 60 + "]" * 60, "spark: &s {a: *s}\n", "script: [\n", "- a\n"]
+)
+def test_a_file_that_cannot_be_read_is_refused(text: str, tmp_path: Path) -> None:
+    assert len(problems(text, tmp_path)) == 1
+
+
+# -- by name ------------------------------------------------------------------------------------
+
+
+def test_a_file_is_found_by_its_name_in_the_folders_of_azure_ml(tmp_path: Path) -> None:
+    put(tmp_path, "script: one.py\n", "one")
+    (tmp_path / "aml_config").mkdir()
+    (tmp_path / "aml_config/two.runconfig").write_text("script: two.py\n")
+    (tmp_path / "three.runconfig").write_text("script: three.py\n")
+    (tmp_path / "four.yml").write_text("script: four.py\n")
+    for name in ("one", "two", "three", "one.runconfig", "four.yml"):
+        made = RunConfiguration.load(tmp_path, name)
+        assert made.script == f"{name.partition('.')[0]}.py"
+        assert made.source_directory == str(tmp_path)
+
+
+def test_a_name_that_is_not_there_is_met_with_the_nearest(tmp_path: Path) -> None:
+    put(tmp_path, "{}", "cluster-gpu")
+    put(tmp_path, "{}", "local")
+    for name, hint in (
+        ("cluster-gpuu", "did you mean `cluster-gpu`?"),
+        ("zzz", "known are cluster-gpu, local"),
+    ):
+        for call in (RunConfiguration.load, RunConfiguration.delete):
+            with pytest.raises(ConfigError) as raised:
+                call(tmp_path, name)
+            told = f"there is no .runconfig {name!r} in {tmp_path}/.azureml ({hint})"
+            assert str(raised.value) == told
+
+
+def test_delete_removes_the_file_of_that_name_only(tmp_path: Path) -> None:
+    gone, kept = put(tmp_path, "{}", "gone"), put(tmp_path, "{}", "kept")
+    RunConfiguration.delete(tmp_path, "gone")
+    assert (gone.exists(), kept.exists()) == (False, True)
+
+
+def test_paths_are_relative_to_the_project_folder_when_it_is_loaded_by_name(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        """\
+sourceDirectory: src
+environment:
+  virtualEnvironment: venv
+  python: {userManagedDependencies: true, interpreterPath: bin/python}
+secrets: {A: a, B: ~/b, C: /c}
+""",
+    )
+    config = load_runconfig("run", tmp_path)
+    assert config.source_directory == f"{tmp_path}/src"
+    assert config.environment == Environment(
+        python=PythonSection(f"{tmp_path}/bin/python"), virtual_environment=f"{tmp_path}/venv"
+    )
+    assert config.secrets == {"A": f"{tmp_path}/a", "B": "~/b", "C": "/c"}
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def save(config: RunConfiguration, folder: Path) -> str:
+    return config.save(folder, "run").read_text(encoding="utf-8")
+
+
+def test_a_new_file_holds_what_is_asked_in_camel_case_and_no_more(tmp_path: Path) -> None:
+    config = RunConfiguration(
+        script="train.py",
+        arguments=["--lr", "1e-3", "a b"],
+        environment=Environment("e", virtual_environment="/venv"),
+        distributed_job_config=PyTorchConfiguration("Gloo", 4, 2),
+        resources=Resources(time="2h", gpus_per_node=2, exclusive=True),
+        tags={"a_b": "1"},
+    )
+    expected = """\
+script: train.py
+arguments:
+- --lr
+- "1e-3"
+- a b
+target: local
+framework: PyTorch
+communicator: Gloo
+nodeCount: 2
+environment:
+  name: e
+  python:
+    userManagedDependencies: true
+  virtualEnvironment: /venv
+pytorch:
+  communicationBackend: Gloo
+  processCount: 4
+  nodeCount: 2
+resources:
+  gpusPerNode: 2
+  exclusive: true
+  time: 2h
+tags:
+  a_b: "1"
+"""
+    assert save(config, tmp_path) == expected
+
+
+def test_saving_what_was_loaded_changes_no_line_of_the_template_that_says_something(
+    tmp_path: Path,
+) -> None:
+    after = save(load(TEMPLATE, tmp_path), tmp_path)
+    assert changed_lines(TEMPLATE, after) == (["command: ''"], ["command:"])
+
+
+def test_saving_keeps_every_comment_and_every_key_of_the_template(tmp_path: Path) -> None:
+    config = load(TEMPLATE, tmp_path)
+    config.arguments = ["--lr", "0.1"]
+    config.target = "site/gpu"
+    config.communicator = "OpenMpi"
+    config.node_count = 2
+    config.max_run_duration_seconds = 60
+    config.tags = {"a": "b"}
+    assert isinstance(config.environment, Environment)
+    config.environment.python.interpreter_path = None
+    config.environment.environment_variables["MORE"] = "1"
+    config.resources.time = "2h"
+    after = save(config, tmp_path)
+    assert comments(after) == comments(TEMPLATE)
+    gone, new = changed_lines(TEMPLATE, after)
+    # `  nodeCount: 1` under mpi is gone as well; the one under pytorch is still there.
+    assert gone == [
+        *("arguments: []", "target: local", "communicator: None", "maxRunDurationSeconds:"),
+        *("nodeCount: 1", "    interpreterPath: python", "command: ''"),
+    ]
+    assert new == [
+        *("arguments:", "- --lr", '- "0.1"', "target: site/gpu", "communicator: OpenMpi"),
+        *("maxRunDurationSeconds: 60", "nodeCount: 2", '    MORE: "1"', "    interpreterPath:"),
+        *("  nodeCount: 2", "command:", "resources:", "  time: 2h", "tags:", "  a: b"),
+    ]
+    assert load(after, tmp_path) == config
+
+
+def test_saving_twice_is_saving_once(tmp_path: Path) -> None:
+    config = load(TEMPLATE, tmp_path)
+    config.communicator = "Gloo"
+    config.arguments = ["a"]
+    once = save(config, tmp_path)
+    assert save(config, tmp_path) == once
+
+
+def test_what_is_no_longer_asked_is_emptied_and_its_comment_stays(tmp_path: Path) -> None:
+    config = load(
+        """\
+script: a.py   # the script
+target: local
+arguments:
+- a
+- b
+# the name
+displayName: 'a name'   # shown
+# limits
+resources:
+# how long
+  time: 2h
+# which
+  qos: low   # low
+# variables
+environmentVariables:
+  A: a
+# of b
+  B: b
+# labels
+tags:
+  A: a   # first
+# end
+""",
+        tmp_path,
+    )
+    config.arguments = config.display_name = config.tags = None
+    config.resources.time = None
+    config.environment_variables = {"B": "c"}
+    after = save(config, tmp_path)
+    assert after.startswith(
+        """\
+script: a.py   # the script
+target: local
+arguments:
+# the name
+displayName:    # shown
+# limits
+resources:
+# how long
+  time:
+# which
+  qos: low   # low
+# variables
+environmentVariables:
+# of b
+  B: c
+# labels
+tags:
+"""
+    )
+    assert after.endswith("# end\n") and load(after, tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        "",
+        "# only a comment\n",
+        "{script: a.py, history: {outputCollection: true}}\n",
+        '{"script": "a.py", "history": {"outputCollection": true}}',
+        "script: &s a.py\nhistory: {x: *s}\n",
+        "base: &b {A: a}\nenvironmentVariables: {<<: *b, C: d}\n".replace("base", "history"),
+        "script: a.py",
+        "script:\n  'a.py'\ndescription: |\n  two\n\n  lines\n\n# after\ntarget: x\n",
+        "description: >-\n  folded\n  text\narguments:\n    - a\n    -   b\nspark:\n- {a: [1]}\n",
+        "---\nscript: a.py\n...\n",
+        "script: a.py\r\nhistory:\r\n  outputCollection: true\r\n",
+        "\ufeffscript: a.py\n",
+        "environment: {name: e, docker: {enabled: true}}\ncommand: ''\n",
+        "maxRunDurationSeconds: 60\nmax_run: 1\n".replace("max_run:", "priority:"),
+        "max_run_duration_seconds: 60\nnode_count: 2\n",
+        "resources: {exclusive: 1}\nhistory: .nan\n",
+    ],
+)
+def test_any_form_of_a_file_is_saved_over_and_keeps_the_keys_of_others(
+    held: str, tmp_path: Path
+) -> None:
+    file = put(tmp_path, held)
+    before = YAML(typ="safe", pure=True).load(held.lstrip("\ufeff")) or {}
+    config = RunConfiguration(
+        script="b.py",
+        arguments=["x"],
+        description="new",
+        resources=Resources(exclusive=True),
+        environment_variables={"C": "e"},
+        max_run_duration_seconds=30,
+    )
+    config.save(tmp_path)
+    meant = dataclasses.replace(config, compute_target="local")
+    assert isinstance(meant.environment, Environment)
+    if "name: e" in held:
+        meant.environment = RunConfiguration.load(file).environment
+    assert RunConfiguration.load(file) == meant
+    after = YAML(typ="safe", pure=True).load(file.read_text())
+    for key in ("history", "spark", "priority"):
+        assert repr(after.get(key)) == repr(before.get(key))
+    if "docker" in held:
+        assert after["environment"]["docker"] == {"enabled": True}
+
+
+def test_a_file_that_is_no_yaml_is_not_overwritten(tmp_path: Path) -> None:
+    for text in ("script: [\n", "script: a\nscript: b\n"):
+        file = put(tmp_path, text)
+        with pytest.raises(ConfigError, match=str(file)):
+            RunConfiguration().save(tmp_path)
+        assert file.read_text() == text
+
+
+def test_what_cannot_be_asked_is_not_saved(tmp_path: Path) -> None:
+    config = RunConfiguration(arguments=[object()])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="must be a text or number, not an object"):
+        config.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_and_paths_are_saved_as_the_text_they_become(tmp_path: Path) -> None:
+    config = RunConfiguration(script=Path("a.py"), arguments=[1, 0.5])  # type: ignore[arg-type,list-item]
+    loaded = RunConfiguration.load(config.save(tmp_path))
+    assert (loaded.script, loaded.arguments) == ("a.py", ["1", "0.5"])
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write .*run\.runconfig: Not a directory"):
+        RunConfiguration().save(tmp_path / "file")
+
+
+def test_saving_leaves_no_other_file_and_takes_a_name_with_its_ending(tmp_path: Path) -> None:
+    file = RunConfiguration().save(tmp_path, "mine.runconfig")
+    assert file == tmp_path / ".azureml/mine.runconfig"
+    assert list(file.parent.iterdir()) == [file]
+
+
+# -- load(save(x)) means x ----------------------------------------------------------------------
+
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
+words = texts | st.sampled_from(
+    ["null", "~", "true", "1e-3", "007", "", "- a", "a: b", "a #b", "?"]
+)
+mappings = st.dictionaries(words, words, max_size=3)
+counts = st.integers(1, 9)
+launchers = st.sampled_from([None, "plain", "srun", "mpirun", "torchrun"])
+
+
+def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | strategy
+
+
+distributed = maybe(
+    st.builds(MpiConfiguration, counts, counts, launchers)
+    | st.builds(
+        PyTorchConfiguration, st.sampled_from(["Nccl", "Gloo"]), maybe(counts), counts, launchers
+    )
+    | st.builds(TensorflowConfiguration, counts, st.integers(0, 9))
+)
+configs = st.builds(
+    RunConfiguration,
+    source_directory=words,
+    script=maybe(words),
+    arguments=maybe(st.lists(words, min_size=1, max_size=4)),
+    command=maybe(st.lists(words, min_size=1, max_size=3) | words.filter(bool)),
+    compute_target=words,
+    environment=st.builds(
+        Environment,
+        words.filter(bool),
+        st.builds(PythonSection, maybe(words)),
+        maybe(words),
+        st.lists(words, max_size=2),
+        mappings,
+    ),
+    distributed_job_config=distributed,
+    resources=st.builds(
+        Resources,
+        gpus_per_node=maybe(counts),
+        memory=maybe(words),
+        exclusive=maybe(st.booleans()),
+        time=maybe(words),
+    ),
+    max_run_duration_seconds=maybe(counts),
+    experiment=maybe(words),
+    description=maybe(words),
+    tags=maybe(mappings),
+    environment_variables=maybe(mappings),
+    secrets=maybe(mappings),
+    mail=maybe(
+        st.builds(Mail, st.lists(st.sampled_from(["end", "fail"]), max_size=2), maybe(words))
+    ),
+    sbatch=maybe(st.dictionaries(words, maybe(words), max_size=3)),
+    snapshot=st.builds(SnapshotLimits, words, counts),
+)
+
+
+def same(one: RunConfiguration, other: RunConfiguration) -> bool:
+    """Whether two mean the same: no items are no list, and no target is the local one."""
+
+    def meaning(config: RunConfiguration) -> dict[str, Any]:
+        config.compute_target = config.compute_target or "local"
+        return {n: None if v in ([], {}) else v for n, v in vars(config).items()}
+
+    return meaning(one) == meaning(other)
+
+
+@given(configs)
+@settings(max_examples=60, deadline=None)
+def test_what_is_saved_in_a_new_file_reads_back(config: RunConfiguration) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        assert same(RunConfiguration.load(config.save(folder)), config)
+
+
+@given(configs)
+@settings(max_examples=60, deadline=None)
+def test_what_is_saved_over_the_template_reads_back_and_keeps_its_comments(
+    config: RunConfiguration,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        put(Path(folder), TEMPLATE)
+        file = config.save(folder)
+        text = file.read_text(encoding="utf-8")
+        assert same(RunConfiguration.load(file), config)
+    assert [line for line in comments(text) if line in TEMPLATE] == comments(TEMPLATE)
+
+
+@given(configs, configs)
+@settings(max_examples=60, deadline=None)
+def test_what_is_saved_over_another_configuration_leaves_nothing_of_it(
+    first: RunConfiguration, second: RunConfiguration
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        first.save(folder)
+        assert same(RunConfiguration.load(second.save(folder)), second)
+
+
+@pytest.mark.parametrize("environment", ["/venv", "./venv", "~/venv"])
+def test_an_environment_that_is_a_folder_is_saved_as_one(environment: str, tmp_path: Path) -> None:
+    loaded = RunConfiguration.load(RunConfiguration(environment=environment).save(tmp_path))
+    assert loaded.environment == Environment(environment, virtual_environment=environment)

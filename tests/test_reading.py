@@ -1,0 +1,593 @@
+"""YAML to typed values: every problem at once with its place, every scalar as it is written."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from io import StringIO
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from hpcrun.errors import ConfigError, Problem, SiteError
+from hpcrun.reading import Origin, check_value, nearest, read_plain, read_text
+
+
+@dataclass
+class Cat:
+    kind: ClassVar[str] = "cat"
+    lives: int = 9
+
+
+@dataclass
+class Dog:
+    kind: ClassVar[str] = "dog"
+    name: str = "rex"
+
+
+@dataclass
+class House:
+    rooms: int | None = None
+    street: str | None = None
+
+
+@dataclass
+class Thing:
+    words: list[str] | None = None
+    pair: tuple[str, ...] = ()
+    names: dict[str, str] | None = None
+    flags: dict[str, str | None] | None = None
+    count: int | None = None
+    size: float | None = None
+    on: bool | None = None
+    text: str = "default"
+    level: Literal["Low", "High"] | None = None
+    pet: Cat | Dog | None = None
+    house: House = field(default_factory=House)
+    line: list[str] | str | None = None
+    place: House | str = "here"
+    anything: Any = None
+
+
+@dataclass
+class Strict:
+    id: str
+    inner: Thing | None = None
+
+
+def read(text: str, *overrides: str) -> Thing:
+    return read_text(Thing, text, "f.yaml", overrides=overrides).value
+
+
+def problems(text: str, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        read(text, *overrides)
+    return [str(problem) for problem in raised.value.problems]
+
+
+def problem(text: str, *overrides: str) -> str:
+    (only,) = problems(text, *overrides)
+    return only
+
+
+# -- scalars ------------------------------------------------------------------------------------
+
+ODD_SCALARS = [
+    *("1e-3", "007", "true", "True", "yes", "on", "12:00:00", "0x10", "1_000", "+5", ".5", "-"),
+    *("2001-12-14", "=", "~", "null", "None", ".inf", "1.10", "0o17", "-0", "*.py", "<<", "No"),
+]
+
+
+@pytest.mark.parametrize("scalar", [s for s in ODD_SCALARS if s not in ("*.py", "-")])
+def test_a_text_is_the_scalar_as_it_is_written(scalar: str) -> None:
+    value = read(f"words: [{scalar}]\nnames: {{a: {scalar}}}\n")
+    assert (value.words, value.names) == ([scalar], {"a": scalar})
+
+
+@pytest.mark.parametrize("scalar", ODD_SCALARS)
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_quoted_scalar_is_the_text_between_the_quotes(scalar: str, quote: str) -> None:
+    assert read(f"text: {quote}{scalar}{quote}\n").text == scalar
+
+
+characters = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+texts = st.one_of(st.text(characters, max_size=12), st.sampled_from(ODD_SCALARS))
+
+
+@given(st.lists(texts, max_size=6))
+def test_words_in_double_quotes_arrive_unchanged(words: list[str]) -> None:
+    assert read("words: " + json.dumps(words)).words == words
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")))))
+def test_words_in_single_quotes_arrive_unchanged(words: list[str]) -> None:
+    quoted = ["'" + word.replace("'", "''") + "'" for word in words]
+    assert read(f"words: [{', '.join(quoted)}]").words == words
+
+
+@given(
+    # ruamel writes [?a] and cannot read it: its scanner takes ? in brackets for a key's mark.
+    st.lists(
+        st.text(st.sampled_from(string.printable + "äß漢😀é"), max_size=12).filter(
+            lambda word: not word.startswith("?")
+        ),
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_words_that_ruamel_dumps_arrive_unchanged(words: list[str], flow: bool) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = flow
+    out = StringIO()
+    yaml.dump({"words": words, "text": "".join(words)}, out)
+    value = read(out.getvalue())
+    assert (value.words, value.text) == (words, "".join(words))
+
+
+def test_json_escapes_of_one_character_are_joined() -> None:
+    assert read('text: "\\ud83d\\ude00"').text == "😀"
+
+
+def test_half_a_character_is_refused() -> None:
+    assert problem('text: "\\ud83d"') == "f.yaml:1: `text` holds half a character: '\\ud83d'"
+
+
+def test_a_nul_character_is_refused() -> None:
+    assert "holds a NUL character" in problem('words: ["a\\0b"]')
+
+
+@pytest.mark.parametrize("item", ["", "''", "null", "~"])
+def test_in_a_list_of_texts_only_an_unwritten_item_is_empty(item: str) -> None:
+    text = f"words:\n- a\n- {item}\n- b\n"
+    if item:
+        assert read(text).words == ["a", item.strip("'"), "b"]
+    else:
+        assert problem(text) == "f.yaml:3: `words[1]` is empty (write '' for an empty text)"
+
+
+@pytest.mark.parametrize("null", ["", "null", "~"])
+def test_null_means_not_given_where_there_is_a_default(null: str) -> None:
+    names = ("words", "pair", "names", "count", "on", "text", "level", "pet", "house", "place")
+    assert read("".join(f"{name}: {null}\n" for name in names)) == Thing()
+    assert read(f"flags: {{x: {null}}}").flags == {"x": None}
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "---\n", "null\n", "\ufeff", "{}\n"])
+def test_a_file_without_values_is_the_default(text: str) -> None:
+    assert read(text) == Thing()
+    assert read(text, "count=3") == Thing(count=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("count: 007", Thing(count=7)),
+        ("count: -3", Thing(count=-3)),
+        ("count: 0x10", Thing(count=16)),
+        ("size: 2", Thing(size=2.0)),
+        ("size: 1e-3", Thing(size=0.001)),
+        ("on: true", Thing(on=True)),
+        ("on: FALSE", Thing(on=False)),
+        ("level: high", Thing(level="High")),
+    ],
+)
+def test_numbers_switches_and_choices_are_read(text: str, value: Thing) -> None:
+    assert read(text) == value
+    assert [type(v) for v in vars(read(text)).values()] == [type(v) for v in vars(value).values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("count: two", "`count` must be a whole number, not 'two'"),
+        ("count: 2.5", "`count` must be a whole number, not '2.5'"),
+        ("count: '2'", "`count` must be a whole number, not '2'"),
+        ("count: true", "`count` must be a whole number, not 'true'"),
+        ("count: [1]", "`count` must be a whole number, not a list"),
+        ("count: " + "9" * 70, None),
+        ("on: yes", "`on` must be true or false, not 'yes' (true or false)"),
+        ("%YAML 1.1\n---\non: yes", "`on` must be true or false, not 'yes' (true or false)"),
+        ("on: 1", "`on` must be true or false, not '1' (true or false)"),
+        ("level: lw", "`level` cannot be 'lw' (did you mean `Low`?)"),
+        ("level: [Low]", "`level` cannot be a list"),
+        ("text: {a: b}", "`text` must be a text, not a mapping"),
+        ("words: a", "`words` must be a list, not 'a' ([a, b])"),
+        ("words: {a: b}", "`words` must be a list, not a mapping ([a, b])"),
+        ("words: [[a]]", "`words[0]` must be a text, not a list"),
+        ("names: [a]", "`names` must be a mapping, not a list ({a: b})"),
+        ("names: []", "`names` must be a mapping, not a list ({a: b})"),
+        ("house: [a]", "`house` must be a mapping, not a list"),
+        ("house: red", "`house` must be a mapping, not 'red'"),
+        ("line: {a: b}", "`line` must be a list or a text, not a mapping"),
+        ("place: [a]", "`place` must be a mapping or a text, not a list"),
+        ("pet: cat", "`pet` must be a mapping, not 'cat'"),
+        ("pet: {lives: 3}", "`pet` needs a `kind` (one of cat, dog)"),
+        ("pet: {kind: cow}", "`pet.kind` cannot be 'cow'"),
+        ("pet: {kind: dg}", "`pet.kind` cannot be 'dg' (did you mean `dog`?)"),
+        ("pet: {kind: cat, name: x}", "there is no key `pet.name` (known are pet.lives)"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_sentence(text: str, told: str | None) -> None:
+    if told is None:
+        assert read(text).count == int("9" * 70)
+    else:
+        line = text.count("\n") + 1
+        assert problem(text).startswith(f"f.yaml:{line}: {told}")
+
+
+def test_kind_decides_between_dataclasses_in_any_case() -> None:
+    assert read("pet: {kind: Cat, lives: 3}").pet == Cat(3)
+    assert read("pet: {kind: dog}").pet == Dog()
+
+
+# -- keys, lines, all problems ------------------------------------------------------------------
+
+
+def test_all_problems_are_told_at_once_each_at_its_line() -> None:
+    text = """\
+wrds: [a]
+count: two
+words:
+  - a
+  - [b]
+house:
+  room: 3
+  street:
+    a: b
+count: 3
+level: mid
+"""
+    assert problems(text) == [
+        "f.yaml:10: `count` is given twice (first on line 2)",
+        "f.yaml:1: there is no key `wrds` (did you mean `words`?)",
+        "f.yaml:2: `count` must be a whole number, not 'two'",
+        "f.yaml:5: `words[1]` must be a text, not a list",
+        "f.yaml:7: there is no key `house.room` (did you mean `house.rooms`?)",
+        "f.yaml:8: `house.street` must be a text, not a mapping",
+        "f.yaml:11: `level` cannot be 'mid' (known are Low, High)",
+    ]
+
+
+def test_an_unknown_key_is_met_with_the_section_that_has_it() -> None:
+    assert problem(
+        "street: x"
+    ) == "f.yaml:1: there is no key `street` (did you mean `house.street`" + (
+        " or `place.street`?)"
+    )
+
+
+def test_an_unknown_key_is_met_with_the_key_that_it_begins() -> None:
+    assert nearest("gpus", ["gpus_per_node", "time"]) == "did you mean `gpus_per_node`?"
+    assert nearest("zzz", ["gpus_per_node", "time"]) == "known are gpus_per_node, time"
+    assert nearest("zzz", []) == ""
+
+
+def test_a_key_that_a_value_must_have_is_missed() -> None:
+    with pytest.raises(SiteError) as raised:
+        read_text(Strict, "\ninner: {}\n", "s.yaml", error=SiteError)
+    assert str(raised.value) == "s.yaml:2: the key `id` is missing"
+
+
+def test_a_key_that_must_be_there_cannot_be_empty() -> None:
+    with pytest.raises(ConfigError, match="`id` is empty"):
+        read_text(Strict, "id:\n", "s.yaml")
+
+
+def test_the_whole_file_must_be_a_mapping_and_overrides_do_not_hide_it() -> None:
+    told = "f.yaml:1: the file must be a mapping, not a list"
+    assert problem("- a\n") == told
+    assert problem("- a\n", "count=3") == told
+    assert problem("text\n") == "f.yaml:1: the file must be a mapping, not 'text'"
+
+
+def test_each_value_knows_its_line() -> None:
+    text = "words:\n  - a\n  - b\n\nhouse:\n  rooms: 3\nnames: {x: y}\n"
+    origins = read_text(Thing, text, "f.yaml").origins
+    lines = {path: origin.line for path, origin in origins.items()}
+    assert lines == {
+        **{"words": 1, "words[0]": 2, "words[1]": 3, "house": 5, "house.rooms": 6},
+        **{"names": 7, "names.x": 7},
+    }
+    assert str(origins["house.rooms"]) == "f.yaml:6"
+
+
+def test_two_spellings_of_one_key_are_a_problem() -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_text(Thing, "count: 1\nCount: 2\n", "f.yaml", rename=str.lower)
+    assert str(raised.value) == "f.yaml:2: `Count` is given twice (in two spellings)"
+
+
+@pytest.mark.parametrize("text", ["a: 1\ntext: x\n? [b]\n: 1\n", "a: 1\ntext: x\n{b: c}: 1\n"])
+def test_a_key_that_is_no_word_is_a_problem(text: str) -> None:
+    assert problems(text)[0] == "f.yaml:3: a key must be a word"
+
+
+# -- syntax -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("count: 1\nwords: [a\ntext: b\n", 3, "expected ',' or ']', but got ':'"),
+        ("house:\n\trooms: 3\n", 2, "found character '\\t'"),
+        ("count: 1\ntext: a: b\n", 2, "mapping values are not allowed here"),
+        ("text: 'a\nb\n", 4, "found unexpected end of stream"),
+        ("count: 1\ntext: *x\n", 2, "found undefined alias"),
+        ("count: 1\n---\ncount: 2\n", 2, "expected a single document"),
+        ("count: 1\ntext: \x07\n", 2, "special characters are not allowed"),
+        ("count: 1\ntext: @x\n", 2, "cannot start any token"),
+        ("count: 1\n house: 2\n", 2, "mapping values are not allowed here"),
+        ('text: "\\q"\n', 1, "unknown escape character"),
+        ("%YAML 3.0\n---\na: 1\n", 1, "incompatible YAML document"),
+    ],
+)
+def test_an_error_of_syntax_is_told_alone_with_its_line(text: str, line: int, said: str) -> None:
+    (only,) = problems(text + "unknown: 1\n")
+    assert only.startswith(f"f.yaml:{line}: not YAML: ") and said in only
+
+
+def test_an_open_bracket_is_told_with_the_line_where_it_opens() -> None:
+    assert problem("count: 1\nwords: [a\n\n\n").endswith(
+        "(while parsing a flow sequence, from line 2)"
+    )
+
+
+@pytest.mark.parametrize("text", ['text: "\\UFFFFFFFF"', 'text: "\\U00110000"'])
+def test_an_escape_that_is_no_character_is_no_yaml(text: str) -> None:
+    assert problem(text).startswith("f.yaml: not YAML: ")
+
+
+@given(st.text(st.sampled_from("ab:,[]{}\"'&*!%@|>-? \n\t#<~1\\.x\r"), max_size=40))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        assert isinstance(read(text), Thing)
+    except ConfigError as error:
+        assert error.problems and all(problem.message for problem in error.problems)
+
+
+# -- tags, aliases, merge keys ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "text: !env HOME",
+        "house: !foo {rooms: 1}",
+        "words: !!set {a}",
+        "text: !!python/name:os.x ''",
+    ],
+)
+def test_a_tag_that_has_no_meaning_is_refused(text: str) -> None:
+    assert "there is no tag " in problems("\n" + text)[0]
+    assert problems("\n" + text)[0].startswith("f.yaml:2: ")
+
+
+def test_tags_of_yaml_itself_are_read() -> None:
+    assert read("text: !!str 5\ncount: !!int '5'\nwords: !!seq [! a]\n") == Thing(
+        text="5", count=5, words=["a"]
+    )
+
+
+def test_an_alias_is_the_value_of_its_anchor() -> None:
+    assert read("words: &w [a, 1e-3]\npair: *w\n") == Thing(words=["a", "1e-3"], pair=("a", "1e-3"))
+    assert read("text: &a x\nwords: [&a y, *a]\n") == Thing(text="x", words=["y", "y"])
+
+
+def test_a_problem_under_an_alias_is_told_once_for_each_key() -> None:
+    text = "house: &h\n  rooms: x\nplace: *h\n"
+    assert problems(text) == [
+        "f.yaml:2: `house.rooms` must be a whole number, not 'x'",
+        "f.yaml:2: `place.rooms` must be a whole number, not 'x'",
+    ]
+    assert problems("house: &h {rooms: 1, rooms: 2}\nplace: *h\n") == [
+        "f.yaml:1: `rooms` is given twice (first on line 1)"
+    ]
+
+
+def test_keys_of_the_mapping_win_over_merged_ones_and_earlier_merged_ones_over_later() -> None:
+    text = """\
+names: &a {x: 1, y: 1}
+flags: &b {x: 2, y: 2, z: 2}
+anything:
+  one: {<<: *a, x: own}
+  two: {<<: [*a, *b], w: own}
+  three: {x: own, <<: *b}
+"""
+    assert read(text).anything == {
+        "one": {"x": "own", "y": 1},
+        "two": {"x": 1, "y": 1, "z": 2, "w": "own"},
+        "three": {"x": "own", "y": 2, "z": 2},
+    }
+
+
+@pytest.mark.parametrize("source", ["5", "[a]", "''", "[{a: b}, c]"])
+def test_a_merge_key_takes_only_mappings(source: str) -> None:
+    assert problems(f"\nnames:\n  <<: {source}\n")[0].startswith("f.yaml:3: `<<` takes mappings")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "anything: &a [*a]",
+        "anything: &a {b: *a}",
+        "anything: &a [*a, *a, *a]",
+        "names: &a\n  <<: *a\n",
+        "words: " + "[" * 50 + "]" * 50,
+        "words: " + "[" * 600 + "]" * 600,
+    ],
+)
+def test_a_value_without_end_is_refused(text: str) -> None:
+    assert "nested more than 40 levels deep" in problem(text)
+
+
+def test_aliases_that_grow_without_bound_are_refused() -> None:
+    text = "a0: &a0 [x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 20)
+    )
+    assert "more than 100000 values" in problem(text)
+
+
+# -- overrides ----------------------------------------------------------------------------------
+
+
+def test_an_override_wins_over_the_file() -> None:
+    value = read("count: 1\nhouse: {rooms: 2, street: a}", "count=5", "house.rooms=7", "text=x=y")
+    assert value == Thing(count=5, house=House(7, "a"), text="x=y")
+
+
+def test_an_override_makes_the_sections_that_it_needs() -> None:
+    assert read("house:\n", "house.rooms=7", "names.a=b") == Thing(house=House(7), names={"a": "b"})
+
+
+@pytest.mark.parametrize("scalar", [s for s in ODD_SCALARS if s not in ("~", "null")])
+def test_an_override_is_a_scalar_as_it_is_written(scalar: str) -> None:
+    assert read("", f"text={scalar}").text == scalar
+    assert read("", f"names.a={scalar}").names == {"a": scalar}
+
+
+def test_an_override_in_brackets_is_yaml() -> None:
+    assert read("words: [z]", "words=[a, 1e-3, 'b c']").words == ["a", "1e-3", "b c"]
+    assert read("", "names={a: 007}").names == {"a": "007"}
+
+
+@pytest.mark.parametrize("empty", ["", "null"])
+def test_an_empty_override_takes_a_value_away(empty: str) -> None:
+    assert read("count: 1", f"count={empty}").count is None
+
+
+def test_an_override_of_two_quotes_is_the_empty_text() -> None:
+    assert read("", "names.a=''", 'text=""') == Thing(names={"a": ""}, text="")
+
+
+def test_problems_of_overrides_are_told_with_those_of_the_file() -> None:
+    assert problems("cont: 1", "count=two", "words=[a", "no", "=x", "a..b=1", "house.room=1") == [
+        "--set words: not YAML: expected ',' or ']', but got '<stream end>'"
+        " (while parsing a flow sequence, from line 1)",
+        "--set no: not of the form KEY=VALUE (resources.time=2h)",
+        "--set =x: not of the form KEY=VALUE (resources.time=2h)",
+        "--set a..b=1: not of the form KEY=VALUE (resources.time=2h)",
+        "f.yaml:1: there is no key `cont` (did you mean `count`?)",
+        "--set count: `count` must be a whole number, not 'two'",
+        "--set house.room: there is no key `house.room` (did you mean `house.rooms`?)",
+    ]
+
+
+def test_an_override_is_the_origin_of_its_value() -> None:
+    origins = read_text(Thing, "count: 1\n", "f.yaml", overrides=["house.rooms=2"]).origins
+    assert origins == {
+        "count": Origin("f.yaml", 1),
+        "house": Origin("--set house.rooms"),
+        "house.rooms": Origin("--set house.rooms"),
+    }
+
+
+# -- values made in Python ----------------------------------------------------------------------
+
+
+class Colour(str, Enum):  # noqa: UP042  StrEnum writes its value, this one its name
+    RED = "red"
+
+
+def test_a_checked_value_is_an_equal_copy_that_shares_nothing() -> None:
+    value = Thing(["a"], ("b",), {"a": "b"}, {"c": None}, 1, 0.5, True, "t", "Low", Cat(1))
+    copy = check_value(Thing, value)
+    assert copy == value
+    assert copy is not value and copy.words is not value.words and copy.pet is not value.pet
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        (1, "1"),
+        (0.001, "0.001"),
+        (True, "True"),
+        (Path("a/b"), "a/b"),
+        (np.int64(7), "7"),
+        (np.float32(0.1), "0.1"),
+        (np.float64(0.1), "0.1"),
+        (np.array(7), "7"),
+        (np.bool_(True), "True"),
+        (np.str_("s"), "s"),
+        (Colour.RED, "red"),
+        ("\udcff", "\udcff"),
+    ],
+)
+def test_numbers_paths_and_scalars_of_numpy_become_text(word: Any, text: str) -> None:
+    (made,) = check_value(Thing, Thing(words=[word])).words or []
+    assert (made, type(made)) == (text, str)
+
+
+def test_scalars_of_numpy_become_numbers_and_switches() -> None:
+    value: Any = Thing(count=np.int64(3), size=np.float32(0.5), on=np.bool_(False))  # type: ignore[arg-type]
+    made = check_value(Thing, value)
+    assert (made.count, made.size, made.on) == (3, 0.5, False)
+    assert [type(v) for v in (made.count, made.size, made.on)] == [int, float, bool]
+
+
+def test_a_timedelta_becomes_seconds() -> None:
+    assert check_value(Thing, Thing(text=timedelta(hours=2))).text == "7200s"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"words": [None]}, "`words[0]` is empty (write '' for an empty text)"),
+        ({"words": [b"a"]}, "`words[0]` must be a text or number, not a bytes"),
+        ({"words": [object()]}, "`words[0]` must be a text or number, not an object"),
+        ({"words": [np.array([1, 2])]}, "`words[0]` must be a text or number, not a ndarray"),
+        ({"words": "a b"}, "`words` must be a list, not 'a b' ([a, b])"),
+        ({"words": {"a"}}, "`words` must be a list, not a set ([a, b])"),
+        ({"words": ["a\0"]}, "`words[0]` holds a NUL character (no program can receive it)"),
+        ({"words": ["\ud800"]}, "`words[0]` holds half a character: '\\ud800'"),
+        ({"names": {"a": None}}, "`names.a` is empty (write '' for an empty text)"),
+        ({"names": House()}, "`names` must be a mapping, not a House ({a: b})"),
+        ({"count": "3"}, "`count` must be a whole number, not '3'"),
+        ({"count": 3.0}, "`count` must be a whole number, not '3.0'"),
+        ({"count": True}, "`count` must be a whole number, not 'True'"),
+        ({"on": 1}, "`on` must be true or false, not '1' (true or false)"),
+        ({"text": Thing}, "`text` must be a text or number, not a type"),
+        ({"text": House()}, "`text` must be a text, not a House"),
+        ({"house": Cat()}, "`house` must be a House, not a Cat"),
+        ({"house": House}, "`house` must be a House, not a type"),
+        ({"pet": House()}, "`pet` must be Cat or Dog, not a House"),
+        ({"place": Cat()}, "`place` must be a House, not a Cat"),
+        ({"level": "mid"}, "`level` cannot be 'mid' (known are Low, High)"),
+        ({"count_": 3}, "there is no key `count_` (did you mean `count`?)"),
+    ],
+)
+def test_a_wrong_value_in_python_is_told_in_one_sentence(
+    changes: Mapping[str, Any], told: str
+) -> None:
+    value = Thing()
+    for name, wrong in changes.items():
+        setattr(value, name, wrong)
+    with pytest.raises(ConfigError) as raised:
+        check_value(Thing, value)
+    assert str(raised.value) == told
+    assert raised.value.problems[0].file == ""
+
+
+def test_a_list_that_holds_itself_is_refused() -> None:
+    endless: list[Any] = []
+    endless += [endless, endless]
+    with pytest.raises(ConfigError, match="nested more than 40 levels deep"):
+        check_value(Thing, Thing(words=endless))
+
+
+def test_plain_reading_gives_dicts_lists_and_scalars() -> None:
+    assert read_plain("a: [1, x, null]\nb: {c: 1.5}\n", "f") == {
+        "a": [1, "x", None],
+        "b": {"c": 1.5},
+    }
+    with pytest.raises(ConfigError) as raised:
+        read_plain("a: 1\na: 2\n", "f")
+    assert raised.value.problems == (Problem("`a` is given twice", "first on line 1", "f", 2),)
