@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.errors import ConfigError, Problem, SiteError, TemplateError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 SHIPPED = "shipped/"
 """An override reaches the template it replaces as `shipped/NAME`."""
@@ -32,10 +35,8 @@ class Assets:
             for folder in self.folders:
                 path = folder / "templates" / name
                 if path.is_file():
-                    return path.read_text(encoding="utf-8"), str(path)
-        resource = importlib.resources.files("hpcrun.templates").joinpath(
-            name.removeprefix(SHIPPED)
-        )
+                    return _text(path, TemplateError), str(path)
+        resource = _shipped("templates").joinpath(name.removeprefix(SHIPPED))
         if not name.endswith(".j2") or not resource.is_file():
             return None
         return resource.read_text(encoding="utf-8"), str(resource)
@@ -45,8 +46,8 @@ class Assets:
         for folder in self.folders:
             path = folder / "site_configs" / f"{name}.yaml"
             if path.is_file():
-                return path.read_text(encoding="utf-8"), str(path)
-        resource = importlib.resources.files("hpcrun.site_configs").joinpath(f"{name}.yaml")
+                return _text(path, SiteError), str(path)
+        resource = _shipped("site_configs").joinpath(f"{name}.yaml")
         if "/" not in name and resource.is_file():
             return resource.read_text(encoding="utf-8"), str(resource)
         known = self.sites()
@@ -54,12 +55,29 @@ class Assets:
 
     def sites(self) -> Sequence[str]:
         """The names of all sites that can be found, sorted."""
-        shipped = importlib.resources.files("hpcrun.site_configs").iterdir()
-        names = {entry.name for entry in shipped}
+        names = {entry.name for entry in _shipped("site_configs").iterdir()}
         for folder in self.folders:
             if (folder / "site_configs").is_dir():
                 names |= {path.name for path in (folder / "site_configs").iterdir()}
         return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def _text(path: Path, kind: type[SiteError] | type[TemplateError]) -> str:
+    """The text of a user's file, its line ends as they are."""
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise kind(Problem("not UTF-8", "save it as UTF-8", str(path), line)) from None
+    except OSError as error:
+        raise kind(Problem(f"it cannot be read: {error.strerror}", "", str(path))) from error
+
+
+def _shipped(folder: str) -> Traversable:
+    from importlib.resources import files  # 5 ms, not needed by `hpcrun list`
+
+    return files(f"hpcrun.{folder}")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -5,6 +5,8 @@ Pure. Directives are data; templates place them, and `script` checks that none w
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +14,8 @@ from typing import NamedTuple
 
 from hpcrun.errors import Problem
 from hpcrun.site import SchedulerRules
+
+SBATCH = "#SBATCH"
 
 
 class Directive(NamedTuple):
@@ -27,12 +31,17 @@ class Directive(NamedTuple):
         sbatch splits the line as a shell does, but expands nothing (22.05): double quotes hold a
         value together, a backslash takes the next character as it is.
         """
+        return f"{SBATCH} {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The flag and its value as one word."""
         if self.value is None:
-            return f"#SBATCH {self.flag}"
+            return self.flag
         if all(c.isalnum() or c in "_@%+=:,./-[]&|*!" for c in self.value):
-            return f"#SBATCH {self.flag}={self.value}"
+            return f"{self.flag}={self.value}"
         escaped = self.value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'#SBATCH {self.flag}="{escaped}"'
+        return f'{self.flag}="{escaped}"'
 
 
 @dataclass(frozen=True)
@@ -82,13 +91,33 @@ def forbidden(
     )
 
 
-def unprintable(lines: tuple[Directive, ...]) -> tuple[Problem, ...]:
+def unwritable(lines: tuple[Directive, ...]) -> tuple[Problem, ...]:
     """Each directive that no line of a script can hold."""
     return tuple(
-        Problem(f"the value of {line.flag} holds a line break or control character: {line.value!r}")
+        Problem(f"the value of {line.flag} holds {what}: {line.value!r}")
         for line in lines
-        if any(not character.isprintable() for character in f"{line.flag}{line.value or ''}")
+        for what, found in (
+            ("a line break or control character", _CONTROL.search(line.text)),
+            (
+                "bytes that are not UTF-8, which accounting cannot store",
+                _SURROGATE.search(line.text),
+            ),
+        )
+        if found
     )
+
+
+def written_twice(lines: tuple[Directive, ...], site: str) -> tuple[Problem, ...]:
+    """Each directive whose flag stands in an earlier one: sbatch would heed the last (22.05)."""
+    first: dict[str, Directive] = {}
+    problems = []
+    for line in lines:
+        before = first.setdefault(line.flag, line)
+        if before is not line:
+            message = f"{line.flag} would be written twice, as {before.text} and {line.text}"
+            hint = f"one is of the site file of {site}, or of your sbatch section"
+            problems.append(Problem(message, hint))
+    return tuple(problems)
 
 
 def format_time(time: timedelta) -> str:
@@ -108,22 +137,92 @@ def format_memory(size: int) -> str:
     return f"{-(-size // 1024)}K" if size else "0"
 
 
-RESERVED_FLAGS = frozenset(
-    {
-        "--job-name",
-        "--output",
-        "--open-mode",
-        "--chdir",
-        "--comment",
-        "--array",
-        "--wrap",
-        "--parsable",
-        "--error",
-        "--test-only",
-        "--wait",
-    }
-)
-"""Flags that hpcrun needs for itself: a run's `sbatch` section may not name them."""
+_OWN = "remove it: hpcrun needs it for itself"
+
+INSTEAD: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            *("--array", "--chdir", "--comment", "--error", "--export", "--export-file"),
+            *("--get-user-env", "--help", "--input", "--job-name", "--open-mode", "--output"),
+            *("--parsable", "--test-only", "--usage", "--version", "--wait", "--wrap"),
+        ),
+        _OWN,
+    ),
+    "--nodes": "say it in distributed_job_config, or in resources.node_count",
+    **dict.fromkeys(
+        ("--ntasks", "--ntasks-per-node", "--ntasks-per-gpu"), "say it in distributed_job_config"
+    ),
+    "--cpus-per-task": "say it in resources.cpus_per_task",
+    **dict.fromkeys(
+        ("--gpus", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket"),
+        "say it in resources.gpus_per_node",
+    ),
+    **dict.fromkeys(("--mem", "--mem-per-cpu", "--mem-per-gpu"), "say it in resources.memory"),
+    **{
+        f"--{name}": f"say it in resources.{name}"
+        for name in (
+            *("account", "constraint", "exclusive", "partition", "qos", "reservation", "time"),
+        )
+    },
+    "--mail-type": "say it in mail.on",
+    "--mail-user": "say it in mail.address",
+}
+"""Flags that hpcrun computes or needs, to what is done instead of writing them."""
+
+LETTERS: Mapping[str, str] = {
+    **{"a": "array", "A": "account", "b": "begin", "B": "extra-node-info", "c": "cpus-per-task"},
+    **{"C": "constraint", "d": "dependency", "D": "chdir", "e": "error", "F": "nodefile"},
+    **{"G": "gpus", "h": "help", "H": "hold", "i": "input", "J": "job-name", "k": "no-kill"},
+    **{"L": "licenses", "M": "clusters", "m": "distribution", "n": "ntasks", "N": "nodes"},
+    **{"o": "output", "O": "overcommit", "p": "partition", "q": "qos", "Q": "quiet"},
+    **{"s": "oversubscribe", "S": "core-spec", "t": "time", "u": "usage", "v": "verbose"},
+    **{"V": "version", "w": "nodelist", "W": "wait", "x": "exclude"},
+}
+"""sbatch's flags of one letter (22.05), to their long names."""
+
+
+def refusal(name: str, value: str | None = None) -> Problem | None:
+    """Why a flag beside hpcrun's own may not be written; None if it may.
+
+    name: with or without its dashes. sbatch takes any beginning of a long flag that fits only one
+    (22.05), so a beginning of a flag that hpcrun computes is refused as well.
+    """
+    word = name.lstrip("-")
+    if word in LETTERS:
+        return Problem(f"{name!r} is a flag of one letter", f"write {LETTERS[word]}")
+    if not _FLAG.match(word):
+        near = word.replace("_", "-").lower()
+        hint = f"did you mean {near!r}?" if _FLAG.match(near) else "such as: switches, contiguous"
+        return Problem(f"{name!r} is no flag of sbatch", hint)
+    flag = f"--{word}"
+    if flag == "--gres" and "gpu" not in (value or ""):
+        return None
+    if flag == "--gres":
+        return Problem(f"{flag}={value} asks for GPUs", INSTEAD["--gpus-per-node"])
+    for own, hint in INSTEAD.items():
+        if own.startswith(flag):
+            what = flag if own == flag else f"{flag}, short for {own},"
+            return Problem(f"{what} is hpcrun's own to write", hint)
+    return None
+
+
+def flags_of(line: str) -> Iterator[tuple[str, str | None]]:
+    """(flag, value) of all flags in a header's line; sbatch takes several from one."""
+    splitter = shlex.shlex(line.removeprefix(SBATCH), posix=True)
+    splitter.whitespace_split = True
+    splitter.escapedquotes = "\"'"
+    for word in splitter:
+        letter = word[1:2]
+        if word.startswith("-") and letter in LETTERS:
+            yield f"--{LETTERS[letter]}", word[2:] or None
+        else:
+            flag, equals, value = word.partition("=")
+            yield flag, value if equals else None
+
+
+_FLAG = re.compile(r"[a-z][a-z0-9-]+\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def _identity(job: Job) -> Iterator[Directive]:
@@ -131,10 +230,17 @@ def _identity(job: Job) -> Iterator[Directive]:
     if job.comment is not None:
         yield Directive("--comment", job.comment)
     yield Directive("--chdir", job.folder)
-    # sbatch replaces %-patterns in file names; %% is a per cent sign. A requeue truncates the
-    # file unless it is opened to append.
-    yield Directive("--output", job.log.replace("%", "%%"))
+    yield Directive("--output", _file_name(job.log))
+    # A requeue truncates the file otherwise.
     yield Directive("--open-mode", "append")
+
+
+def _file_name(path: str) -> str:
+    """A path as Slurm wants it where it knows %-patterns (22.05).
+
+    %% is a per cent sign; but a backslash anywhere turns patterns off, and itself must be doubled.
+    """
+    return path.replace("\\", "\\\\") if "\\" in path else path.replace("%", "%%")
 
 
 def _size(job: Job, rules: SchedulerRules) -> Iterator[Directive]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hpcrun.config import EXPERIMENT, EXPERIMENT_HINT, RunConfiguration
 from hpcrun.directives import Directive, Job
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.layout import RunPaths, UserPaths
+from hpcrun.layout import RUN_ID, RunPaths, UserPaths
 
 LOCAL = "local"
 
@@ -140,6 +140,17 @@ def experiment_name(config: RunConfiguration, source: str) -> str:
         return config.experiment
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", source.rstrip("/").rsplit("/", 1)[-1]).strip("-_")
     return name[:64] or "experiment"
+
+
+def check_run_id(run_id: str, experiment: str) -> None:
+    """Raises ConfigError unless an id given by hand is one, of this experiment: it is a path."""
+    match = RUN_ID.match(run_id)
+    if match is None or not EXPERIMENT.match(match["experiment"]):
+        hint = f"such as {new_run_id(experiment, 1700000000, '0123abcd')}"
+        raise ConfigError(Problem(f"{run_id!r} is no run id", hint))
+    if match["experiment"] != experiment:
+        hint = f"the run's experiment is {experiment!r}"
+        raise ConfigError(Problem(f"{run_id!r} is an id of another experiment", hint))
 
 
 def check_experiment(name: str) -> None:

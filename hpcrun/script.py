@@ -1,32 +1,23 @@
-"""The batch script: the only maker of shell text. A plan in, text out; no I/O but the loader's.
+"""The batch script: a plan in, text out; no I/O but the loader's.
 
-Templates are shell-safe unless told otherwise: every `{{ value }}` is one quoted word, a list is
-quoted words, `| safe` opts out, an undefined name is an error, in a sandbox. After rendering,
-every directive of the plan must stand in the header that sbatch reads, or the template is refused.
+After rendering, every directive of the plan must stand in the header that sbatch reads, and none
+that contradicts the plan, or the template is refused.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, TemplateError, TemplateNotFound
-from jinja2.exceptions import TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from hpcrun import errors
+from hpcrun.directives import SBATCH, Directive, flags_of, refusal
 from hpcrun.layout import FORMAT, month_of
 from hpcrun.plan import Plan
-
-Load = Callable[[str], tuple[str, str] | None]
-"""Template name → (its text, the file it came from), None if there is none."""
+from hpcrun.templating import FAULTS, Load, problem_of, sandbox
 
 MAIN = "sbatch.sh.j2"
-
-FILTERS = ("safe", "length", "first", "last", "default")
-"""Jinja's filters that templates may use: those that keep quoting whole."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +30,15 @@ class Script:
 
 def render(plan: Plan, load: Load) -> Script:
     """The script of a plan. Raises TemplateError with the file and line."""
-    environment = _environment(load)
     try:
-        text = environment.get_template(MAIN).render(variables(plan))
-    except TemplateError as error:
-        raise errors.TemplateError(_problem(error, load)) from error
+        text = sandbox(load).get_template(MAIN).render(variables(plan))
+    except FAULTS as error:
+        raise errors.TemplateError(problem_of(error)) from error
     script = Script(text, header_of(text))
-    _check(script, plan, load)
+    found = load(MAIN)
+    problems = list(_problems(script, plan, *(found or ("", MAIN))))
+    if problems:
+        raise errors.TemplateError(*problems)
     return script
 
 
@@ -57,7 +50,10 @@ def variables(plan: Plan) -> Mapping[str, object]:
         "launch": plan.launch,
         "setting": plan.setting,
         "paths": paths,
-        "directives": tuple(line.line for line in plan.directives),
+        # Text that stands as it is: the site's lines, and what `directives` has quoted.
+        "shebang": Markup(plan.shebang),
+        "directives": tuple(Markup(line.line) for line in plan.directives),
+        "setup": tuple(Markup(line) for line in plan.setting.lines),
         "task": f"{plan.sdk}/hpcrun/agent/task.sh",
         "agent": (plan.agent_python, "-I", "-S", plan.sdk),
         "spool": plan.spool,
@@ -73,100 +69,59 @@ def header_of(text: str) -> tuple[str, ...]:
     """The #SBATCH lines that sbatch reads: those before the first command (22.05)."""
     lines: list[str] = []
     for line in text.split("\n"):
-        if line.strip() and not line.startswith("#"):
-            break
-        if line.startswith("#SBATCH "):
+        if line.startswith(SBATCH):
             lines.append(line)
+        elif _is_command(line):
+            break
     return tuple(lines)
 
 
-def quote(value: object) -> Markup:
-    """A value as shell words: text is one word, a list is its words."""
-    if isinstance(value, Markup):
-        return value
-    if isinstance(value, (tuple, list)):
-        return Markup(" ".join(_word(item) for item in value))
-    return Markup(_word(value))
+def _is_command(line: str) -> bool:
+    rest = line.strip(" \t\v\f\r")
+    return bool(rest) and not rest.startswith("#")
 
 
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (str, int, float)):
-        return shlex.quote(str(value))
-    raise errors.TemplateError(
-        errors.Problem(f"a template wrote a {type(value).__name__} into the script")
-    )
+def _problems(script: Script, plan: Plan, template: str, file: str) -> Iterator[errors.Problem]:
+    """What is wrong with a rendered script, told at the main template's lines."""
+    shebang = script.text.split("\n", 1)[0]
+    if not shebang.startswith("#!"):
+        yield errors.Problem("the script does not begin with #!", "{{ shebang }}", file, 1)
+    elif "bash" not in shebang:
+        yield errors.Problem(f"the script is for bash, not for {shebang}", "", file, 1)
+    wanted = [line.line for line in plan.directives]
+    flags = {line.flag: line for line in plan.directives}
+    for line in wanted:
+        if line not in script.header:
+            hint = "directives must stand above the first command; write {{ super() }} in `header`"
+            place = _header_line(template, script)
+            yield errors.Problem(f"the template loses {line!r}", hint, file, place)
+    for line in script.header:
+        if line not in wanted:
+            for message, hint in _contradictions(line, flags):
+                yield errors.Problem(message, hint, file, _line_of(template, line))
 
 
-def _environment(load: Load) -> Environment:
-    environment = ImmutableSandboxedEnvironment(
-        loader=_Loader(load),
-        autoescape=True,
-        finalize=quote,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters = {name: environment.filters[name] for name in FILTERS}
-    environment.filters["shell"] = lambda value: Markup(shlex.quote(str(value)))
-    return environment
+def _contradictions(line: str, flags: Mapping[str, Directive]) -> Iterator[tuple[str, str]]:
+    """What a template's own directive says against the plan: sbatch would heed the last (22.05)."""
+    try:
+        found = list(flags_of(line))
+    except ValueError as error:
+        yield f"sbatch cannot read {line!r}: {error}", ""
+        return
+    for flag, value in found:
+        refused = refusal(flag, value)
+        if flag in flags:
+            yield f"{line!r} stands against the plan's {flags[flag].line!r}", "remove it"
+        elif refused is not None:
+            yield f"{line!r}: {refused.message}", refused.hint
 
 
-class _Loader(BaseLoader):
-    def __init__(self, load: Load) -> None:
-        self.load_text = load
-
-    def get_source(
-        self, environment: Environment, template: str
-    ) -> tuple[str, str, Callable[[], bool]]:
-        found = self.load_text(template)
-        if found is None:
-            raise TemplateNotFound(template)
-        text, file = found
-        return text, file, lambda: True
+def _header_line(template: str, script: Script) -> int:
+    """Where the header is lost: at the command above it, else at the block that has none."""
+    first = next((line for line in script.text.split("\n") if _is_command(line)), "")
+    return _line_of(template, first) or _line_of(template, "block header") or 1
 
 
-def _problem(error: TemplateError, load: Load) -> errors.Problem:
-    if isinstance(error, TemplateNotFound):
-        return errors.Problem(f"there is no template {error.name!r}")
-    if isinstance(error, TemplateSyntaxError):
-        return errors.Problem(str(error.message), "", error.filename or "", error.lineno)
-    file, line = _place(error)
-    return errors.Problem(str(error.message), "", file, line)
-
-
-def _place(error: BaseException) -> tuple[str, int | None]:
-    """The template line in a traceback: Jinja gives template frames their own file names."""
-    file, line = "", None
-    trace = error.__traceback__
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if name.endswith(".j2"):
-            file, line = name, trace.tb_lineno
-        trace = trace.tb_next
-    return file, line
-
-
-def _check(script: Script, plan: Plan, load: Load) -> None:
-    main = load(MAIN)
-    file = main[1] if main else MAIN
-    problems = [
-        errors.Problem(
-            f"the template loses {line!r}",
-            "directives must stand above the first command; keep the header block's content",
-            file,
-        )
-        for line in _lost((line.line for line in plan.directives), script.header)
-    ]
-    if not script.text.startswith("#!"):
-        problems.append(errors.Problem("the script does not begin with #!", "", file))
-    if "\r" in script.text.split("\n", 1)[0]:
-        problems.append(errors.Problem("the script has DOS line ends", "sbatch refuses them", file))
-    if problems:
-        raise errors.TemplateError(*problems)
-
-
-def _lost(wanted: Iterable[str], header: tuple[str, ...]) -> list[str]:
-    return [line for line in wanted if line not in header]
+def _line_of(template: str, text: str) -> int | None:
+    lines = template.split("\n")
+    return next((n for n, line in enumerate(lines, 1) if text and text.strip() in line), None)

@@ -13,7 +13,7 @@ from hpcrun.config import Environment, RunConfiguration, check, parse_memory, pr
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
-from hpcrun.plan import Plan, check_experiment, experiment_name, new_run_id
+from hpcrun.plan import Plan, check_experiment, check_run_id, experiment_name, new_run_id
 from hpcrun.reading import Origin
 from hpcrun.resolve import resolve
 from hpcrun.script import Script, render
@@ -55,6 +55,8 @@ def prepare(
     around = here(workspace, source)
     experiment = experiment_name(config, around.source)
     check_experiment(experiment)
+    if run_id is not None:
+        check_run_id(run_id, experiment)
     run_id = run_id or new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())
     plan = resolve(config, site, target, around, run_id, sdk, origins)
@@ -116,6 +118,8 @@ def _check_secret(name: str, path: Path, origins: Origins) -> Iterator[Problem]:
     except OSError as error:
         yield problem_at(origins, key, f"secret {name}: {path}: {error.strerror}")
         return
-    if stat.S_IMODE(mode) & 0o077:
+    if not stat.S_ISREG(mode):
+        yield problem_at(origins, key, f"secret {name}: {path} is no file")
+    elif stat.S_IMODE(mode) & 0o077:
         message = f"secret {name}: {path} can be read by others (mode {stat.S_IMODE(mode):o})"
         yield problem_at(origins, key, message, f"chmod 600 {path}")

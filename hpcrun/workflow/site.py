@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from hpcrun.assets import Assets
+from hpcrun.config import parse_memory, parse_time, problem_at
 from hpcrun.errors import ConfigError, Problem, SiteError
 from hpcrun.plan import split_target
 from hpcrun.reading import read_text
 from hpcrun.site import SiteConfig
+from hpcrun.variables import NAME
 
 
 def load_site(name: str, assets: Assets) -> SiteConfig:
     """The site of that name. SiteError with all problems of its file at once."""
     text, file = assets.site(name)
-    site = read_text(SiteConfig, text, file, error=SiteError).value
+    read = read_text(SiteConfig, text, file, error=SiteError)
+    site = read.value
     if site.schema_version != 1:
         raise SiteError(Problem(f"schema_version is {site.schema_version}", "it must be 1", file))
     if site.id != name:
         raise SiteError(Problem(f"id is {site.id!r}", f"the file's name says {name!r}", file))
+    problems = [problem_at(read.origins, key, message, hint) for key, message, hint in _wrong(site)]
+    if problems:
+        raise SiteError(*problems)
     return site
+
+
+def _wrong(site: SiteConfig) -> Iterator[tuple[str, str, str]]:
+    """What a site file says that no job could be made of."""
+    for name, target in site.targets.items():
+        limits = target.time
+        for key, time in (("default", limits.default), ("min", limits.min), ("max", limits.max)):
+            yield from _unreadable(f"targets.{name}.time.{key}", time, parse_time)
+        yield from _unreadable(f"targets.{name}.node.memory", target.node.memory, parse_memory)
+    words = site.shebang.split()
+    if not site.shebang.isprintable() or not site.shebang.startswith("/") or len(words) > 2:
+        yield "shebang", f"{site.shebang!r} is no interpreter", "a path, and at most one option"
+    elif "bash" not in site.shebang:
+        yield "shebang", f"scripts are for bash, not for {site.shebang}", "/bin/bash -l"
+    for key, variables in (
+        ("launch.env", site.launch.env),
+        ("launch.multi_node_env", site.launch.multi_node_env),
+        ("launch.mpi.env", site.launch.mpi.env),
+    ):
+        for variable in variables:
+            if not NAME.match(variable):
+                yield f"{key}.{variable}", f"{variable!r} is no name for a variable", ""
+    for text in site.scheduler.directives.always:
+        if not text.startswith("--"):
+            yield "scheduler.directives.always", f"{text!r} is no directive", "--hint=nomultithread"
+    if site.default_target is not None and site.default_target not in site.targets:
+        yield "default_target", f"there is no target {site.default_target!r}", ""
+
+
+def _unreadable(
+    key: str, text: str | None, parse: Callable[[str], object]
+) -> Iterator[tuple[str, str, str]]:
+    try:
+        if text is not None:
+            parse(text)
+    except ValueError as error:
+        yield key, str(error), ""
 
 
 def choose_target(name: str | None, assets: Assets) -> tuple[SiteConfig, str]:

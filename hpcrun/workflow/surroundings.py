@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import secrets
-import socket
 import sys
 import time
 from pathlib import Path
@@ -20,7 +18,7 @@ def here(workspace: Path, source: Path) -> Surroundings:
     """This machine, this user, now."""
     return Surroundings(
         user=getpass.getuser(),
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         created=time.time(),
         version=hpcrun.__version__,
         python=sys.executable,
@@ -32,4 +30,4 @@ def here(workspace: Path, source: Path) -> Surroundings:
 
 def new_token() -> str:
     """Eight random hex digits, for a run id."""
-    return secrets.token_hex(4)
+    return os.urandom(4).hex()

@@ -1,0 +1,87 @@
+"""Joins what is asked with what the site is, into a Plan.
+
+Pure: the clock, the user, the environment and new ids come in as `Surroundings`. All
+contradictions between the run and its target are found at once, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpcrun.config import RunConfiguration, SnapshotLimits
+from hpcrun.directives import directives, forbidden, unwritable, written_twice
+from hpcrun.errors import PlanError
+from hpcrun.plan import LOCAL, Plan, Surroundings, experiment_name
+from hpcrun.reading import Origin
+from hpcrun.resolve.job import job
+from hpcrun.resolve.launch import launch
+from hpcrun.resolve.request import Request
+from hpcrun.resolve.setting import setting
+from hpcrun.site import SiteConfig
+
+
+def resolve(
+    config: RunConfiguration,
+    site: SiteConfig,
+    target_name: str,
+    around: Surroundings,
+    run_id: str,
+    sdk: str,
+    origins: Mapping[str, Origin] | None = None,
+) -> Plan:
+    """Joins what is asked with what the site is. Raises PlanError with every contradiction."""
+    request = Request(config, site, target_name, around, run_id, origins or {})
+    full_target = LOCAL if request.local else f"{site.id}/{target_name}"
+    asked = full_target if config.compute_target else None
+    request.choose("target", (asked, "compute_target"), (full_target, "default"))
+    experiment = experiment_name(config, around.source)
+    request.choose("experiment", (config.experiment, "experiment"), (experiment, "source folder"))
+    _describe(request)
+    launching = launch(request)
+    wanted = job(request, launching)
+    prepared = setting(request, launching.nodes)
+    lines = directives(wanted, site.scheduler)
+    request.problems += forbidden(lines, site.scheduler, site.id)
+    request.problems += written_twice(lines, site.id)
+    request.problems += unwritable(lines)
+    if request.problems:
+        raise PlanError(*request.problems)
+    return Plan(
+        run_id=run_id,
+        experiment=experiment,
+        display_name=config.display_name or "",
+        description=config.description or "",
+        tags=dict(config.tags or {}),
+        user=around.user,
+        created=around.created,
+        target=full_target,
+        submission=1,
+        workspace=around.workspace,
+        sdk=sdk,
+        agent_python=around.python,
+        node_tmp=site.storage.node_tmp,
+        shebang=site.shebang,
+        version=around.version,
+        job=wanted,
+        directives=lines,
+        setting=prepared,
+        launch=launching,
+        time_limit=wanted.time,
+        choices=tuple(request.choices),
+    )
+
+
+def _describe(request: Request) -> None:
+    """Notes what is only for people, and what is frozen."""
+    config, limits = request.config, SnapshotLimits()
+    request.choose("display name", (config.display_name, "display_name"))
+    request.choose("description", (config.description, "description"))
+    for name, text in (config.tags or {}).items():
+        request.note(f"tag {name}", text, f"tags.{name}")
+    told = config.source_directory != "." or "source_directory" in request.origins
+    source = "source_directory" if told else "default"
+    request.note("source folder", request.around.source, source)
+    for name, default in (("max_bytes", limits.max_bytes), ("max_files", limits.max_files)):
+        value, key = getattr(config.snapshot, name), f"snapshot.{name}"
+        told = value != default or key in request.origins
+        request.note(f"snapshot {name.replace('_', ' ')}", value, key if told else "default")

@@ -1,0 +1,269 @@
+"""What is asked of the scheduler, and whether the target can give it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from hpcrun.config import PyTorchConfiguration, parse_memory, parse_time
+from hpcrun.directives import Job, format_memory, format_time, refusal
+from hpcrun.layout import RunPaths, UserPaths
+from hpcrun.plan import LOCAL, Choice, Launch
+from hpcrun.resolve.launch import nodes_field, processes_field
+from hpcrun.resolve.request import Request
+
+
+def job(request: Request, launch: Launch) -> Job:
+    """What is asked of the scheduler."""
+    resources, target, paths = request.config.resources, request.target, _paths(request)
+    pick = request.choose
+    in_target = request.of_target
+    mail = request.config.mail
+    _check_nodes(request, launch.nodes)
+    _check_cpus(request, launch.tasks_per_node * (launch.cpus_per_task or 1))
+    if mail is not None and mail.on:
+        request.note("mail", ", ".join(mail.on), "mail.on")
+        pick("mail to", (mail.address, "mail.address"))
+    return Job(
+        name=request.run_id,
+        log=paths.batch_log(1),
+        folder=paths.files,
+        nodes=launch.nodes,
+        tasks_per_node=launch.tasks_per_node,
+        cpus_per_task=launch.cpus_per_task,
+        gpus_per_node=_gpus(request),
+        gpu_type=_gpu_type(request),
+        memory=_memory(request),
+        exclusive=_exclusive(request),
+        time=_time(request),
+        partition=pick(
+            "partition",
+            (resources.partition, "resources.partition"),
+            (target.partition, in_target),
+        ),
+        qos=pick("qos", (resources.qos, "resources.qos"), (target.qos, in_target)),
+        account=_account(request),
+        constraint=pick(
+            "constraint",
+            (resources.constraint, "resources.constraint"),
+            (target.constraint, in_target),
+        ),
+        reservation=pick(
+            "reservation",
+            (resources.reservation, "resources.reservation"),
+            (target.reservation, in_target),
+        ),
+        mail_types=tuple(t.upper() for t in mail.on) if mail else (),
+        mail_user=mail.address if mail else None,
+        comment=f"hpcrun:{request.run_id}.1" if request.site.scheduler.comment else None,
+        extra=_extra(request),
+    )
+
+
+def _exclusive(request: Request) -> bool:
+    return bool(
+        request.choose(
+            "whole nodes",
+            (request.config.resources.exclusive or None, "resources.exclusive"),
+            (request.target.exclusive or None, request.of_target),
+            (False, "default"),
+        )
+    )
+
+
+def _paths(request: Request) -> RunPaths:
+    return UserPaths.of(request.around.workspace, request.around.user).run(request.run_id)
+
+
+def _gpus(request: Request) -> int:
+    given = request.config.resources.gpus_per_node
+    asked = request.choose("gpus per node", (given, "resources.gpus_per_node"), (0, "default"))
+    assert asked is not None
+    available = request.target.node.gpus
+    if available is not None and asked > available:
+        request.refuse(
+            f"{asked} GPUs per node asked of {request.of_target}, whose nodes have {available}",
+            "ask for fewer, or choose another target",
+            "resources.gpus_per_node",
+        )
+    allowed = request.site.scheduler.gpu.allowed_counts
+    if asked and allowed and asked not in allowed:
+        counts = " or ".join(str(n) for n in allowed)
+        request.refuse(
+            f"{asked} GPUs per node asked, but {request.site.id} gives {counts}",
+            "",
+            "resources.gpus_per_node",
+        )
+    _check_backend(request, asked)
+    return asked
+
+
+def _check_backend(request: Request, gpus: int) -> None:
+    distributed = request.config.distributed_job_config
+    if not isinstance(distributed, PyTorchConfiguration) or not gpus:
+        return
+    processes = distributed.process_count_of_node
+    if distributed.communication_backend == "Nccl" and processes > gpus:
+        request.refuse(
+            f"{processes} processes on each node for NCCL, and {gpus} GPUs per node",
+            "two processes cannot share a GPU in NCCL: ask for more GPUs, or for Gloo",
+            "distributed_job_config.process_count",
+        )
+
+
+def _gpu_type(request: Request) -> str | None:
+    rules, resources = request.site.scheduler.gpu, request.config.resources
+    asked, there = resources.gpu_type, request.target.node.gpu_model
+    in_target, key = request.of_target, "resources.gpu_type"
+    if asked is None and not (rules.typed == "required" and resources.gpus_per_node):
+        return None
+    model = request.choose("gpu type", (asked, key), (there, in_target))
+    if model is None:
+        request.refuse(
+            f"{request.site.id} wants the model of the GPUs",
+            "set resources.gpu_type",
+            "resources.gpus_per_node",
+        )
+        return None
+    model, known = rules.types.get(model, model), rules.types.get(there or "", there)
+    if asked is not None and not request.local:
+        if not resources.gpus_per_node:
+            message = f"GPUs of type {asked} asked, but none per node"
+            request.refuse(message, "set resources.gpus_per_node", key)
+        if known is not None and model.lower() != known.lower():
+            message = f"GPUs of type {asked} asked of {in_target}, whose nodes have {there}"
+            request.refuse(message, "choose another target", key)
+        elif known is None and rules.typed == "never":
+            message = f"{request.site.id} takes no model of GPUs, and {asked} is asked"
+            request.refuse(message, "choose a target that has them, without gpu_type", key)
+    return model
+
+
+def _memory(request: Request) -> int | None:
+    asked = request.config.resources.memory
+    mode = request.site.scheduler.memory.mode
+    if asked is None:
+        if mode == "required":
+            request.refuse(f"{request.site.id} wants a memory request", "set resources.memory")
+        return None
+    size = request.parse(parse_memory, asked, "resources.memory")
+    if size is None:
+        return None
+    request.choose("memory per node", (format_memory(size), "resources.memory"))
+    if mode == "forbidden":
+        request.refuse(
+            f"{request.site.id} does not accept memory requests",
+            "remove resources.memory",
+            "resources.memory",
+        )
+    limit = request.target.node.memory
+    if limit is not None and size > parse_memory(limit):
+        request.refuse(
+            f"{format_memory(size)} of memory asked of {request.of_target}, whose nodes "
+            f"have {limit}",
+            "ask for less, or choose another target",
+            "resources.memory",
+        )
+    return size
+
+
+def _time(request: Request) -> timedelta | None:
+    limits, seconds = request.target.time, request.config.max_run_duration_seconds
+    text, source = next(
+        (text, source)
+        for text, source in (
+            (request.config.resources.time, "resources.time"),
+            (f"{seconds}s" if seconds else None, "max_run_duration_seconds"),
+            (limits.default, request.of_target),
+            ("", ""),
+        )
+        if text is not None
+    )
+    if not source:
+        if limits.required:
+            request.refuse(f"{request.site.id} wants a time limit", "set resources.time")
+        return None
+    time = request.parse(parse_time, text, source)
+    if time is not None:
+        request.note("time limit", format_time(time), source)
+        _check_time(request, time, source)
+    return time
+
+
+def _check_time(request: Request, time: timedelta, source: str) -> None:
+    limits = request.target.time
+    if limits.max is not None and time > parse_time(limits.max):
+        request.refuse(
+            f"a time limit of {format_time(time)} asked of {request.of_target}, which "
+            f"gives at most {format_time(parse_time(limits.max))}",
+            "above the limit a job waits for ever instead of failing",
+            source,
+        )
+    if limits.min is not None and time < parse_time(limits.min):
+        request.refuse(
+            f"a time limit of {format_time(time)} asked of {request.of_target}, which "
+            f"wants at least {format_time(parse_time(limits.min))}",
+            "",
+            source,
+        )
+
+
+def _check_nodes(request: Request, nodes: int) -> None:
+    limits = request.target.nodes
+    place = LOCAL if request.local else request.of_target
+    if limits.max is not None and nodes > limits.max:
+        request.refuse(
+            f"{nodes} nodes asked of {place}, which gives at most {limits.max}",
+            "ask for fewer, or choose another target",
+            nodes_field(request),
+        )
+    if nodes < limits.min:
+        request.refuse(
+            f"{nodes} nodes asked of {place}, which wants at least {limits.min}",
+            "",
+            nodes_field(request),
+        )
+
+
+def _check_cpus(request: Request, asked: int) -> None:
+    available = request.target.node.cpus
+    if available is not None and asked > available:
+        of_tasks = processes_field(request.config.distributed_job_config)
+        told = request.config.resources.cpus_per_task is not None
+        request.refuse(
+            f"{asked} CPUs per node asked of {request.of_target}, whose nodes have {available}",
+            "ask for fewer tasks or CPUs per task",
+            "resources.cpus_per_task" if told else of_tasks,
+        )
+
+
+def _account(request: Request) -> str | None:
+    rules, suffix = request.site.scheduler.account, request.target.account_suffix
+    asked = request.config.resources.account
+    account = asked or rules.default
+    if account is None:
+        if rules.required:
+            request.refuse(f"{request.site.id} wants an account", "set resources.account")
+        return None
+    origin = request.origin("resources.account") if asked else request.of_site
+    if not account.endswith(suffix):
+        account, origin = account + suffix, f"{origin}, {request.of_target}"
+    request.choices.append(Choice("account", account, origin))
+    return account
+
+
+def _extra(request: Request) -> Mapping[str, str | None]:
+    extra: dict[str, str | None] = {}
+    for text in request.site.scheduler.directives.always:
+        request.note("always", text, request.of_site)
+    for name, value in (request.config.sbatch or {}).items():
+        key, flag = f"sbatch.{name}", f"--{name.lstrip('-')}"
+        refused = refusal(name, value)
+        if refused is not None:
+            request.refuse(refused.message, refused.hint, key)
+        elif flag in extra:
+            request.refuse(f"{flag} is given twice", "", key)
+        else:
+            extra[flag] = value
+            request.note(flag, value or "", key)
+    return extra

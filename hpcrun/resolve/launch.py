@@ -1,0 +1,125 @@
+"""How the command is started."""
+
+from __future__ import annotations
+
+from hpcrun.config import (
+    DistributedConfiguration,
+    MpiConfiguration,
+    TensorflowConfiguration,
+)
+from hpcrun.plan import Launch
+from hpcrun.resolve.request import Request
+
+
+def launch(request: Request) -> Launch:
+    """How the command is started."""
+    distributed = request.config.distributed_job_config
+    nodes = request.choose(
+        "nodes",
+        (getattr(distributed, "node_count", None), nodes_field(request)),
+        (request.config.resources.node_count, "resources.node_count"),
+        (1, "default"),
+    )
+    assert nodes is not None
+    launcher, processes = _launcher(request, distributed, nodes)
+    one_task = launcher == "torchrun"
+    tasks = 1 if one_task else processes
+    cpus = _cpus(request, processes if one_task else 1)
+    rules = request.site.launch
+    if launcher == "srun" or (one_task and nodes > 1):
+        request.choose("srun arguments", (rules.srun_args, request.of_site))
+    mpi_type = None
+    if isinstance(distributed, MpiConfiguration) and launcher == "srun":
+        mpi_type = request.choose("srun --mpi", (rules.mpi.type, request.of_site))
+    return Launch(
+        launcher=launcher,
+        command=_command(request),
+        nodes=nodes,
+        tasks_per_node=tasks,
+        processes_per_node=processes,
+        cpus_per_task=cpus,
+        python=request.python,
+        mpi_type=mpi_type,
+        srun_args=rules.srun_args,
+    )
+
+
+def nodes_field(request: Request) -> str:
+    """The field that says how many nodes there are."""
+    distributed = request.config.distributed_job_config
+    if distributed is None:
+        return "resources.node_count"
+    name = "node_count" if hasattr(distributed, "launcher") else "worker_count"
+    return f"distributed_job_config.{name}"
+
+
+def _launcher(
+    request: Request, distributed: DistributedConfiguration | None, nodes: int
+) -> tuple[str, int]:
+    """(template, processes per node)."""
+    if isinstance(distributed, TensorflowConfiguration):
+        request.refuse("TensorFlow clusters cannot be launched yet", "", "distributed_job_config")
+        return "plain", 1
+    rules, of_site = request.site.launch, request.of_site
+    default: tuple[str, str] = ("srun", "default")
+    if isinstance(distributed, MpiConfiguration):
+        default = (rules.mpi.starter, of_site)
+    elif distributed is not None and distributed.process_count:
+        default = (rules.pytorch, of_site)
+    elif request.local or (distributed is None and nodes == 1):
+        default = ("plain", "default")
+    asked = distributed.launcher if distributed is not None else None
+    field_name = "distributed_job_config.launcher"
+    launcher = request.choose("launcher", (asked, field_name), default)
+    processes = distributed.process_count_of_node if distributed is not None else 1
+    assert launcher is not None
+    if request.local and launcher == "srun":
+        request.refuse("target local has no srun", "use launcher mpirun or torchrun", field_name)
+    if launcher == "plain" and nodes * processes > 1:
+        request.refuse(
+            f"launcher plain starts 1 process, and {nodes * processes} are asked for",
+            "use launcher srun, mpirun or torchrun",
+            field_name,
+        )
+    request.note("processes per node", processes, processes_field(distributed))
+    return launcher, processes
+
+
+def _cpus(request: Request, processes: int) -> int | None:
+    """CPUs of a task: a torchrun task holds all processes of its node."""
+    asked = request.config.resources.cpus_per_task
+    if asked is None:
+        if processes == 1 or request.local:
+            return None
+        request.note("cpus per task", processes, "one for each process")
+        return processes
+    request.choose("cpus per task", (asked, "resources.cpus_per_task"))
+    return asked * processes
+
+
+def _command(request: Request) -> tuple[str, ...]:
+    config = request.config
+    if isinstance(config.command, str):
+        request.check_text(config.command, "command")
+        request.note("command", config.command, "command")
+        # Without --, bash would read a line that begins with - or + as its options.
+        return ("bash", "-c", "--", config.command)
+    if config.command is not None:
+        words = tuple(str(word) for word in config.command)
+        request.note_words("command", words)
+        return words
+    script = str(config.script)
+    request.check_text(script, "script")
+    request.note("script", script, "script")
+    arguments = tuple(str(word) for word in config.arguments or ())
+    request.note_words("arguments", arguments)
+    return (request.python, f"./{script}" if script.startswith("-") else script, *arguments)
+
+
+def processes_field(distributed: DistributedConfiguration | None) -> str:
+    """The field that says how many processes there are on a node."""
+    if distributed is None or isinstance(distributed, TensorflowConfiguration):
+        return "default"
+    if isinstance(distributed, MpiConfiguration):
+        return "distributed_job_config.process_count_per_node"
+    return "distributed_job_config.process_count" if distributed.process_count else "default"

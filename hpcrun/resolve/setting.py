@@ -1,0 +1,81 @@
+"""What the batch shell prepares before the launch."""
+
+from __future__ import annotations
+
+from hpcrun import variables
+from hpcrun.config import MpiConfiguration
+from hpcrun.plan import Setting
+from hpcrun.resolve.request import Request
+
+
+def setting(request: Request, nodes: int) -> Setting:
+    """What the batch shell prepares before the launch."""
+    environment = request.environment
+    origin = "environment"
+    name = environment.name
+    if environment.is_default:
+        origin = "default"
+        found = "active where you submit" if request.prefix else "first python3 on the job's PATH"
+        name = f"{name} ({found})"
+    request.note("environment", name, origin)
+    told = environment.python.interpreter_path
+    request.note(
+        "python", request.python, "environment.python.interpreter_path" if told else origin
+    )
+    rules, of_site = request.site.modules, request.of_site
+    own = tuple(environment.modules)
+    for line in request.site.setup:
+        request.note("setup", line, of_site)
+    request.choose("module folders", (rules.use, of_site))
+    request.choose("modules", (rules.load, of_site))
+    request.choose("modules", (own, "environment.modules"))
+    values = _variables(request, nodes)
+    secrets = dict(request.config.secrets or {})
+    for secret, file in secrets.items():
+        _check_variable(request, secret, file, f"secrets.{secret}")
+        request.note(f"secret {secret}", f"in {file}", f"secrets.{secret}")
+    conda = environment.is_default and not request.around.environ.get("VIRTUAL_ENV")
+    return Setting(
+        lines=request.site.setup,
+        module_purge=rules.purge,
+        module_use=rules.use,
+        modules=(*rules.load, *own),
+        prefix=request.prefix,
+        prefix_variable="CONDA_PREFIX" if conda and request.prefix else "VIRTUAL_ENV",
+        variables=values,
+        secrets=secrets,
+    )
+
+
+def _variables(request: Request, nodes: int) -> dict[str, str]:
+    """All variables; a later source wins over an earlier one."""
+    launch, of_site = request.site.launch, request.of_site
+    config = request.config
+    found: dict[str, tuple[str, str]] = {}
+    for of_rules, applies in (
+        (launch.mpi.env, isinstance(config.distributed_job_config, MpiConfiguration)),
+        (launch.env, True),
+        (launch.multi_node_env, nodes > 1),
+    ):
+        if applies:
+            found |= {name: (value, of_site) for name, value in of_rules.items()}
+    for prefix, given in (
+        ("environment.environment_variables", request.environment.environment_variables),
+        ("environment_variables", config.environment_variables or {}),
+    ):
+        for name, value in given.items():
+            _check_variable(request, name, value, f"{prefix}.{name}")
+            found[name] = (value, f"{prefix}.{name}")
+    for name in (config.secrets or {}).keys() & (config.environment_variables or {}).keys():
+        message = f"{name} is both a variable and a secret"
+        request.refuse(message, "keep one of them", f"secrets.{name}")
+    for name, (value, source) in found.items():
+        request.note(f"variable {name}", value, source)
+    return {name: value for name, (value, _) in found.items()}
+
+
+def _check_variable(request: Request, name: str, value: str, field_name: str) -> None:
+    refused = variables.refusal(name)
+    if refused is not None:
+        request.refuse(refused.message, refused.hint, field_name)
+    request.check_text(value, field_name)

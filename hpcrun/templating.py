@@ -1,0 +1,192 @@
+"""Templates that are shell-safe: the only maker of shell words.
+
+Every `{{ value }}` is one quoted word, a list is quoted words, and nothing opts out; an undefined
+name is an error, in a sandbox.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jinja2 import (
+    BaseLoader,
+    Environment,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    Undefined,
+    nodes,
+    pass_eval_context,
+)
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.exceptions import TemplateSyntaxError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup
+
+from hpcrun import errors
+
+Load = Callable[[str], tuple[str, str] | None]
+"""Template name → (its text, the file it came from), None if there is none."""
+
+FILTERS = ("length", "first", "last", "default")
+"""Jinja's filters that templates may use: those that keep quoting whole."""
+
+FAULTS = (
+    *(TemplateError, errors.TemplateError, TypeError, ValueError, ArithmeticError),
+    *(LookupError, AttributeError, RecursionError),
+)
+"""What a template can end in."""
+
+
+def quote(value: object) -> Markup:
+    """A value as shell words: text is one word, a list is its words.
+
+    A word stands on one line, and every character of it can be seen: what cannot be printed is
+    written as its bytes.
+    """
+    if isinstance(value, Markup):
+        return value
+    if isinstance(value, (tuple, list)):
+        return Markup(" ".join(quote(item) for item in value))
+    return Markup(_word(value))
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, (str, int, float, Undefined)):
+        kind = type(value).__name__
+        raise errors.TemplateError(errors.Problem(f"a {kind} cannot be written into a script"))
+    text = str(value)
+    # sbatch refuses a script that holds a carriage return before a line feed anywhere (22.05).
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(_seen(character) for character in text) + "'"
+
+
+def _seen(character: str) -> str:
+    """A character inside of $'…': what cannot be seen as the bytes that the program will get."""
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character)
+    try:
+        data = character.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = b"\0"
+    if data == b"\0":
+        raise errors.TemplateError(errors.Problem(f"{character!a} cannot be given to a program"))
+    return named or "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def joined(parts: Sequence[object]) -> object:
+    """`a ~ b`: a text, or a piece of script where one of the parts is a piece of script."""
+    if any(isinstance(part, Markup) for part in parts):
+        return Markup("".join(quote(part) for part in parts))
+    return "".join(str(part) for part in parts)
+
+
+class _Generator(CodeGenerator):
+    """Jinja joins for HTML: what is joined to a piece of script would go unquoted."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("environment.joined((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Where templates run. Pieces of script can be put side by side, and nothing else."""
+
+    code_generator_class = _Generator
+    intercepted_binops = frozenset(("+", "%"))
+    joined = staticmethod(joined)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        pieces = isinstance(left, Markup) or isinstance(right, Markup)
+        if pieces and operator == "+":
+            return joined((left, right))
+        if pieces:
+            raise TypeError(f"a piece of script has no {operator}; write the parts side by side")
+        return super().call_binop(context, operator, left, right)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return not isinstance(obj, Markup) and super().is_safe_attribute(obj, attr, value)
+
+
+# Jinja would escape constants for HTML if it could ask for them before rendering.
+@pass_eval_context
+def _finalize(context: object, value: object) -> Markup:
+    return quote(value)
+
+
+def sandbox(load: Load) -> Environment:
+    """Where templates run: what it holds is found by `load`."""
+    environment = _Sandbox(
+        loader=_Loader(load),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters = {name: environment.filters[name] for name in FILTERS}
+    # A piece of script as one word, for `bash -c`.
+    environment.filters["shell"] = lambda value: Markup(shlex.quote(str(quote(value))))
+    return environment
+
+
+class _Loader(BaseLoader):
+    def __init__(self, load: Load) -> None:
+        self.load_text = load
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str, Callable[[], bool]]:
+        found = self.load_text(template)
+        if found is None:
+            raise TemplateNotFound(template)
+        text, file = found
+        if "\r" in text:
+            line = text[: text.index("\r")].count("\n") + 1
+            raise TemplateSyntaxError("the template has DOS line ends", line, template, file)
+        return text, file, lambda: True
+
+
+def problem_of(error: Exception) -> errors.Problem:
+    """What a template ended in, at its line."""
+    file, line = _place(error)
+    if isinstance(error, errors.TemplateError):
+        told = error.problems[0]
+        return told if told.file else told._replace(file=file, line=line)
+    if isinstance(error, TemplateNotFound):
+        return errors.Problem(f"there is no template {error.message!r}", "", file, line)
+    if isinstance(error, RecursionError):
+        hint = "an override extends the template that it replaces as 'shipped/NAME'"
+        return errors.Problem("the templates include each other without end", hint, file)
+    if isinstance(error, TemplateSyntaxError):
+        hint = ""
+        if "No filter named" in str(error.message):
+            known = ", ".join((*FILTERS, "shell"))
+            hint = f"filters are {known}; every {{{{ value }}}} is quoted, and nothing opts out"
+        return errors.Problem(str(error.message), hint, error.filename or "", error.lineno)
+    return errors.Problem(f"the template fails: {error}", "", file, line)
+
+
+def _place(error: BaseException) -> tuple[str, int | None]:
+    """The template line in a traceback: Jinja gives template frames their own file names."""
+    file, line = "", None
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name.endswith(".j2"):
+            file, line = name, trace.tb_lineno
+        trace = trace.tb_next
+    return file, line

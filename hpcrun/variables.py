@@ -1,0 +1,56 @@
+"""Which environment variables a run may set: those that arrive unchanged. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from hpcrun.errors import Problem
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+PREFIXES = ("HPCRUN_", "SLURM_", "SRUN_")
+
+RANKS = frozenset(
+    {
+        *("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+        *("MASTER_ADDR", "MASTER_PORT"),
+    }
+)
+"""What each task is given by hpcrun."""
+
+SHELLS = frozenset(
+    {
+        *("COMP_WORDBREAKS", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME"),
+        *("GROUPS", "HISTCMD", "IFS", "LINENO", "OLDPWD", "OPTARG", "OPTERR", "OPTIND", "PPID"),
+        *("PS1", "PS2", "PS4", "PWD", "RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM"),
+        *("UID", "_"),
+    }
+)
+"""What bash 5.2 or dash 0.5.12 keep for themselves, besides bash's own BASH…."""
+
+SCRIPTS = frozenset(
+    {
+        *("agent", "again", "begun", "caught", "child", "claim", "command", "early", "host"),
+        *("late", "log", "logs", "many", "mark", "marker", "name", "node", "pipe", "place"),
+        *("stat", "status", "step", "task", "torchrun"),
+    }
+)
+"""What the batch script and the agent's task.sh call their own variables."""
+
+
+def refusal(name: str) -> Problem | None:
+    """Why a run may not set this variable; None if it may."""
+    if not NAME.match(name):
+        message = f"{name!r} is no name for an environment variable"
+        return Problem(message, "letters, digits and _ only, no digit first")
+    message = f"the variable {name} is not yours to set"
+    for prefix in PREFIXES:
+        if name.startswith(prefix):
+            return Problem(message, f"names that begin with {prefix} are reserved")
+    if name in RANKS:
+        return Problem(message, "every task is given its own")
+    if name in SHELLS or (name.startswith("BASH") and name != "BASH_ENV"):
+        return Problem(message, "shells keep it for themselves, it would not arrive")
+    if name in SCRIPTS:
+        return Problem(message, "hpcrun's scripts use the name; write it in capitals")
+    return None

@@ -1,0 +1,77 @@
+#!/bin/bash
+#SBATCH --job-name=digits_1700000000_0123abcd
+#SBATCH --comment=hpcrun:digits_1700000000_0123abcd.1
+#SBATCH --chdir=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
+#SBATCH --output=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd/user_logs/batch-1.log
+#SBATCH --open-mode=append
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --time=0-01:00:00
+#SBATCH --partition=gpu
+#SBATCH --qos=normal
+# Run digits_1700000000_0123abcd, submission 1. Written by hpcrun 0.1.0.
+
+export HPCRUN_RUN_ID=digits_1700000000_0123abcd
+export HPCRUN_EXPERIMENT=digits
+export HPCRUN_WORKSPACE=/lab/history
+export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
+export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
+export HPCRUN_OUTPUT_DIRECTORY=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd/outputs
+export HPCRUN_LAUNCHER=plain
+# Slurm counts requeues; the variable is absent on a first run.
+export HPCRUN_ATTEMPT=1.${SLURM_RESTART_COUNT:-0}
+export HPCRUN_SPOOL=/tmp/hpcrun-0123abcd-$HPCRUN_ATTEMPT
+export HPCRUN_JOB_ID=${SLURM_JOB_ID:-${HPCRUN_JOB_ID:-$$}}
+
+# A submission runs once: the first job to claim it runs, the same job again is a requeue,
+# any other job is a duplicate.
+claim=/lab/history/users/ada/active/digits_1700000000_0123abcd/claim-1
+printf '%s\n' "$HPCRUN_JOB_ID" > "$claim.$$" || { echo "hpcrun: cannot write $HPCRUN_RECORD on $(hostname)" >&2; exit 1; }
+ln "$claim.$$" "$claim" 2>/dev/null || [ -e "$claim" ] || mv -n "$claim.$$" "$claim"
+rm -f "$claim.$$"
+if [ "$(cat "$claim")" != "$HPCRUN_JOB_ID" ]; then
+    echo "hpcrun: job $(cat "$claim") runs this submission already; job $HPCRUN_JOB_ID is a duplicate"
+    exit 0
+fi
+
+
+module load gcc/12 || { echo hpcrun: cannot load module gcc/12 >&2; exit 1; }
+module load cuda/12.4 || { echo hpcrun: cannot load module cuda/12.4 >&2; exit 1; }
+
+export MODE=fast
+export NAME='a b'
+export LINES_OF=$'one\ntwo'
+# Tracing (set -x) would show their values.
+{ set +x; } 2>/dev/null
+WANDB_API_KEY=$(cat '/home/ada/it'"'"'s the key') || { echo hpcrun: cannot read the secret WANDB_API_KEY >&2; exit 1; }
+export WANDB_API_KEY
+# The snapshot first, then the part of hpcrun that `from hpcrun import Run` needs.
+export PYTHONPATH=$HPCRUN_FILES:/lab/history/users/ada/sdk/0.1.0-0123456789ab${PYTHONPATH:+:$PYTHONPATH}
+
+export HPCRUN_NNODES=1
+export HPCRUN_NPROC_PER_NODE=1
+export HPCRUN_WORLD_SIZE=1
+HPCRUN_NODELIST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\n' ' ')
+export HPCRUN_NODELIST=${HPCRUN_NODELIST% }
+export HPCRUN_MASTER_ADDR=127.0.0.1
+# Below the range that Linux gives to clients, spread over the jobs of a node.
+export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${SLURM_RESTART_COUNT:-0}) % 18000))
+
+
+command=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+
+agent=(/opt/hpcrun/bin/python -I -S /lab/history/users/ada/sdk/0.1.0-0123456789ab)
+# A warning signal that comes before the agent listens must not end the job.
+trap '' USR1 USR2
+if timeout 60 "${agent[@]}" check; then
+    exec "${agent[@]}" run -- "${command[@]}"
+fi
+
+# The agent cannot run here: the command runs all the same, `hpcrun collect` gathers later.
+unset HPCRUN_SPOOL
+trap - USR1 USR2
+cd "$HPCRUN_FILES" && "${agent[@]}" lay
+"${command[@]}"
+status=$?
+printf '%s\n' "$status" > "$HPCRUN_RECORD/exit-$HPCRUN_ATTEMPT"
+exit "$status"

@@ -1,0 +1,85 @@
+"""Plans and scripts, made as `hpcrun render` makes them, from values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from hpcrun.assets import Assets
+from hpcrun.config import RunConfiguration, load_config
+from hpcrun.plan import Plan, Surroundings
+from hpcrun.reading import Origin, read_text
+from hpcrun.resolve import resolve
+from hpcrun.script import render
+from hpcrun.site import SiteConfig
+
+RUN_ID = "digits_1700000000_0123abcd"
+
+AROUND = Surroundings(
+    user="ada",
+    host="login1",
+    created=1700000000.0,
+    version="0.1.0",
+    python="/opt/hpcrun/bin/python",
+    workspace="/lab/history",
+    source="/home/ada/digits",
+)
+
+SDK = "/lab/history/users/ada/sdk/0.1.0-0123456789ab"
+
+SITE = """\
+schema_version: 1
+id: lab
+default_target: gpu
+scheduler:
+  gpu: {form: gres, typed: optional, types: {A100: a100}}
+launch:
+  mpi: {starter: srun, type: pmix, env: {OMPI_MCA_pml: ucx}}
+  multi_node_env: {NCCL_SOCKET_IFNAME: ib0}
+targets:
+  gpu:
+    partition: gpu
+    qos: normal
+    node: {cpus: 64, gpus: 4, gpu_model: a100, memory: 500G}
+    nodes: {max: 8}
+    time: {default: 1h, max: 1-00:00:00, min: 5m}
+"""
+
+
+def site(text: str = SITE) -> SiteConfig:
+    """The site of a site file's text."""
+    return read_text(SiteConfig, text, "lab.yaml").value
+
+
+def shipped(name: str) -> SiteConfig:
+    """A site that ships."""
+    return site(Assets().site(name)[0])
+
+
+def plan(
+    config: RunConfiguration,
+    where: SiteConfig | None = None,
+    target: str | None = None,
+    origins: Mapping[str, Origin] | None = None,
+    **around: Any,
+) -> Plan:
+    """The plan of a request. around: what is different in the surroundings."""
+    where = where or site()
+    name = target or where.default_target
+    assert name is not None
+    return resolve(config, where, name, replace(AROUND, **around), RUN_ID, SDK, origins)
+
+
+def script(made: Plan, assets: Assets | None = None) -> str:
+    """The script of a plan."""
+    return render(made, (assets or Assets()).template).text
+
+
+def from_yaml(text: str) -> tuple[RunConfiguration, Mapping[str, Origin]]:
+    """What a run.yaml of this text asks for."""
+    read = read_text(RunConfiguration, text, "run.yaml")
+    return read.value, read.origins
+
+
+__all__ = ["AROUND", "RUN_ID", "SDK", "SITE", "from_yaml", "load_config", "plan", "script", "site"]

@@ -1,0 +1,128 @@
+"""Templates and site files: the nearest one counts, and what is wrong with one names its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcrun.assets import Assets
+from hpcrun.errors import ConfigError, SiteError, TemplateError
+from hpcrun.workflow.site import choose_target, load_site
+
+SITE = "schema_version: 1\nid: lab\ndefault_target: gpu\ntargets:\n  gpu: {}\n"
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> Assets:
+    """A project's and a user's folder."""
+    return Assets.of(tmp_path / "project", {"HOME": str(tmp_path / "home")})
+
+
+def put(assets: Assets, place: int, name: str, text: str | bytes) -> Path:
+    file = assets.folders[place] / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_folders_are_the_projects_and_the_users(tmp_path: Path) -> None:
+    home = {"HOME": "/home/ada"}
+    user = Path("/home/ada/.config/hpcrun")
+    assert Assets.of(None, home).folders == (user,)
+    assert Assets.of(Path("/p"), home).folders == (Path("/p/.hpcrun"), user)
+    config = {**home, "XDG_CONFIG_HOME": "/c"}
+    assert Assets.of(None, config).folders == (Path("/c/hpcrun"),)
+
+
+def test_the_nearest_template_counts(assets: Assets) -> None:
+    name = "launchers/srun.sh.j2"
+    shipped = assets.template(name)
+    assert shipped is not None and "command=" in shipped[0]
+    users = put(assets, 1, f"templates/{name}", "of the user")
+    assert assets.template(name) == ("of the user", str(users))
+    projects = put(assets, 0, f"templates/{name}", "of the project")
+    assert assets.template(name) == ("of the project", str(projects))
+    assert assets.template(f"shipped/{name}") == shipped
+
+
+@pytest.mark.parametrize("name", ["no.sh.j2", "__init__.py", "launchers", "shipped/no.sh.j2", ""])
+def test_what_is_no_template_is_none(assets: Assets, name: str) -> None:
+    assert assets.template(name) is None
+
+
+def test_a_templates_line_ends_stay(assets: Assets) -> None:
+    put(assets, 0, "templates/a.j2", b"\xef\xbb\xbfone\r\ntwo\r")
+    found = assets.template("a.j2")
+    assert found is not None and found[0] == "one\r\ntwo\r"
+
+
+def test_files_that_are_not_utf8_are_refused_at_their_line(assets: Assets) -> None:
+    template = put(assets, 0, "templates/a.j2", b"one\ntw\xff\n")
+    with pytest.raises(TemplateError, match="not UTF-8") as caught:
+        assets.template("a.j2")
+    assert (caught.value.problems[0].file, caught.value.problems[0].line) == (str(template), 2)
+    put(assets, 0, "site_configs/lab.yaml", b"\xff")
+    with pytest.raises(SiteError, match="not UTF-8"):
+        assets.site("lab")
+
+
+def test_sites_are_found_in_all_places(assets: Assets) -> None:
+    put(assets, 1, "site_configs/lab.yaml", SITE)
+    put(assets, 0, "site_configs/other.yaml", SITE)
+    put(assets, 0, "site_configs/notes.txt", "no site")
+    assert {"lab", "other", "local", "generic-slurm", "test-cluster"} <= set(assets.sites())
+    assert list(assets.sites()) == sorted(set(assets.sites()))
+    assert "notes.txt" not in assets.sites() and "__init__.py" not in assets.sites()
+    assert assets.site("lab")[0] == SITE
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("generic-slrm", "did you mean 'generic-slurm'"), ("xyzzy", "known are"), ("", "known are")],
+)
+def test_a_site_that_is_not_there_names_the_nearest(assets: Assets, name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        assets.site(name)
+
+
+@pytest.mark.parametrize("name", Assets().sites())
+def test_all_shipped_sites_can_be_read(name: str) -> None:
+    site = load_site(name, Assets())
+    assert site.id == name
+    assert choose_target(name, Assets())[1] in site.targets
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (SITE.replace("{}", "{time: {max: '1:30'}}"), 5, "can mean two things"),
+        (SITE.replace("{}", "{time: {default: soon}}"), 5, "no duration"),
+        (SITE.replace("{}", "{node: {memory: '500'}}"), 5, "needs a unit"),
+        (SITE + "shebang: /bin/sh\n", 6, "scripts are for bash"),
+        (SITE + "shebang: bash\n", 6, "no interpreter"),
+        (SITE + 'shebang: "/bin/bash\\nid"\n', 6, "no interpreter"),
+        (SITE + "launch: {env: {A-B: x}}\n", 6, "no name for a variable"),
+        (SITE + "scheduler: {directives: {always: [exclusive]}}\n", 6, "no directive"),
+        (SITE.replace(": gpu\n", ": cpu\n"), 3, "no target 'cpu'"),
+        (SITE.replace("id: lab", "id: other"), None, "id is 'other'"),
+        (SITE.replace(": 1", ": 2"), None, "schema_version is 2"),
+    ],
+)
+def test_a_wrong_site_is_refused_at_its_line(
+    assets: Assets, text: str, line: int | None, said: str
+) -> None:
+    file = put(assets, 0, "site_configs/lab.yaml", text)
+    with pytest.raises(SiteError) as caught:
+        load_site("lab", assets)
+    (problem,) = caught.value.problems
+    assert said in problem.message
+    assert (problem.file, problem.line) == (str(file), line)
+
+
+def test_targets_that_are_not_there_are_refused(assets: Assets) -> None:
+    put(assets, 0, "site_configs/lab.yaml", SITE.replace("default_target: gpu\n", ""))
+    with pytest.raises(ConfigError, match=r"no target 'cpu'.*it has lab/gpu"):
+        choose_target("lab/cpu", assets)
+    with pytest.raises(ConfigError, match=r"no default target.*choose of lab/gpu"):
+        choose_target("lab", assets)
