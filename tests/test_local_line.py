@@ -229,8 +229,9 @@ def test_doctor_tells_another_hpcrun_and_a_site_file_with_a_typo(
     (sites / "lab.yaml").write_text("schema_version: 1\nid: lab\ntargts: {}\n")
     findings = {f["subject"]: f for f in told("doctor", "lab", code=1)}
     assert findings["site lab"]["grade"] == "error"
-    assert "lab.yaml:3: there is no key `targts` (did you mean `targets`?)" in (
-        findings["site lab"]["message"]
+    assert (
+        "lab.yaml:3: there is no key `targts` (did you mean `targets`?)"
+        in (findings["site lab"]["message"])
     )
     refused = hpcrun("submit", "-t", "lab", code=2)
     assert "lab.yaml:3" in refused.stderr and refused.stderr.count("\n") == 1
@@ -240,7 +241,7 @@ def test_a_report_tells_no_secrets(project: Path) -> None:
     (project / "run.yaml").write_text(
         "script: train.py\n"
         "arguments: [--api-key, planted-1, --token=planted-2, --lr, 1e-3]\n"
-        "environment_variables: {NOTE: \"first\\nplanted-3 it's\\nplanted-4\"}\n"
+        'environment_variables: {NOTE: "first\\nplanted-3 it\'s\\nplanted-4"}\n'
     )
     hpcrun("submit", "--follow")
     report = hpcrun("report", "@last").stdout

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 import hpcrun
-from hpcrun.errors import HpcrunError
+from hpcrun.errors import ConfigError, HpcrunError, Problem
 
 COMMANDS = {
     "init": ("start", "Write a run.yaml in this folder, ready to be submitted."),
@@ -79,6 +81,7 @@ def cli(context: click.Context, workspace: str | None) -> None:
 def main(args: list[str] | None = None) -> NoReturn:
     """Runs a command and exits with its documented code."""
     try:
+        _check_folder()
         code = cli.main(args=args, prog_name="hpcrun", standalone_mode=False)
     except HpcrunError as error:
         _tell(error)
@@ -92,12 +95,31 @@ def main(args: list[str] | None = None) -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename:
+            _tell_bug(error)
+        else:
+            _drop_output()
+            _tell(HpcrunError(f"cannot write the output: {error.strerror}", "the rest was done"))
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001
         _tell_bug(error)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise ConfigError(Problem("the current folder is gone", "go to another one")) from error
+
+
+def _drop_output() -> None:
+    """What is left of the output goes nowhere: Python would try it once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(error: HpcrunError) -> None:

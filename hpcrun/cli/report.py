@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,18 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "run": run_object(record, paths),
-        "request": dict(record.request),
+        "request": {**record.request, "choices": _choices(record.request.get("choices", ()))},
         "script": scrub_script(script).splitlines(),
     }
     print_json(scrub(value, {str(Path.home()): "~", record.user: "USER"}))
+
+
+def _choices(choices: Iterable[Sequence[str]]) -> list[list[str]]:
+    """The resolved values, without those of variables."""
+    return [
+        [name, "…" if name.startswith("variable ") else value, origin]
+        for name, value, origin in choices
+    ]
 
 
 def scrub(value: Any, words: dict[str, str]) -> Any:

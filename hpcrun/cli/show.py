@@ -11,7 +11,7 @@ from hpcrun.cli.output import COLORS, at_terminal, console, how_long, size_of, w
 from hpcrun.layout import RunPaths
 from hpcrun.metrics import metrics_of
 from hpcrun.record import AttemptRecord, RunRecord
-from hpcrun.scheduler import reason_in_words
+from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.workflow.files import files_of
 from hpcrun.workflow.session import Session
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 import time
 from dataclasses import replace
 from types import TracebackType
@@ -251,7 +250,7 @@ def _process_context(allow_offline: bool) -> Context:
     if not allow_offline or not missing_variables(os.environ):
         return job_context(os.environ)
     if not _offline:
-        seconds, token = int(time.time()), secrets.token_hex(4)
+        seconds, token = int(time.time()), os.urandom(4).hex()
         _offline.append(offline_context(os.environ, os.getcwd(), seconds, token))
     return replace(_offline[0], ranks=RankFacts.of(os.environ))
 

@@ -15,7 +15,6 @@ import atexit
 import json
 import logging
 import os
-import socket
 import stat
 import threading
 import time
@@ -228,7 +227,7 @@ class Recorder:
         if file.waiting or self._files is None:
             return
         count, file.dropped = file.dropped, 0
-        where = f"{socket.gethostname()}, process {os.getpid()}"
+        where = f"{os.uname().nodename}, process {os.getpid()}"
         self._files.facts.append("loss", {"count": count, "where": where})
 
 
@@ -243,7 +242,7 @@ def recorder_of(context: Context) -> Recorder:
 
 def writer_name(context: Context) -> str:
     """The name of this process as a writer."""
-    host = socket.gethostname().split(".")[0] or "unknown"
+    host = os.uname().nodename.split(".")[0] or "unknown"
     return f"rank-{context.ranks.rank}-{context.attempt}-{host}-{os.getpid()}"
 
 

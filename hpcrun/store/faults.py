@@ -16,6 +16,8 @@ _HINTS = {
     errno.EACCES: "the folder is not yours to write: choose another workspace",
     errno.EPERM: "the folder is not yours to write: choose another workspace",
     errno.ESTALE: "the file server lost the file: try again",
+    errno.EEXIST: "a file stands where a folder should be: choose another workspace",
+    errno.ENOTDIR: "a file stands where a folder should be: choose another workspace",
     errno.ENOENT: "run `hpcrun doctor` to see which folder is missing",
 }
 

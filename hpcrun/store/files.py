@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -39,14 +40,16 @@ class FileStore:
         """Makes the workspace and this user's folders, where they are missing."""
         with told(f"prepare the workspace {self.workspace}"):
             self._prepare_workspace()
+            root = Path(self.own.root)
+            root.mkdir(exist_ok=True)
+            owner = root.stat().st_uid
+            if owner != os.getuid():
+                raise StoreError(
+                    f"{root} belongs to {_user_name(owner)}, not to you",
+                    "choose another workspace, or ask its owner to remove the folder",
+                )
             for folder in (self.own.active, self.own.files, self.own.objects, self.own.sdk):
                 Path(folder).mkdir(parents=True, exist_ok=True)
-        owner = Path(self.own.root).stat().st_uid
-        if owner != os.getuid():
-            raise StoreError(
-                f"{self.own.root} belongs to {_user_name(owner)}, not to you",
-                "choose another workspace, or ask its owner to remove the folder",
-            )
 
     def _prepare_workspace(self) -> None:
         users = self.workspace / "users"
@@ -59,7 +62,7 @@ class FileStore:
                 users.chmod(0o3775)
         if not settings.exists():
             _publish(settings, json.dumps({"format": FORMAT}, indent=2).encode() + b"\n")
-        elif json.loads(settings.read_text()).get("format") != FORMAT:
+        elif _object(settings, settings.read_text()).get("format") != FORMAT:
             raise StoreError(
                 f"the workspace {self.workspace} has another format than {FORMAT}",
                 "use the version of hpcrun that made it",
@@ -67,25 +70,45 @@ class FileStore:
 
     def create(self, request: Mapping[str, Any], script: str) -> RunPaths:
         """Writes the intent: run.json and script.sh, aside and then renamed into place."""
-        paths = self.own.run(request["run_id"])
-        with told(f"write the record of run {request['run_id']}"):
-            if Path(paths.record).exists():
-                raise StoreError(f"there is a run {request['run_id']} already")
-            for folder in (paths.outputs, paths.logs, paths.user_logs):
-                Path(folder).mkdir(parents=True, exist_ok=True)
-            aside = Path(self.own.active, f".{request['run_id']}.{secrets.token_hex(4)}")
-            aside.mkdir()
-            _write(aside / "run.json", json.dumps(request, indent=1, ensure_ascii=False) + "\n")
-            _write(aside / "script.sh", script)
-            aside.rename(paths.record)
-            _sync_folder(Path(self.own.active))
+        run_id = request["run_id"]
+        paths = self.own.run(run_id)
+        with told(f"write the record of run {run_id}"):
+            aside = Path(self.own.active, f".{run_id}.{secrets.token_hex(4)}")
+            try:
+                aside.mkdir()
+                _write(aside / "run.json", _json(request))
+                _write(aside / "script.sh", script)
+                _take_name(aside, Path(paths.record))
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            try:
+                _sync_folder(Path(self.own.active))
+                for folder in (paths.outputs, paths.logs, paths.user_logs):
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+            except OSError:
+                self.discard(run_id)
+                raise
         return paths
 
     def discard(self, run_id: str) -> None:
-        """Removes a run that was never handed to the scheduler."""
+        """Removes a run that was never handed to the scheduler, as far as that can be done."""
         paths = self.own.run(run_id)
         shutil.rmtree(paths.record, ignore_errors=True)
         shutil.rmtree(paths.files, ignore_errors=True)
+
+    def claim(self, paths: RunPaths, submission: int, owner: str) -> str:
+        """Claims a submission, as its job does before user code; gives whose claim stands."""
+        claim = Path(paths.claim(submission))
+        aside = claim.with_name(f"{claim.name}.{secrets.token_hex(4)}")
+        with told(f"claim a submission in {paths.record}"):
+            try:
+                _write(aside, f"{owner}\n")
+                _link(aside, claim)
+            finally:
+                aside.unlink(missing_ok=True)
+            _sync_folder(Path(paths.record))
+            return claim.read_text(encoding="utf-8").strip()
 
     def journal(self, record: RunPaths, attempt: Attempt) -> Journal:
         """A journal of this process's own in a run's record."""
@@ -149,15 +172,16 @@ class FileStore:
 
     def request(self, paths: RunPaths) -> dict[str, Any]:
         """What was asked and resolved, as it was written before submission."""
-        with told(f"read {paths.request}"):
-            text = Path(paths.request).read_text(encoding="utf-8")
+        return _object(Path(paths.request), _read(Path(paths.request)))
+
+    def claimed(self, paths: RunPaths, submission: int) -> str | None:
+        """Whose claim to a submission stands: a job's id, or what `claim` was given."""
         try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise StoreError(f"{paths.request} is damaged: {error}") from error
-        if not isinstance(value, dict):
-            raise StoreError(f"{paths.request} is damaged: not an object")
-        return value
+            return _read(Path(paths.claim(submission))).decode().strip() or None
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
 
     def read(self, run_id: str, user: str | None = None) -> RunRecord:
         """The record of a run."""
@@ -190,9 +214,26 @@ def _newest_first(run_id: str) -> tuple[int, str]:
     return -int(match.group("seconds")), run_id
 
 
+def _object(path: Path, text: str | bytes) -> dict[str, Any]:
+    """The JSON object in a file's text."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} is damaged: not an object")
+    return value
+
+
 def _read(path: Path) -> bytes:
     with told(f"read {path}"):
         return path.read_bytes()
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    """JSON that every reader can decode: a byte that is not UTF-8 is an escape (`\\udcff`)."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _write(path: Path, text: str) -> None:
@@ -210,6 +251,29 @@ def _publish(path: Path, data: bytes) -> None:
         aside.rename(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _take_name(aside: Path, record: Path) -> None:
+    """Renames a folder; of two with one name, one is told that there is a run already."""
+    try:
+        aside.rename(record)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise StoreError(f"there is a run {record.name} already") from error
+        raise
+
+
+def _link(aside: Path, name: Path) -> None:
+    """Gives a file a second name, unless the name is taken. Some file systems have no links."""
+    try:
+        name.hardlink_to(aside)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        if not name.exists():
+            aside.rename(name)
 
 
 def _sync_folder(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hpcrun.agent.spool import mirror
+from hpcrun.agent.spool import mirror, remove
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause
@@ -45,13 +45,14 @@ def end_of_status(status: int) -> dict[str, object]:
 
 
 def _spools(record: RunRecord, paths: RunPaths) -> list[str]:
-    """Records that are still on this host's disk."""
+    """Records that are still on this host's disk; they leave it once the history has them."""
     lines = []
     for attempt in record.attempts:
         spool = Path(record.request["agent"]["spool"] + f"-{attempt.attempt}")
         if record.state.is_end and spool.is_dir() and spool.owner() == record.user:
             with told(f"gather {spool}"):
                 count = mirror(str(spool), paths.record)
+                remove(str(spool))
             if count:
                 lines.append(f"{count} bytes of attempt {attempt.attempt} gathered from {spool}")
     return lines

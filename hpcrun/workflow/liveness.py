@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 
 SILENCE = 120.0
@@ -42,13 +42,14 @@ class Heartbeats:
         if not self._changed or self._seen is None:
             return
         newest = dict(sorted(self._seen.items(), key=lambda item: item[1][1])[-KEPT:])
-        aside = self.file.with_name(f".{self.file.name}.{secrets.token_hex(4)}")
+        aside = self.file.with_name(f".{self.file.name}.{os.urandom(4).hex()}")
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             aside.write_text(json.dumps(newest))
             os.replace(aside, self.file)
         except OSError:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink()
 
     def _load(self) -> dict[str, tuple[int, float]]:
         if self._seen is None:

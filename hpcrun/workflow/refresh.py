@@ -2,32 +2,29 @@
 
 It is asked when a job waits, when the agent is silent, when the agent was told to stop and only
 the scheduler knows why, and when a submission was cut. One question serves all runs of a user.
+What is found is written down; where that cannot be done, it is told all the same.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hpcrun.errors import SchedulerError
+from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.fold import fold
-from hpcrun.layout import Attempt, RunPaths
+from hpcrun.layout import Attempt
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.state import Cause, State
 from hpcrun.store import FileStore
 from hpcrun.workflow.liveness import Heartbeats
 
-GRACE = 60.0
-"""Seconds in which a fresh submission may still be in the hands of the client that made it."""
-
 FORGOTTEN = 120.0
 """Seconds for which a job that nobody knows is still waited for: sacct lags behind."""
 
-Jobs = Callable[[], Mapping[JobId, JobWord]]
-"""All jobs of the user, in one call; the answer may be shared and some seconds old."""
+NO_JOB = "the submission was cut before the scheduler had the job; there is no job"
 
 
 def refresh(
@@ -39,7 +36,8 @@ def refresh(
 ) -> list[RunRecord]:
     """The records, each joined with the scheduler's word where one is needed.
 
-    scheduler_of, jobs_of: by target. A scheduler that does not answer changes nothing.
+    scheduler_of, jobs_of: by target. Where a scheduler does not answer, or its site file is
+    broken, the record says so and is what it was.
     """
     return [
         _refreshed(record, store, scheduler_of, jobs_of)
@@ -72,8 +70,8 @@ def _refreshed(
             return _found_again(record, store, scheduler)
         job_id = JobId(record.job_id)
         word = jobs_of(record.target).get(job_id) or scheduler.ended(job_id)
-    except SchedulerError as error:
-        return replace(record, problems=(*record.problems, f"not refreshed: {error.message}"))
+    except HpcrunError as error:
+        return _with_problem(record, f"not refreshed: {error.message}")
     if word is None:
         word = _unknown(record)
     if word is None:
@@ -82,18 +80,15 @@ def _refreshed(
 
 
 def _found_again(record: RunRecord, store: FileStore, scheduler: Scheduler) -> RunRecord:
-    """A submission that was cut: exactly one job of that name, or none."""
-    age = time.time() - record.created
-    if age < GRACE:
-        return record
-    paths, attempt = store.paths(record.run_id), record.attempt.attempt
-    found: Sequence[JobId] = scheduler.find(record.run_id)
-    if found:
-        store.append(paths, attempt, "submitted", {"job_id": found[0], "found": True})
-    elif age > FORGOTTEN:
-        message = "the submission was cut before the scheduler had the job; there is no job"
-        store.append(paths, attempt, "submit_failed", {"message": message})
-    return store.read(record.run_id)
+    """A submission that was cut: exactly one job, or none."""
+    from hpcrun.workflow.cut import WITHDRAWN, job_of
+
+    job, attempt = job_of(record, store, scheduler), record.attempt.attempt
+    if job is None:
+        return _with_problem(record, "whether it has a job is not known yet")
+    if job == WITHDRAWN:
+        return _noted(record, store, attempt, "submit_failed", {"message": NO_JOB})
+    return _noted(record, store, attempt, "submitted", {"job_id": job, "found": True})
 
 
 def _unknown(record: RunRecord) -> JobWord | None:
@@ -105,18 +100,33 @@ def _unknown(record: RunRecord) -> JobWord | None:
 
 def _joined(record: RunRecord, word: JobWord, store: FileStore) -> RunRecord:
     """The record with the scheduler's word in it; an end is written down, a state is not."""
-    paths = store.paths(record.run_id)
     attempt = _attempt_of(record, word)
-    data = fact_data(word)
     if word.state.is_end:
-        store.append(paths, attempt, "scheduler", data)
-        return store.read(record.run_id)
-    return _with_fact(record, paths, store, Fact("scheduler", attempt, time.time(), 0, data, "~"))
+        return _noted(record, store, attempt, "scheduler", fact_data(word))
+    return _with_fact(record, store, attempt, "scheduler", fact_data(word))
 
 
-def _with_fact(record: RunRecord, paths: RunPaths, store: FileStore, fact: Fact) -> RunRecord:
-    facts, bad = store.facts(paths, metrics=False)
-    return fold(record.request, [*facts, fact], bad)
+def _noted(
+    record: RunRecord, store: FileStore, attempt: Attempt, kind: str, data: Mapping[str, Any]
+) -> RunRecord:
+    """The record with a fact that is written down, where that can be done."""
+    try:
+        store.append(store.paths(record.run_id), attempt, kind, data)
+    except StoreError as error:
+        told = _with_fact(record, store, attempt, kind, data)
+        return _with_problem(told, f"not written down: {error.message}")
+    return store.read(record.run_id)
+
+
+def _with_fact(
+    record: RunRecord, store: FileStore, attempt: Attempt, kind: str, data: Mapping[str, Any]
+) -> RunRecord:
+    facts, bad = store.facts(store.paths(record.run_id), metrics=False)
+    return fold(record.request, [*facts, Fact(kind, attempt, time.time(), 0, data, "~")], bad)
+
+
+def _with_problem(record: RunRecord, message: str) -> RunRecord:
+    return replace(record, problems=(*record.problems, message))
 
 
 def _attempt_of(record: RunRecord, word: JobWord) -> Attempt:

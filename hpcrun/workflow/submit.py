@@ -6,7 +6,7 @@ or that there is none. Nothing is ever submitted a second time by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,10 +14,11 @@ from hpcrun.errors import OutcomeUnknown, SchedulerError, StoreError
 from hpcrun.layout import Attempt, RunPaths, UserPaths
 from hpcrun.manifest import Manifest
 from hpcrun.plan import LOCAL, Plan
-from hpcrun.ports import JobId, Scheduler, Submission
+from hpcrun.ports import Scheduler, Submission
 from hpcrun.record import RunRecord
 from hpcrun.snapshot import GitFacts, push, scan
 from hpcrun.store import FileStore, publish
+from hpcrun.workflow.cut import WITHDRAWN, this_client
 from hpcrun.workflow.prepare import Prepared
 
 
@@ -31,8 +32,15 @@ def submit(prepared: Prepared, store: FileStore, scheduler: Scheduler) -> RunRec
         publish(Path(store.own.sdk))
         push(manifest, prepared.source, store.own)
         properties = {"ContentSnapshotId": manifest.digest, **git.properties()}
-    paths = store.create(request_of(plan, manifest, properties), prepared.script.text)
-    hand_over(plan.run_id, Attempt(plan.submission), plan.token, paths, store, scheduler)
+    client, attempt = this_client(), Attempt(plan.submission)
+    request = request_of(plan, manifest, properties) | client
+    paths = store.create(request, prepared.script.text)
+    try:
+        store.append(paths, attempt, "submitting", {"token": plan.token, **client})
+    except StoreError:
+        store.discard(plan.run_id)
+        raise
+    hand_over(plan.run_id, attempt, paths, store, scheduler)
     return store.read(plan.run_id)
 
 
@@ -96,15 +104,9 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
 
 
 def hand_over(
-    run_id: str,
-    attempt: Attempt,
-    token: str,
-    paths: RunPaths,
-    store: FileStore,
-    scheduler: Scheduler,
-) -> JobId:
-    """Calls the scheduler once, and writes down what it said."""
-    store.append(paths, attempt, "submitting", {"token": token})
+    run_id: str, attempt: Attempt, paths: RunPaths, store: FileStore, scheduler: Scheduler
+) -> str:
+    """Calls the scheduler once, and writes down what it said; gives the job's id."""
     submission = Submission(
         script=PurePosixPath(paths.script),
         name=run_id,
@@ -112,11 +114,11 @@ def hand_over(
         log=PurePosixPath(paths.batch_log(attempt.submission)),
     )
     try:
-        job_id = scheduler.submit(submission)
+        job_id: str = scheduler.submit(submission)
     except OutcomeUnknown as error:
-        job_id = _looked_up(error, run_id, scheduler)
+        job_id = _looked_up(error, run_id, attempt, paths, store, scheduler)
     except SchedulerError as error:
-        store.append(paths, attempt, "submit_failed", {"message": error.message})
+        _refused(error, attempt, paths, store)
         raise
     try:
         store.append(paths, attempt, "submitted", {"job_id": job_id})
@@ -127,14 +129,34 @@ def hand_over(
     return job_id
 
 
-def _looked_up(error: OutcomeUnknown, run_id: str, scheduler: Scheduler) -> JobId:
+def _refused(error: SchedulerError, attempt: Attempt, paths: RunPaths, store: FileStore) -> None:
+    """Who is told that there is no job can rely on it: should there be one, it ends at once."""
+    try:
+        store.claim(paths, attempt.submission, WITHDRAWN)
+        store.append(paths, attempt, "submit_failed", {"message": error.message})
+    except StoreError:
+        pass  # the scheduler's word is the one to tell; the next look at the run writes it down
+
+
+def _looked_up(
+    error: OutcomeUnknown,
+    run_id: str,
+    attempt: Attempt,
+    paths: RunPaths,
+    store: FileStore,
+    scheduler: Scheduler,
+) -> str:
     """A client that failed may have submitted all the same: the job is looked up by its name."""
     try:
-        found = scheduler.find(run_id)
+        found: Sequence[str] = scheduler.find(run_id)
     except SchedulerError:
         found = ()
     if found:
         return found[0]
+    try:
+        store.append(paths, attempt, "submit_unknown", {"message": error.message})
+    except StoreError:
+        pass
     raise OutcomeUnknown(
         f"{error.message}; whether run {run_id} has a job is not known yet",
         f"`hpcrun show {run_id}` looks again; do not submit it a second time",

@@ -1,0 +1,94 @@
+"""A submission that was cut: which job there is, or that there is none and never will be.
+
+A job claims its submission before user code, by link(). Who finds no job takes that claim, and a
+job that comes all the same ends as a duplicate: the answer is no guess by the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpcrun.ports import Scheduler
+from hpcrun.record import Fact, RunRecord
+from hpcrun.scheduler.process import ProcessName, start_ticks
+from hpcrun.store import FileStore
+
+WITHDRAWN = "none (withdrawn)"
+"""Stands in a claim in place of a job's id."""
+
+PATIENCE = 300.0
+"""Seconds for which a client that lives, or cannot be seen from here, may still be submitting."""
+
+SETTLING = 60.0
+"""Seconds in which a job may yet appear that a busy controller did not acknowledge."""
+
+_PROC = Path("/proc")
+
+
+def this_client() -> dict[str, str]:
+    """What a submission tells of the process that makes it: others can see whether it lives."""
+    ticks = start_ticks(os.getpid())
+    if ticks is None:
+        return {}
+    return {"client": str(ProcessName(_host(), os.getpid(), ticks)), "pids": _pids()}
+
+
+def job_of(record: RunRecord, store: FileStore, scheduler: Scheduler) -> str | None:
+    """The id of a cut submission's job; WITHDRAWN: there is none; None: it is not known yet.
+
+    SchedulerError, StoreError.
+    """
+    paths, attempt = store.paths(record.run_id), record.attempt.attempt
+    claimed = store.claimed(paths, attempt.submission)
+    if claimed is not None:
+        return claimed
+    facts, _ = store.facts(paths, metrics=False)
+    told = {fact.kind: fact for fact in facts if fact.attempt == attempt}
+    found = scheduler.find(record.run_id) if "submitting" in told else ()
+    if found:
+        return found[0]
+    if _may_yet_come(record, told, paths.script):
+        return None
+    return store.claim(paths, attempt.submission, WITHDRAWN)
+
+
+def _may_yet_come(record: RunRecord, told: Mapping[str, Fact], script: str) -> bool:
+    """Whether the job may be on its way to the scheduler."""
+    if "submit_unknown" in told:
+        return abs(time.time() - told["submit_unknown"].time) < SETTLING
+    begun = told.get("submitting")
+    age = abs(time.time() - (begun.time if begun else record.created))
+    client = begun.data if begun else record.request
+    process = ProcessName.parse(client.get("client", ""))
+    seen = process is not None and process.host == _host() and client.get("pids") == _pids()
+    if process is None or not seen or process.runs:
+        return age < PATIENCE
+    return _is_handed_over(script)
+
+
+def _is_handed_over(script: str) -> bool:
+    """Whether an sbatch goes on that a killed client left behind."""
+    words = b"\0--parsable\0" + os.fsencode(script) + b"\0"
+    return any(words in _command(entry) for entry in _PROC.iterdir() if entry.name.isdecimal())
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _host() -> str:
+    return os.uname().nodename
+
+
+def _pids() -> str:
+    """Names the world in which pids of this process mean something (containers have their own)."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
