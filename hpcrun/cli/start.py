@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.resources
 import importlib.util
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -120,16 +122,24 @@ def demo(workspace: str | None, target: str, as_json: bool) -> int:
     click.echo()
     draw(metrics_of(session.store.facts(paths, metrics=True)[0]), height=10)
     click.echo("\nnext:")
-    for line in (
-        f"hpcrun show {run_id}",
-        "hpcrun metrics @last --plot",
-        "hpcrun files @last",
-        "hpcrun download @last outputs/curves.png",
-        "hpcrun list",
-        "hpcrun init      # in a folder of your own",
+    for words in (
+        f"show {run_id}",
+        "metrics @last --plot",
+        "files @last",
+        "download @last outputs/curves.png",
+        "list",
+        "init      # in a folder of your own",
     ):
-        click.echo(f"  {line}")
+        click.echo(f"  {_command()} {words}")
     return code
+
+
+def _command() -> str:
+    """hpcrun as it can be typed here: its name, or its path where it is not on the PATH."""
+    if shutil.which("hpcrun") is not None:
+        return "hpcrun"
+    called = Path(sys.argv[0])
+    return os.path.relpath(called) if called.name == "hpcrun" else f"{sys.executable} -m hpcrun"
 
 
 def _demo_source(folder: Path) -> Path:

@@ -1,0 +1,70 @@
+"""python -m benchmarks: prints one table of what hpcrun costs. docs/benchmarks.md explains it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+
+from benchmarks import agent, command_line, first_instruction, lab, submission
+from benchmarks.row import Row, table
+from tests.lab import Lab
+
+LOCAL = ("commands", "agent")
+CLUSTER: dict[str, Callable[[Lab, int], Iterator[Row]]] = {
+    "submit": submission.rows,
+    "start": first_instruction.rows,
+}
+
+
+def main() -> int:
+    """0 once all that was asked for is measured, whether aims are met or not."""
+    asked = _arguments()
+    print(table([*_local(asked), *_on_cluster(asked)]))
+    return 0
+
+
+def _local(asked: argparse.Namespace) -> Iterator[Row]:
+    if "commands" in asked.rows:
+        _tell(f"commands: {asked.count} times each")
+        yield from command_line.rows(asked.count)
+    if "agent" in asked.rows:
+        _tell(f"agent: {asked.seconds:g} s")
+        yield from agent.rows(asked.seconds)
+
+
+def _on_cluster(asked: argparse.Namespace) -> Iterator[Row]:
+    chosen = [name for name in CLUSTER if name in asked.rows]
+    if not chosen:
+        return
+    try:
+        with lab.bench() as bench:
+            for name in chosen:
+                _tell(f"{name}: {asked.count} times each")
+                yield from CLUSTER[name](bench, asked.count)
+    except lab.Unavailable as why:
+        for name in chosen:
+            yield Row.skipped(name, str(why))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    names = (*LOCAL, *CLUSTER)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("rows", nargs="*", help=f"which: {', '.join(names)} (default: all)")
+    parser.add_argument("--count", type=int, default=20, help="runs of each (default: 20)")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="how long the agent is watched (default: 60)"
+    )
+    asked = parser.parse_args()
+    if unknown := set(asked.rows) - set(names):
+        parser.error(f"there is no row {min(unknown)!r}; there are {', '.join(names)}")
+    asked.rows = asked.rows or list(names)
+    return asked
+
+
+if __name__ == "__main__":
+    sys.exit(main())
