@@ -558,6 +558,24 @@ tags:
     assert after.endswith("# end\n") and load(after, tmp_path) == config
 
 
+def test_a_section_that_is_empty_or_in_braces_is_filled_and_the_comments_stay(
+    tmp_path: Path,
+) -> None:
+    put(
+        tmp_path,
+        "# one\nresources:   # none\n# two\nmpi: {processCountPerNode: 2, other: 1}\n# three\n"
+        "environment: {name: e, docker: {enabled: true}}\n# four\ntags: {a: b}\n# five\n",
+    )
+    config = RunConfiguration(
+        environment=Environment("f"), resources=Resources(time="2h"), tags={"c": "d"}
+    )
+    text = save(config, tmp_path)
+    assert comments(text) == ["# one", "# two", "# three", "# four", "# five"]
+    assert "mpi: {processCountPerNode: 2, other: 1}\n" in text
+    assert "  docker:\n    enabled: true\n" in text
+    assert "resources:\n  time: 2h\n" in text and "tags:\n  c: d\n" in text
+
+
 @pytest.mark.parametrize(
     "held",
     [
@@ -708,14 +726,14 @@ def same(one: RunConfiguration, other: RunConfiguration) -> bool:
 
 
 @given(configs)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_saved_in_a_new_file_reads_back(config: RunConfiguration) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assert same(RunConfiguration.load(config.save(folder)), config)
 
 
 @given(configs)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_saved_over_the_template_reads_back_and_keeps_its_comments(
     config: RunConfiguration,
 ) -> None:
@@ -728,7 +746,7 @@ def test_what_is_saved_over_the_template_reads_back_and_keeps_its_comments(
 
 
 @given(configs, configs)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_saved_over_another_configuration_leaves_nothing_of_it(
     first: RunConfiguration, second: RunConfiguration
 ) -> None:

@@ -93,8 +93,11 @@ def _mapping_edits(
             new |= _merged({}, {name: value}, rules)
         elif _is_same(_words(before), value):
             pass
-        elif not isinstance(value, Mapping) or not _is_block(before):
+        elif not isinstance(value, Mapping):
             yield _replaced(key, before, value, lines)
+        elif not _is_block(before):
+            whole = value if name in rules.free else _merged(_words(before), value, rules)
+            yield _replaced(key, before, whole, lines)
         elif name not in rules.free:
             yield from _mapping_edits(before, value, rules, lines)
         elif value.keys() & _words(before).keys():
