@@ -116,6 +116,16 @@ def check_value(kind: type[Kind], value: Kind, error: Raised = ConfigError) -> K
     return _build(kind, tree, error).value
 
 
+def with_overrides(kind: type[Kind], value: Kind, overrides: Sequence[str]) -> Read[Kind]:
+    """A checked copy with `key.key=value` in place of what it holds; origins of these alone."""
+    problems: list[Problem] = []
+    tree = _tree_of(value, 0)
+    for override in overrides:
+        tree = _overridden(tree, override, problems)
+    read = _build(kind, tree, ConfigError, str, problems)
+    return Read(read.value, {key: told for key, told in read.origins.items() if told.source})
+
+
 def _build(
     kind: type[Kind],
     tree: Tree,

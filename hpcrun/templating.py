@@ -1,7 +1,7 @@
 """Templates that are shell-safe: the only maker of shell words.
 
-Every `{{ value }}` is one quoted word, a list is quoted words, and nothing opts out; an undefined
-name is an error, in a sandbox.
+Every `{{ value }}` is one quoted word, a list is quoted words, `| safe` opts out; an undefined name
+is an error, in a sandbox.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ def sandbox(load: Load) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters = {name: environment.filters[name] for name in FILTERS}
+    environment.filters["safe"] = lambda value: Markup(value)
     # A piece of script as one word, for `bash -c`.
     environment.filters["shell"] = lambda value: Markup(shlex.quote(str(quote(value))))
     return environment
@@ -174,8 +175,7 @@ def problem_of(error: Exception) -> errors.Problem:
     if isinstance(error, TemplateSyntaxError):
         hint = ""
         if "No filter named" in str(error.message):
-            known = ", ".join((*FILTERS, "shell"))
-            hint = f"filters are {known}; every {{{{ value }}}} is quoted, and nothing opts out"
+            hint = f"filters are {', '.join((*FILTERS, 'safe', 'shell'))}"
         return errors.Problem(str(error.message), hint, error.filename or "", error.lineno)
     return errors.Problem(f"the template fails: {error}", "", file, line)
 

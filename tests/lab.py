@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from tests.cluster import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -101,8 +103,10 @@ class Lab:
 
 def make_lab(cluster: Cluster) -> Lab:
     """Installs hpcrun for the users of a cluster that is up."""
-    venv = _environment(cluster.cache)
-    _install_hpcrun(venv, cluster.cache)
+    # Two sessions would remove each other's half-made environment.
+    with filelock.FileLock(cluster.cache / "lab.lock", timeout=600):
+        venv = _environment(cluster.cache)
+        _install_hpcrun(venv, cluster.cache)
     workspace = cluster.shared / "history"
     if not workspace.exists():
         workspace.mkdir()

@@ -330,8 +330,10 @@ def test_a_runconfig_is_submitted_by_name(project: Path) -> None:
     workspace = Workspace.from_config()
     run = Experiment(workspace, "byname").submit("saved", source_directory=project)
     assert run.wait_for_completion()["status"] == "Completed"
-    done = hpcrun("submit", "-c", "saved", "--follow")
-    assert "trained" in done.stdout
+    done = hpcrun("submit", "-c", "saved", "--set", "arguments=[x]", "--follow")
+    assert "trained x\n" in done.stdout
+    choices = {c["name"]: c["origin"] for c in told("explain", "-c", "saved")["choices"]}
+    assert choices["script"].startswith(".azureml/saved.runconfig:")
 
 
 @pytest.mark.parametrize(

@@ -429,6 +429,12 @@ def test_teardown_runs_after_the_command(tmp_path: Path) -> None:
     assert "rm -r 'a '\"'\"'b'\"'\"''" in shlex.split(found[found.index(line) :])[4]
 
 
+def test_safe_opts_out_of_quoting(tmp_path: Path) -> None:
+    text = EXTENDS + "{% block stage %}\necho {{ plan.display_name | safe }}\n{% endblock %}\n"
+    found = rendered(override(tmp_path, sbatch=text), display_name="$HOME; echo two")
+    assert "\necho $HOME; echo two\n" in found
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
@@ -436,7 +442,7 @@ def test_teardown_runs_after_the_command(tmp_path: Path) -> None:
         ("{% block header %}\necho early\n{{ super() }}{% endblock %}\n", 3, "loses '#SBATCH"),
         ("\n{% block stage %}\n{{ nonsense }}\n{% endblock %}\n", 4, "'nonsense' is undefined"),
         ("{% block stage %}\n{{ plan.nonsense }}\n{% endblock %}\n", 3, "no attribute 'nonsense'"),
-        ("{% block stage %}{{ plan.user | safe }}{% endblock %}\n", 2, "No filter named 'safe'"),
+        ("{% block stage %}{{ plan.user | upper }}{% endblock %}\n", 2, "No filter named 'upper'"),
         ("{% block stage %}{{ plan.user | e }}{% endblock %}\n", 2, "No filter named 'e'"),
         ("{% block stage %}\r\n{% endblock %}\n", 2, "DOS line ends"),
         ("{% block stage %}\n\n{{ plan.tags }}\n{% endblock %}\n", 4, "a dict cannot be written"),

@@ -136,7 +136,7 @@ LOST_FIRST = """\
 {% extends "shipped/sbatch.sh.j2" %}
 {% block header %}
 {% for line in directives[1:] %}
-{{ line | safe }}
+{{ line }}
 {% endfor %}
 {% endblock %}
 """
@@ -145,7 +145,7 @@ LOST_ALL = """\
 #!/bin/bash
 echo first
 {% for line in directives %}
-{{ line | safe }}
+{{ line }}
 {% endfor %}
 """
 

@@ -46,11 +46,11 @@ class Experiment:
         Raises ConfigError, PlanError, SnapshotError, SchedulerError, StoreError; then nothing
         was submitted, unless the error says that this is not known.
         """
-        asked = self._config(config, source_directory)
+        asked = check_value(RunConfiguration, self._config(config, source_directory))
         asked.experiment = self.name
-        asked.tags = {**(asked.tags or {}), **(tags or {})}
+        asked.tags = {**(asked.tags or {}), **{str(k): str(v) for k, v in (tags or {}).items()}}
         session = self.workspace.session
-        record = session.submit(session.prepare(check_value(RunConfiguration, asked), run_id))
+        record = session.submit(session.prepare(asked, run_id))
         return Run(self, record.run_id)
 
     def get_runs(
@@ -79,7 +79,7 @@ class Experiment:
     ) -> RunConfiguration:
         """A copy: submitting changes nothing of the caller's."""
         if isinstance(config, str):
-            return load_runconfig(config, Path(source or "."))
+            return load_runconfig(config, Path(source or "."))[0]
         if isinstance(config, RunConfiguration):
             return ScriptRunConfig(source or config.source_directory, run_config=config).asked()
         if isinstance(config, ScriptRunConfig):

@@ -142,5 +142,5 @@ def _load(
     path: Path, runconfig: str | None, overrides: tuple[str, ...]
 ) -> tuple[RunConfiguration, Origins]:
     if runconfig is not None:
-        return load_runconfig(runconfig, Path()), {}
+        return load_runconfig(runconfig, Path(), overrides)
     return load_config(path, overrides)

@@ -215,7 +215,7 @@ class RunConfiguration:
         """Reads a .runconfig; with a name, the one of that name of the project folder `path`."""
         from hpcrun.config.runconfig import load_runconfig, read_runconfig
 
-        return load_runconfig(name, Path(path)) if name else read_runconfig(Path(path))
+        return load_runconfig(name, Path(path))[0] if name else read_runconfig(Path(path))
 
     @staticmethod
     def delete(path: str | Path, name: str) -> None:

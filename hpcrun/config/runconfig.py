@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSe
 from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
 from hpcrun.config.runfile import anchor, file_text
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.reading import check_value, nearest, read_text
+from hpcrun.reading import Origin, check_value, nearest, read_text, with_overrides
 
 FOLDERS = (".azureml", "aml_config")
 """Where .runconfig files lie in a project; Azure ML's first versions used the second."""
@@ -140,15 +140,25 @@ def find_runconfig(name: str, folder: Path) -> Path:
     raise ConfigError(Problem(f"there is no .runconfig {name!r} in {where}", nearest(name, known)))
 
 
-def load_runconfig(name: str, folder: Path) -> RunConfiguration:
-    """What the .runconfig of that name asks for; its source is the project folder."""
-    config = read_runconfig(find_runconfig(name, folder))
+def load_runconfig(
+    name: str, folder: Path, overrides: Sequence[str] = ()
+) -> tuple[RunConfiguration, Mapping[str, Origin]]:
+    """What the .runconfig of that name asks for, and where each value stands.
+
+    Its source is the project folder. overrides: `key.key=value` as in a run.yaml, which win.
+    """
+    config, origins = _read(find_runconfig(name, folder))
     anchor(config, folder)
-    return config
+    told = with_overrides(RunConfiguration, config, overrides)
+    return told.value, {**origins, **told.origins}
 
 
 def read_runconfig(file: Path) -> RunConfiguration:
     """What a .runconfig asks for. ConfigError with all its problems."""
+    return _read(file)[0]
+
+
+def _read(file: Path) -> tuple[RunConfiguration, Mapping[str, Origin]]:
     read = read_text(_File, file_text(file), str(file), rename=_snake)
     python = read.value.environment.python
     conda = python.conda_dependencies or python.conda_dependencies_file
@@ -157,7 +167,8 @@ def read_runconfig(file: Path) -> RunConfiguration:
         message = "this asks for an environment to be built, which hpcrun does not do yet"
         hint = "set userManagedDependencies: true and interpreterPath"
         raise ConfigError(Problem(message, hint, origin.source, origin.line))
-    return _configuration(read.value)
+    origins = {_TARGET.get(key, key): origin for key, origin in read.origins.items()}
+    return _configuration(read.value), origins
 
 
 def _configuration(read: _File) -> RunConfiguration:

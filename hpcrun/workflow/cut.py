@@ -37,28 +37,37 @@ def this_client() -> dict[str, str]:
 
 
 def job_of(record: RunRecord, store: FileStore, scheduler: Scheduler) -> str | None:
-    """The id of a cut submission's job; WITHDRAWN: there is none; None: it is not known yet.
+    """The id of a cut submission's job; WITHDRAWN: there is none; None: nothing new is known.
 
     SchedulerError, StoreError.
     """
-    paths, attempt = store.paths(record.run_id), record.attempt.attempt
-    claimed = store.claimed(paths, attempt.submission)
+    paths, submission = store.paths(record.run_id), record.attempt.attempt.submission
+    goes_on = _goes_on(record, _told(record, store), paths.script)
+    # From here on everything can be seen that a client which is gone has told or done.
+    told = _told(record, store)
+    if "submitted" in told or "submit_failed" in told:
+        return None
+    claimed = store.claimed(paths, submission)
     if claimed is not None:
         return claimed
-    facts, _ = store.facts(paths, metrics=False)
-    told = {fact.kind: fact for fact in facts if fact.attempt == attempt}
     found = scheduler.find(record.run_id) if "submitting" in told else ()
     if found:
         return found[0]
-    if _may_yet_come(record, told, paths.script):
+    if goes_on or _settles(told):
         return None
-    return store.claim(paths, attempt.submission, WITHDRAWN)
+    return store.claim(paths, submission, WITHDRAWN)
 
 
-def _may_yet_come(record: RunRecord, told: Mapping[str, Fact], script: str) -> bool:
-    """Whether the job may be on its way to the scheduler."""
+def _told(record: RunRecord, store: FileStore) -> Mapping[str, Fact]:
+    """What is told of the newest attempt, by kind."""
+    facts, _ = store.facts(store.paths(record.run_id), metrics=False)
+    return {fact.kind: fact for fact in facts if fact.attempt == record.attempt.attempt}
+
+
+def _goes_on(record: RunRecord, told: Mapping[str, Fact], script: str) -> bool:
+    """Whether a client, or an sbatch that it left behind, may be at work."""
     if "submit_unknown" in told:
-        return abs(time.time() - told["submit_unknown"].time) < SETTLING
+        return False
     begun = told.get("submitting")
     age = abs(time.time() - (begun.time if begun else record.created))
     client = begun.data if begun else record.request
@@ -67,6 +76,12 @@ def _may_yet_come(record: RunRecord, told: Mapping[str, Fact], script: str) -> b
     if process is None or not seen or process.runs:
         return age < PATIENCE
     return _is_handed_over(script)
+
+
+def _settles(told: Mapping[str, Fact]) -> bool:
+    """Whether a busy controller may yet make the job that it did not acknowledge."""
+    unknown = told.get("submit_unknown")
+    return unknown is not None and abs(time.time() - unknown.time) < SETTLING
 
 
 def _is_handed_over(script: str) -> bool:

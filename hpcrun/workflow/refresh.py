@@ -85,7 +85,10 @@ def _found_again(record: RunRecord, store: FileStore, scheduler: Scheduler) -> R
 
     job, attempt = job_of(record, store, scheduler), record.attempt.attempt
     if job is None:
-        return _with_problem(record, "whether it has a job is not known yet")
+        record = store.read(record.run_id)
+        open_yet = record.job_id is None and record.verdict is None
+        problem = "whether it has a job is not known yet"
+        return _with_problem(record, problem) if open_yet else record
     if job == WITHDRAWN:
         return _noted(record, store, attempt, "submit_failed", {"message": NO_JOB})
     return _noted(record, store, attempt, "submitted", {"job_id": job, "found": True})
