@@ -115,10 +115,13 @@ def _word_rank(word: Mapping[str, Any]) -> tuple[int, int, str]:
 
 def _job_id(by_kind: FactsByKind, all_facts: Sequence[Fact], number: Attempt) -> str | None:
     """The job of this submission; a requeue keeps the id, so any restart may tell it."""
-    for fact in all_facts:
-        if fact.attempt.submission == number.submission and fact.data.get("job_id"):
-            return str(fact.data["job_id"])
-    return None
+    told = {
+        str(fact.data["job_id"])
+        for fact in all_facts
+        if fact.attempt.submission == number.submission and fact.data.get("job_id")
+    }
+    # The client's word names the cluster (`123;cluster`), the agent's does not.
+    return min(told, key=lambda job_id: (";" not in job_id, job_id), default=None)
 
 
 def _end_time(

@@ -257,3 +257,8 @@ def test_our_cancel_stands_where_the_scheduler_has_forgotten_the_job() -> None:
         assert record.verdict is not None
         assert record.verdict.sentence == "the run was canceled by alice"
         assert record.has_ended
+
+
+def test_the_job_id_keeps_its_cluster() -> None:
+    facts = [fact("started", job_id="7"), fact("submitted", writer="client", job_id="7;big")]
+    assert fold(REQUEST, facts).job_id == "7;big"

@@ -221,13 +221,12 @@ def all_ended(here: Here) -> Any:
 def test_kill_of_the_agent(tmp_path: Path) -> None:
     here = Here(tmp_path).make({"run.yaml": RUN_YAML, "train.py": ENDLESS})
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda seed: agent_killed(here, tmp_path, seed), range(KILLS)))
+        list(pool.map(lambda seed: agent_killed(here, seed), range(KILLS)))
 
 
-def agent_killed(here: Here, folder: Path, seed: int) -> None:
-    acknowledgements = folder / f"acknowledged-{seed}"
-    words = ("--", str(seed), str(acknowledgements))
-    run = here.json("submit", "-t", "local", *words)
+def agent_killed(here: Here, seed: int) -> None:
+    run = here.json("submit", "-t", "local", "--", str(seed), "outputs/acknowledged")
+    acknowledgements = Path(run["files"], "outputs/acknowledged")
     until(lambda: count(acknowledgements) > 0)
     time.sleep(random.Random(seed).uniform(0, 0.3))
     pid = started(Path(run["record"])).data["pid"]
@@ -261,9 +260,9 @@ def test_kill_of_the_agent_in_slurm(lab: Lab, whole_job: bool) -> None:
 
 
 def job_killed(lab: Lab, source: Path, seed: int, whole_job: bool) -> None:
-    acknowledgements = source / f"acknowledged-{seed}"
-    words = ("--", str(seed), str(acknowledgements))
-    run = lab.json("submit", "-t", "test-cluster", *words, cwd=source)
+    words = ("-t", "test-cluster", "--", str(seed), "outputs/acknowledged")
+    run = lab.json("submit", *words, cwd=source)
+    acknowledgements = Path(run["files"], "outputs/acknowledged")
     until(lambda: count(acknowledgements) > 0)
     time.sleep(random.Random(seed).uniform(0, 0.3))
     fact = started(Path(run["record"]))

@@ -181,6 +181,15 @@ def test_all_problems_of_a_file_at_once(project: Path) -> None:
     assert not (project.parent / "history").exists()
 
 
+def test_one_damaged_run_does_not_hide_the_others(project: Path) -> None:
+    first, second = told("submit", "--follow"), told("submit", "--follow")
+    Path(first["record"], "run.json").write_text("{")
+    done = hpcrun("list", "--json")
+    assert [run["run_id"] for run in json.loads(done.stdout)] == [second["run_id"]]
+    assert "is damaged" in done.stderr and done.stderr.count("\n") == 1
+    assert "is damaged" in hpcrun("show", first["run_id"], code=8).stderr
+
+
 def test_completion_completes(project: Path) -> None:
     env = {**os.environ, "_HPCRUN_COMPLETE": "bash_complete", "COMP_WORDS": "hpcrun sub"}
     words = [str(Path(sys.executable).with_name("hpcrun"))]

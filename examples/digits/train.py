@@ -37,8 +37,9 @@ def main() -> None:
     scaler = StandardScaler().fit(train_x)
     train_x, test_x = scaler.transform(train_x), scaler.transform(test_x)
 
-    model = MLPClassifier((options.hidden,), learning_rate_init=options.learning_rate,
-                          random_state=0)
+    model = MLPClassifier(
+        (options.hidden,), learning_rate_init=options.learning_rate, random_state=0
+    )
     classes = np.unique(labels)
     losses, accuracies = [], []
     for epoch in range(options.epochs):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 
 import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import how_long, print_json, print_table, run_object, when
-from hpcrun.errors import RunCanceled, RunFailed, WaitTimeout
+from hpcrun.errors import RunCanceled, RunFailed, StoreError, WaitTimeout
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 from hpcrun.workflow.cancel import cancel as cancel_run
@@ -51,10 +52,19 @@ def _records(
         ids = [run_id for run_id in ids if run_id.rsplit("_", 2)[0] == experiment]
     if status is None and last:
         ids = ids[:last]
-    records = session.refreshed([session.store.read(run_id, user) for run_id in ids])
+    records = session.refreshed(_readable(session, ids, user))
     if status is not None:
         records = [r for r in records if str(r.state).lower() == status.lower()]
     return records[:last] if last else records
+
+
+def _readable(session: Session, ids: Sequence[str], user: str | None) -> Iterator[RunRecord]:
+    """The records; one that cannot be read is told on standard error."""
+    for run_id in ids:
+        try:
+            yield session.store.read(run_id, user)
+        except StoreError as error:
+            click.echo(f"hpcrun: {error}", err=True)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:

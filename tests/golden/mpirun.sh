@@ -26,11 +26,11 @@ export HPCRUN_JOB_ID=${SLURM_JOB_ID:-${HPCRUN_JOB_ID:-$$}}
 # A submission runs once: the first job to claim it runs, the same job again is a requeue,
 # any other job is a duplicate.
 claim=/lab/history/users/ada/active/digits_1700000000_0123abcd/claim-1
-printf '%s\n' "$HPCRUN_JOB_ID" > "$claim.$$" || { echo "hpcrun: cannot write $HPCRUN_RECORD on $(hostname)" >&2; exit 1; }
-ln "$claim.$$" "$claim" 2>/dev/null || [ -e "$claim" ] || mv -n "$claim.$$" "$claim"
-rm -f "$claim.$$"
+printf '%s\n' "$HPCRUN_JOB_ID" > "$claim.$HPCRUN_JOB_ID" || { echo "hpcrun: cannot write $HPCRUN_RECORD on $(hostname)" >&2; exit 1; }
+ln "$claim.$HPCRUN_JOB_ID" "$claim" 2>/dev/null || [ -e "$claim" ] || mv -n "$claim.$HPCRUN_JOB_ID" "$claim"
+rm -f "$claim.$HPCRUN_JOB_ID"
 if [ "$(cat "$claim")" != "$HPCRUN_JOB_ID" ]; then
-    echo "hpcrun: job $(cat "$claim") runs this submission already; job $HPCRUN_JOB_ID is a duplicate"
+    echo "hpcrun: job $HPCRUN_JOB_ID is a duplicate: this submission is claimed by $(cat "$claim")"
     exit 0
 fi
 
