@@ -27,10 +27,10 @@ def main() -> int:
 def _local(asked: argparse.Namespace) -> Iterator[Row]:
     if "commands" in asked.rows:
         _tell(f"commands: {asked.count} times each")
-        yield from command_line.rows(asked.count)
+        yield from _measured("commands", command_line.rows(asked.count))
     if "agent" in asked.rows:
         _tell(f"agent: {asked.seconds:g} s")
-        yield from agent.rows(asked.seconds)
+        yield from _measured("agent", agent.rows(asked.seconds))
 
 
 def _on_cluster(asked: argparse.Namespace) -> Iterator[Row]:
@@ -41,10 +41,17 @@ def _on_cluster(asked: argparse.Namespace) -> Iterator[Row]:
         with lab.bench() as bench:
             for name in chosen:
                 _tell(f"{name}: {asked.count} times each")
-                yield from CLUSTER[name](bench, asked.count)
+                yield from _measured(name, CLUSTER[name](bench, asked.count))
     except lab.Unavailable as why:
         for name in chosen:
             yield Row.skipped(name, str(why))
+
+
+def _measured(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    try:
+        yield from rows
+    except RuntimeError as error:
+        yield Row.skipped(name, str(error).strip().splitlines()[-1])
 
 
 def _tell(text: str) -> None:

@@ -66,7 +66,7 @@ def rows(lab: Lab, count: int) -> Iterator[Row]:
         milliseconds(median(ours)),
         milliseconds(median(bare)),
         f"{more / start_time:.1f} starts more",
-        f"≤ {AIM:g} starts ({milliseconds(start_time)}) more",
+        f"≤ {AIM:g} starts of {milliseconds(start_time)} more",
         more <= AIM * start_time,
     )
 

@@ -98,6 +98,7 @@ def _fold_attempt(
         reason=(word or {}).get("reason", "") if not state.is_end else "",
         starts=(word or {}).get("starts") if not state.is_end else None,
         verdict=verdict,
+        undrained=_undrained(by_kind, started) if verdict is not None else (),
         awaits_scheduler=_awaits_scheduler(ended, word),
     )
 
@@ -122,6 +123,13 @@ def _job_id(by_kind: FactsByKind, all_facts: Sequence[Fact], number: Attempt) ->
     }
     # The client's word names the cluster (`123;cluster`), the agent's does not.
     return min(told, key=lambda job_id: (";" not in job_id, job_id), default=None)
+
+
+def _undrained(by_kind: FactsByKind, started: Fact | None) -> tuple[str, ...]:
+    """The nodes that nobody says are drained. Slurm's names may be short, a host's own full."""
+    nodes = started.data.get("nodes", ()) if started else ()
+    drained = {fact.data["host"].split(".")[0] for fact in by_kind.get("drained", ())}
+    return tuple(node for node in nodes if node.split(".")[0] not in drained)
 
 
 def _end_time(

@@ -63,5 +63,11 @@ class Scheduler(Protocol):
     def ended(self, job_id: JobId) -> JobWord | None:
         """The word on a job that `jobs` no longer holds; None when nobody remembers it."""
 
+    def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
+        """Runs a command on a node in a small job of its own; gives what it prints.
+
+        place: options of the job, such as partition and account.
+        """
+
     def cancel(self, job_id: JobId) -> None:
         """Asks for the job's end. A job that has ended already is no error."""

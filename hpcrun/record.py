@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
 from typing import Any, List, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.layout import Attempt
@@ -56,6 +55,7 @@ KINDS = {
     "finalizing": "agent: the command has ended, files are being collected",
     "rank_ended": "agent or node helper: a rank's exit status (rank, status, host)",
     "out_of_memory": "agent or node helper: the kernel killed for memory (evidence, step, host)",
+    "drained": "agent, node helper or client: the history has all records of a node (host)",
     "loss": "agent or node helper: records that could not be brought to the store (count, where)",
     "problem": "any: something went wrong that did not stop the run (message)",
     "ended": "agent: the command's end (exit_code, signal, cause, interrupted)",
@@ -118,8 +118,7 @@ def decode_page(data: bytes, writer: str = "") -> Page:
     return Page(facts, bad, consumed)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Why an attempt ended.
 
     sentence: for people. evidence: the words of those who saw it. rank: the rank that fell first.
@@ -133,8 +132,7 @@ class Verdict:
     rank: Optional[int] = None
 
 
-@dataclass(frozen=True)
-class RankEnd:
+class RankEnd(NamedTuple):
     """How one rank ended: its shell status (128 + n for signal n), its host, when by its clock."""
 
     rank: int
@@ -143,8 +141,7 @@ class RankEnd:
     time: float
 
 
-@dataclass(frozen=True)
-class AttemptRecord:
+class AttemptRecord(NamedTuple):
     """One life of a run, as far as it is known. Times are Unix seconds by the agent's clock."""
 
     attempt: Attempt
@@ -160,12 +157,16 @@ class AttemptRecord:
     reason: str = ""
     starts: Optional[float] = None
     verdict: Optional[Verdict] = None
+    undrained: Tuple[str, ...] = ()
+    """After its end: the nodes on whose disks records may still wait."""
     awaits_scheduler: bool = False
     """Whether only the scheduler knows why it ended (the agent was told to stop, or is gone)."""
 
 
-@dataclass(frozen=True)
-class RunRecord:
+_NOTHING: Mapping[str, Any] = {}
+
+
+class RunRecord(NamedTuple):
     """What is known of a run."""
 
     run_id: str
@@ -177,9 +178,9 @@ class RunRecord:
     attempts: Tuple[AttemptRecord, ...]
     display_name: str = ""
     description: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    properties: Mapping[str, str] = field(default_factory=dict)
-    request: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = _NOTHING
+    properties: Mapping[str, str] = _NOTHING
+    request: Mapping[str, Any] = _NOTHING
     problems: Tuple[str, ...] = ()
     lost_records: int = 0
     bad_lines: int = 0

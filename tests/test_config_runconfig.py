@@ -22,9 +22,9 @@ from hpcrun.config import (
     RunConfiguration,
     SnapshotLimits,
     TensorflowConfiguration,
-    load_runconfig,
 )
 from hpcrun.config.environment import PythonSection
+from hpcrun.config.runconfig import load_runconfig
 from hpcrun.errors import ConfigError
 
 # Keys, order, nesting and values of the template of azureml-core 1.x; the comments are ours.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcrun.store import publish
+from hpcrun.store.sdk import publish
 from tests.metrics_job import VERSIONS, interpreter
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -1,9 +1,10 @@
-"""The agent's command line: `check`, `run`, `node` and `lay`. Standard library only (Python 3.8+).
+"""The agent's acts: `check`, `run`, `node`, `lay` and `bring`. Standard library only (Python 3.8+).
 
 check                               can the agent run here? 0, or 1 with a sentence
 run [--teardown TEXT] -- WORD...    run the command as its parent; ends with its status
 node                                keep another node's spool until told to stop
 lay                                 lay the snapshot only, for a job whose agent cannot run
+bring SPOOL RECORD                  bring a spool that was left behind; prints the bytes
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sys
 from typing import List, Optional, Sequence, Tuple
 
-from hpcrun.agent import agent, keeper, setting
+from hpcrun.agent import agent, keeper, setting, spool
 from hpcrun.agent.lay import lay_out
 from hpcrun.errors import HpcrunError
 
@@ -23,7 +24,7 @@ SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs one act of the agent (default: what the interpreter was called with); its status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    acts = {"check": _check, "run": _run, "node": _node, "lay": _lay}
+    acts = {"check": _check, "run": _run, "node": _node, "lay": _lay, "bring": _bring}
     if not words or words[0] not in acts:
         return _fail(f"the agent can {', '.join(acts)}; it was asked for {words[:1]}")
     try:
@@ -75,6 +76,15 @@ def _node(words: Sequence[str]) -> int:
 def _lay(words: Sequence[str]) -> int:
     told = setting.read(os.environ)
     lay_out(told.snapshot, told.paths)
+    return 0
+
+
+def _bring(words: Sequence[str]) -> int:
+    left, record = words
+    try:
+        print(spool.bring(left, record))
+    except OSError as error:
+        return _fail(f"cannot bring {left} to {record}: {error.strerror}")
     return 0
 
 

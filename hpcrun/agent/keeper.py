@@ -239,6 +239,7 @@ class Keeper:
                 self._tell_loss()
                 return False
             time.sleep(LAST_PAUSE)
+        self.tell("drained", host=self._setting.host)
         if self._setting.spool is not None:
             self._remove(self._setting.spool)
         return self._witness.settle()

@@ -52,6 +52,15 @@ def mirror(spool: str, record: str) -> int:
     return count
 
 
+def bring(spool: str, record: str) -> int:
+    """Brings a spool that was left behind, and removes it; gives the bytes. OSError."""
+    if not os.path.isdir(spool):
+        return 0
+    count = mirror(spool, record)
+    remove(spool)
+    return count
+
+
 class Mirror:
     """Follows the journals of a spool. An error of one does not keep the others back.
 

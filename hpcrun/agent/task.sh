@@ -9,7 +9,7 @@ fail() {
 
 # -- which rank is this? ------------------------------------------------------------------------
 
-host=$(uname -n)
+read -r host </proc/sys/kernel/hostname
 
 # The host's place among the nodes; names may be short or full.
 node_rank() {
@@ -68,7 +68,7 @@ export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
 # -- where does it write? -----------------------------------------------------------------------
 
 if [ -n "$HPCRUN_SPOOL" ]; then
-    mkdir -m 700 "$HPCRUN_SPOOL" 2>/dev/null
+    [ -d "$HPCRUN_SPOOL" ] || mkdir -m 700 "$HPCRUN_SPOOL" 2>/dev/null
     if [ ! -d "$HPCRUN_SPOOL" ] || [ -L "$HPCRUN_SPOOL" ] || [ ! -O "$HPCRUN_SPOOL" ]; then
         unset HPCRUN_SPOOL
     fi
@@ -95,7 +95,7 @@ if [ "$WORLD_SIZE" -gt 64 ]; then
     log=$logs/node-$host.log
 fi
 # A redirection that fails would end this shell.
-if ! { cd "$HPCRUN_FILES" && mkdir -p "$logs" && (: >>"$log"); } 2>/dev/null; then
+if ! { cd "$HPCRUN_FILES" && { [ -d "$logs" ] || mkdir -p "$logs"; } && (: >>"$log"); } 2>/dev/null; then
     echo "hpcrun: rank $RANK cannot write to $log" >&2
     many=
     log=

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from hpcrun.api.run import Run
 from hpcrun.api.workspace import Workspace
-from hpcrun.config import RunConfiguration, ScriptRunConfig, load_runconfig
+from hpcrun.config import RunConfiguration, ScriptRunConfig
+from hpcrun.config.runconfig import load_runconfig
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.layout import experiment_of
 from hpcrun.plan import check_experiment

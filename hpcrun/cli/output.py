@@ -152,6 +152,7 @@ def attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
         "started": iso(attempt.started),
         "ended": iso(attempt.ended),
         "verdict": verdict_object(attempt.verdict),
+        "undrained": list(attempt.undrained),
         "ranks": [
             {"rank": end.rank, "status": end.status, "host": end.host} for end in attempt.rank_ends
         ],

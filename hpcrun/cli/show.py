@@ -57,6 +57,11 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     total = sum(file.size for file in files)
     yield "files", f"{len(files)} ({size_of(total)}) in {paths.files}"
     yield "record", paths.record
+    for attempt in record.attempts:
+        if attempt.undrained:
+            nodes = ", ".join(attempt.undrained)
+            text = f"records may wait on {nodes}: hpcrun collect {record.run_id}"
+            yield "problem", text
     for problem in record.problems:
         yield "problem", problem
     if record.lost_records:

@@ -11,7 +11,7 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, size_of
-from hpcrun.config import RunConfiguration, load_config, load_runconfig
+from hpcrun.config import RunConfiguration, load_config
 from hpcrun.reading import Origin
 from hpcrun.snapshot import scan
 from hpcrun.workflow.prepare import Origins, Prepared
@@ -142,5 +142,7 @@ def _load(
     path: Path, runconfig: str | None, overrides: tuple[str, ...]
 ) -> tuple[RunConfiguration, Origins]:
     if runconfig is not None:
+        from hpcrun.config.runconfig import load_runconfig
+
         return load_runconfig(runconfig, Path(), overrides)
     return load_config(path, overrides)

@@ -10,7 +10,6 @@ from hpcrun.config.distributed import (
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment
 from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
 from hpcrun.config.quantities import parse_memory, parse_time
-from hpcrun.config.runconfig import load_runconfig
 from hpcrun.config.runfile import load_config
 from hpcrun.config.scriptrun import ScriptRunConfig
 
@@ -30,7 +29,6 @@ __all__ = [
     "TensorflowConfiguration",
     "check",
     "load_config",
-    "load_runconfig",
     "parse_memory",
     "parse_time",
     "problem_at",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -219,7 +218,7 @@ def save_runconfig(config: RunConfiguration, folder: Path, name: str) -> Path:
     file = folder / FOLDERS[0] / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
     held = file_text(file) if file.is_file() else ""
     text = edited(held, wanted, _RULES, str(file))
-    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    aside = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:

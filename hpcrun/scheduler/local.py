@@ -73,6 +73,10 @@ class Local:
             return _alive(process)
         return JobWord(State.FAILED, "the process is gone", Cause.LOST, nodes=(process.host,))
 
+    def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
+        """SchedulerError: nothing is run on other machines."""
+        raise SchedulerError(f"this is {_host()}, not {node}", f"do it on {node}")
+
     def cancel(self, job_id: JobId) -> None:
         """TERM to the process group; the agent passes it on, and kills what does not heed it."""
         process = _here(job_id)

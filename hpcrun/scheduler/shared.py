@@ -7,7 +7,6 @@ asked once, not by everybody. The lock only spares questions: where there is non
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -115,7 +114,7 @@ def _write(file: Path, answer: _Answer) -> None:
     """Keeps an answer; a failure only costs the next process a question."""
     import json
 
-    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    aside = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
     try:
         opened = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(opened, "w", encoding="utf-8") as stream:

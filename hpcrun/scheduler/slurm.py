@@ -25,6 +25,9 @@ SUBMIT_TIMEOUT = 120.0
 QUESTION_TIMEOUT = 60.0
 """Seconds for squeue, scontrol, scancel; without a controller they give up after 20 (22.05)."""
 
+PATIENCE = 60
+"""Seconds for which a small job may wait for its node."""
+
 RECORDS_TIMEOUT = 30.0
 """Seconds for sacct, which hangs for 45 on a slurmdbd that does not answer (22.05)."""
 
@@ -122,6 +125,16 @@ class Slurm:
         if held is None and silence is not None and not (lives and lives[-1].told.is_end):
             raise silence
         return _joined(held, lives or ())
+
+    def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
+        """Runs a command on a node by srun, if the node has room within a minute."""
+        size = ["--nodes=1", "--ntasks=1", "--cpus-per-task=1", f"--nodelist={node}", "--time=5"]
+        options = [f"--{name}={value}" for name, value in place.items()]
+        srun = ["srun", "--quiet", "--input=none", f"--immediate={PATIENCE}", *size, *options]
+        answer = ask([*srun, *words], self._asking(), QUESTION_TIMEOUT + PATIENCE)
+        if answer.status:
+            raise failure("srun", answer)
+        return answer.output
 
     def cancel(self, job_id: JobId) -> None:
         """Asks for the job's end. One that has ended already, or is unknown, is no error."""

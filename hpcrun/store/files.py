@@ -6,9 +6,7 @@ import errno
 import json
 import os
 import pwd
-import secrets
 import shutil
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -73,7 +71,7 @@ class FileStore:
         run_id = request["run_id"]
         paths = self.own.run(run_id)
         with told(f"write the record of run {run_id}"):
-            aside = Path(self.own.active, f".{run_id}.{secrets.token_hex(4)}")
+            aside = Path(self.own.active, f".{run_id}.{os.urandom(4).hex()}")
             try:
                 aside.mkdir()
                 _write(aside / "run.json", _json(request))
@@ -100,7 +98,7 @@ class FileStore:
     def claim(self, paths: RunPaths, submission: int, owner: str) -> str:
         """Claims a submission, as its job does before user code; gives whose claim stands."""
         claim = Path(paths.claim(submission))
-        aside = claim.with_name(f"{claim.name}.{secrets.token_hex(4)}")
+        aside = claim.with_name(f"{claim.name}.{os.urandom(4).hex()}")
         with told(f"claim a submission in {paths.record}"):
             try:
                 _write(aside, f"{owner}\n")
@@ -112,7 +110,7 @@ class FileStore:
 
     def journal(self, record: RunPaths, attempt: Attempt) -> Journal:
         """A journal of this process's own in a run's record."""
-        writer = f"client-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        writer = f"client-{os.uname().nodename}-{os.getpid()}-{os.urandom(3).hex()}"
         return Journal(record.journal(writer), attempt)
 
     def append(self, paths: RunPaths, attempt: Attempt, kind: str, data: Mapping[str, Any]) -> None:
@@ -245,7 +243,7 @@ def _write(path: Path, text: str) -> None:
 
 def _publish(path: Path, data: bytes) -> None:
     """Writes aside and renames: a reader sees the whole file or none."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         aside.write_bytes(data)
         aside.rename(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import compileall
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +20,15 @@ PACKAGES = ("metrics", "agent")
 
 _INIT = '''"""The part of hpcrun that travels: what a training script and the agent need."""
 
-from hpcrun.metrics import Run
-
 __all__ = ["Run"]
+
+
+def __getattr__(name):
+    if name != "Run":
+        raise AttributeError(f"module 'hpcrun' has no attribute {name!r}")
+    from hpcrun.metrics import Run
+
+    return Run
 '''
 _MAIN = """from hpcrun.agent.__main__ import main
 
@@ -45,7 +50,7 @@ def publish(folder: Path) -> Path:
     if path.is_dir():
         return path
     with told(f"publish hpcrun's in-job part in {folder}"):
-        aside = folder / f".{path.name}.{secrets.token_hex(4)}"
+        aside = folder / f".{path.name}.{os.urandom(4).hex()}"
         try:
             for relative, content in _files():
                 file = aside / relative

@@ -1,10 +1,13 @@
-"""Gathering what a run left whose agent could not: exit statuses, and spools on this host."""
+"""Gathering what a run left whose agent could not: exit statuses, and records on nodes' disks."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from hpcrun.agent.spool import mirror, remove
+from hpcrun.agent.spool import bring
+from hpcrun.errors import SchedulerError
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause
@@ -19,8 +22,8 @@ def collect(session: Session, run_id: str) -> list[str]:
     """What was gathered, a line each."""
     user, _ = session.store.find(run_id)
     paths = session.store.paths(run_id, user)
-    record = session.store.read(run_id, user)
-    return [*_statuses(session, record, paths), *_spools(record, paths)]
+    record = session.record(run_id, user)
+    return [*_statuses(session, record, paths), *_spools(session, record, paths)]
 
 
 def _statuses(session: Session, record: RunRecord, paths: RunPaths) -> list[str]:
@@ -44,15 +47,27 @@ def end_of_status(status: int) -> dict[str, object]:
     return {"exit_code": status, "signal": None, "cause": str(cause)}
 
 
-def _spools(record: RunRecord, paths: RunPaths) -> list[str]:
-    """Records that are still on this host's disk; they leave it once the history has them."""
-    lines = []
+def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[str]:
+    """Brings what waits on the disks of nodes: of this one directly, of others by a small job."""
+    if record.user != session.user or not session.is_over(record):
+        return
     for attempt in record.attempts:
-        spool = Path(record.request["agent"]["spool"] + f"-{attempt.attempt}")
-        if record.state.is_end and spool.is_dir() and spool.owner() == record.user:
-            with told(f"gather {spool}"):
-                count = mirror(str(spool), paths.record)
-                remove(str(spool))
+        spool = f"{record.request['agent']['spool']}-{attempt.attempt}"
+        for node in attempt.undrained:
+            try:
+                count = _brought(session, record, node, spool, paths.record)
+            except SchedulerError as error:
+                yield f"attempt {attempt.attempt}: {node} cannot be reached: {error.message}"
+                continue
+            session.store.append(paths, attempt.attempt, "drained", {"host": node})
             if count:
-                lines.append(f"{count} bytes of attempt {attempt.attempt} gathered from {spool}")
-    return lines
+                yield f"{count} bytes of attempt {attempt.attempt} gathered from {node}"
+
+
+def _brought(session: Session, record: RunRecord, node: str, spool: str, to: str) -> int:
+    if node.split(".")[0] == os.uname().nodename.split(".")[0]:
+        with told(f"gather {spool}"):
+            return bring(spool, to)
+    words = [*record.request["agent"]["words"], "bring", spool, to]
+    said = session.scheduler(record.target).run_on(node, record.request["job"], words)
+    return int(said.split()[-1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from hpcrun.errors import HpcrunError, StoreError
@@ -129,7 +128,7 @@ def _with_fact(
 
 
 def _with_problem(record: RunRecord, message: str) -> RunRecord:
-    return replace(record, problems=(*record.problems, message))
+    return record._replace(problems=(*record.problems, message))
 
 
 def _attempt_of(record: RunRecord, word: JobWord) -> Attempt:

@@ -17,7 +17,8 @@ from hpcrun.plan import LOCAL, Plan
 from hpcrun.ports import Scheduler, Submission
 from hpcrun.record import RunRecord
 from hpcrun.snapshot import GitFacts, push, scan
-from hpcrun.store import FileStore, publish
+from hpcrun.store import FileStore
+from hpcrun.store.sdk import publish
 from hpcrun.workflow.cut import WITHDRAWN, this_client
 from hpcrun.workflow.prepare import Prepared
 
@@ -64,6 +65,11 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
             "objects": own.objects,
         },
         "agent": agent_settings(plan),
+        "job": {
+            name: value
+            for name in ("partition", "qos", "account", "reservation")
+            if (value := getattr(plan.job, name)) is not None
+        },
         "launch": {
             "launcher": plan.launch.launcher,
             "command": list(plan.launch.command),
@@ -80,6 +86,7 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
     local = plan.target == LOCAL
     others = plan.launch.nodes - 1
     return {
+        "words": [plan.agent_python, "-I", "-S", plan.sdk],
         "spool": plan.spool,
         "heartbeat_seconds": 30,
         "kill_wait_seconds": 30,
