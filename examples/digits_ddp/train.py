@@ -4,6 +4,7 @@ gloo on CPUs, nccl on GPUs. Every rank logs its own host; rank 0 logs the metric
 """
 
 import argparse
+import gc
 import os
 import socket
 from pathlib import Path
@@ -28,22 +29,16 @@ def load() -> tuple[TensorDataset, torch.Tensor, torch.Tensor]:
     return TensorDataset(x[:1400], y[:1400]), x[1400:], y[1400:]
 
 
-def main() -> None:
+def train(epochs: int) -> None:
     """Trains, and leaves the model in outputs/."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--epochs", type=int, default=15)
-    options = parser.parse_args()
-
     cuda = torch.cuda.is_available()
     local_rank = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    dist.init_process_group("nccl" if cuda else "gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     print(f"rank {rank} of {world} on {socket.gethostname()}", flush=True)
 
     run = Run.get_context()
+    torch.manual_seed(0)
     data, test_x, test_y = load()
     sampler = DistributedSampler(data, world, rank, seed=0)
     loader = DataLoader(data, batch_size=50, sampler=sampler)
@@ -52,7 +47,7 @@ def main() -> None:
     ).to(device)
     model = DistributedDataParallel(network, device_ids=[local_rank] if cuda else None)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for epoch in range(options.epochs):
+    for epoch in range(epochs):
         sampler.set_epoch(epoch)
         for x, y in loader:
             loss = torch.nn.functional.cross_entropy(model(x.to(device)), y.to(device))
@@ -71,6 +66,21 @@ def main() -> None:
     if rank == 0:
         Path("outputs").mkdir(exist_ok=True)
         torch.save(network.state_dict(), "outputs/model.pt")
+
+
+def main() -> None:
+    """Joins the world, trains, and leaves it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", type=int, default=15)
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    train(options.epochs)
+    # The model holds the world: a world that lives on until the interpreter ends may abort it
+    # (torch 2.13: "terminate called without an active exception").
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()
 
 
