@@ -74,8 +74,9 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
         where = f"rank {rank}" if rank is not None else "a process"
         sentence = f"{where} was killed because the job ran out of memory"
         return Verdict(Cause.OUT_OF_MEMORY, sentence, evidence, code, signal, rank)
-    if cause == Cause.EXIT_CODE and rank_end is not None and rank_end.status > 128:
-        cause, signal = Cause.SIGNAL, rank_end.status - 128
+    if cause == Cause.EXIT_CODE and rank_end is not None:
+        signal = signal_of(rank_end.status)
+        cause = Cause.EXIT_CODE if signal is None else Cause.SIGNAL
     return Verdict(
         cause, _sentence_of_exit(cause, code, signal, rank_end), evidence, code, signal, rank
     )
@@ -156,6 +157,12 @@ def _verdict_of_interruption(by_kind: FactsByKind, ended: Fact, canceled: Fact |
 def _first_to_fall(by_kind: FactsByKind) -> RankEnd | None:
     fallen = [end for end in rank_ends(by_kind) if end.status != 0]
     return min(fallen, key=lambda end: (end.time, end.rank)) if fallen else None
+
+
+def signal_of(status: int) -> int | None:
+    """The signal that a shell's status tells (128 + n); None where it is an exit code."""
+    number = status - 128
+    return number if number in _SIGNALS or 34 <= number <= 64 else None
 
 
 _SIGNALS = {

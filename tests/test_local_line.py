@@ -183,10 +183,11 @@ def test_all_problems_of_a_file_at_once(project: Path) -> None:
 
 def test_one_damaged_run_does_not_hide_the_others(project: Path) -> None:
     first, second = told("submit", "--follow"), told("submit", "--follow")
-    Path(first["record"], "run.json").write_text("{")
-    done = hpcrun("list", "--json")
-    assert [run["run_id"] for run in json.loads(done.stdout)] == [second["run_id"]]
-    assert "is damaged" in done.stderr and done.stderr.count("\n") == 1
+    for text in ("{", '{"format": 1}'):
+        Path(first["record"], "run.json").write_text(text)
+        done = hpcrun("list", "--json")
+        assert [run["run_id"] for run in json.loads(done.stdout)] == [second["run_id"]]
+        assert "is damaged" in done.stderr and done.stderr.count("\n") == 1
     assert "is damaged" in hpcrun("show", first["run_id"], code=8).stderr
 
 
@@ -216,6 +217,7 @@ def test_init_writes_a_run_that_can_be_submitted(
     hpcrun("submit", "--follow")
     hpcrun("init")
     assert Path("train.py").read_text() == before
+    assert "already" in hpcrun("init", "-w", "elsewhere", code=2).stderr
     (run,) = told("list")
     assert run["record"].startswith(str(tmp_path / "history"))
 
@@ -257,6 +259,67 @@ def test_a_report_tells_no_secrets(project: Path) -> None:
     assert "planted" not in report and "--lr" in report
     assert str(Path.home()) not in report
     assert json.loads(report)["run"]["status"] == "Completed"
+
+
+@pytest.mark.parametrize("code", [200, 255])
+def test_an_exit_code_that_is_no_signals_stays_one(project: Path, code: int) -> None:
+    (project / "train.py").write_text(f"raise SystemExit({code})")
+    hpcrun("submit", "--follow", code=20)
+    verdict = told("show", "@last")["verdict"]
+    assert (verdict["cause"], verdict["exit_code"], verdict["signal"]) == ("exit_code", code, None)
+
+
+def test_json_of_names_that_are_no_utf8(project: Path) -> None:
+    Path(os.fsdecode(b"bad\xff.txt")).write_text("x")
+    words = [sys.executable, "-m", "hpcrun", "explain", "--files", "--json"]
+    done = subprocess.run(words, capture_output=True, timeout=60)
+    names = [file["path"] for file in json.loads(done.stdout)["files"]]
+    assert "bad\udcff.txt" in names
+
+
+def test_who_submits_is_told_by_the_user_database(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "../../elsewhere")
+    monkeypatch.setenv("LOGNAME", "nobody")
+    run = told("submit", "--follow")
+    assert run["user"] == Path.home().owner()
+
+
+def test_a_script_that_removes_its_logs_breaks_no_follower(project: Path) -> None:
+    (project / "run.yaml").write_text(
+        "command: 'for i in 1 2 3; do echo line$i; sleep 0.6; done; rm -rf user_logs; sleep 1.5'\n"
+    )
+    done = hpcrun("submit", "--follow")
+    assert "line1" in done.stdout
+    hpcrun("logs", "--offset", "-5", "@last", code=2)
+
+
+def test_a_character_in_two_pieces_is_read_whole(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import sys, time\n"
+        "for part in (b'\\xc3', b'\\xa9 done\\n'):\n"
+        "    sys.stdout.buffer.write(part); sys.stdout.buffer.flush(); time.sleep(2.5)\n"
+    )
+    run = Experiment(Workspace.from_config(), "pieces").submit(source(code, project))
+    log = Path(run.paths.files, "user_logs/1.0/rank-0.log")
+    eventually(lambda: log.exists() and log.stat().st_size == 1)
+    part = told("logs", run.id)
+    assert (part["text"], part["next_offset"]) == ("", 0)
+    run.wait_for_completion(show_output=True)
+    out = capsys.readouterr().out
+    assert "é done" in out and "\ufffd" not in out
+
+
+def test_a_secret_in_the_source_folder_is_refused(project: Path) -> None:
+    (project / "token").write_text("planted")
+    (project / "token").chmod(0o600)
+    (project / "run.yaml").write_text("script: train.py\nsecrets: {TOKEN: token}\n")
+    done = hpcrun("submit", code=2)
+    assert "run.yaml:2: secret TOKEN" in done.stderr and "source folder" in done.stderr
+    assert not (project.parent / "history").exists()
 
 
 # -- the Python API -----------------------------------------------------------------------------
@@ -324,6 +387,15 @@ def test_output_is_shown_once_with_azure_mls_headings(
     assert out.startswith(f"RunId: {run.id}\n")
     assert out.count("trained\n") == 1 and "Streaming user_logs/1.0/rank-0.log" in out
     assert "Execution Summary\n=================\n" in out
+
+
+def test_what_is_logged_from_outside_joins_the_run(project: Path) -> None:
+    run = Experiment(Workspace.from_config(), "outside").submit(source(TRAIN, project))
+    run.wait_for_completion()
+    run.log("test_accuracy", 0.5)
+    run.flush()
+    assert run.get_metrics("test_accuracy") == {"test_accuracy": 0.5}
+    assert (run.experiment_name, run.rank, run.world_size) == ("outside", 0, 1)
 
 
 def test_submitting_changes_nothing_of_the_callers(project: Path) -> None:

@@ -212,6 +212,21 @@ def test_cancel_by_the_user(either: Lab) -> None:
     assert either.run("wait", run_id).returncode == 21
 
 
+def test_who_canceled_is_the_schedulers_word(lab: Lab) -> None:
+    text = "import time\nprint('up', flush=True)\ntime.sleep(300)\n"
+    for who in ("alice", "root"):
+        run_id = lab.submit(script(lab, f"cancel-{who}", text))
+        run = eventually(lambda name=run_id: _running(lab, name))
+        assert lab.cluster.run(who, ["scancel", run["job_id"]]).returncode == 0
+        ended = lab.wait(run_id, timeout=60)
+        assert ended["verdict"]["sentence"] == f"the run was canceled by {who}"
+
+
+def _running(lab: Lab, run_id: str) -> Any:
+    run = lab.json("show", run_id)
+    return run if run["status"] == "Running" else None
+
+
 def test_cancel_while_it_waits(lab: Lab, source: Path) -> None:
     run_id = lab.submit(source, "--set", "sbatch={hold: null}")
     run = lab.json("show", run_id)

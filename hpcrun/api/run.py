@@ -16,8 +16,8 @@ from hpcrun.api.stream import stream
 from hpcrun.errors import ConfigError, Problem, RunFailed, RunNotFound, StoreError, WaitTimeout
 from hpcrun.layout import RunPaths, experiment_of
 from hpcrun.manifest import Manifest
+from hpcrun.metrics import RankFacts, azure_shape, metrics_of
 from hpcrun.metrics import Run as LoggingRun
-from hpcrun.metrics import azure_shape, metrics_of
 from hpcrun.record import RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.snapshot import restore
@@ -80,6 +80,31 @@ class Run(LoggingRun):
     def experiment(self) -> Experiment:
         """The experiment it belongs to."""
         return self._experiment
+
+    @property
+    def experiment_name(self) -> str:
+        """The name of its experiment."""
+        return self._experiment.name
+
+    @property
+    def ranks(self) -> RankFacts:
+        """0 of 1: what is logged here is logged from outside of the job."""
+        return RankFacts()
+
+    @property
+    def rank(self) -> int:
+        """0."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def output_directory(self) -> str:
+        """Its folder outputs/."""
+        return self.paths.outputs
 
     @property
     def type(self) -> str:
@@ -232,6 +257,9 @@ class Run(LoggingRun):
         cancel(self._session, self.record())
 
     # -- metrics ------------------------------------------------------------------------------
+
+    def flush(self, timeout_seconds: float = 300) -> None:
+        """Returns at once: what is logged from outside of a job stands in the record already."""
 
     def get_metrics(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,6 +18,7 @@ def stream(run: Run, out: TextIO, records: Iterable[RunRecord]) -> RunRecord:
     """Writes rank 0's log as it grows, until the run has ended; gives the last record."""
     out.write(f"RunId: {run.id}\nFiles: {run.paths.files}\n")
     tail: Tail | None = None
+    decoder = _decoder()
     shown: Attempt | None = None
     last: RunRecord | None = None
     for last in records:
@@ -25,13 +27,14 @@ def stream(run: Run, out: TextIO, records: Iterable[RunRecord]) -> RunRecord:
             tail, shown = None, attempt
         if tail is None:
             tail = _begin(run, attempt, out)
+            decoder = _decoder()
         if tail is not None:
-            _pass_on(tail, out)
+            _pass_on(tail, out, decoder)
     assert last is not None
     if tail is not None:
-        _pass_on(tail, out)
+        _pass_on(tail, out, decoder)
     elif (batch := batch_source(run.paths, last.attempt.attempt)) is not None:
-        _pass_on(Tail(batch), out)
+        _pass_on(Tail(batch), out, _decoder())
     out.write(f"\nExecution Summary\n=================\nRunId: {run.id}\nStatus: {last.state}\n")
     if last.verdict is not None:
         out.write(f"Verdict: {last.verdict.sentence}\n")
@@ -48,7 +51,12 @@ def _begin(run: Run, attempt: Attempt, out: TextIO) -> Tail | None:
     return Tail(source)
 
 
-def _pass_on(tail: Tail, out: TextIO) -> None:
+def _decoder() -> codecs.IncrementalDecoder:
+    """Characters may come in two pieces."""
+    return codecs.getincrementaldecoder("utf-8")("replace")
+
+
+def _pass_on(tail: Tail, out: TextIO, decoder: codecs.IncrementalDecoder) -> None:
     for chunk in tail.read():
-        out.write(chunk.decode("utf-8", "replace"))
+        out.write(decoder.decode(chunk))
     out.flush()

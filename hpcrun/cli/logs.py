@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 from typing import TextIO
@@ -10,7 +11,7 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, run_object
-from hpcrun.cli.runs import exit_code, tell_end
+from hpcrun.cli.runs import exit_code, tell_end, tell_goes_on
 from hpcrun.errors import StoreError
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
@@ -26,7 +27,7 @@ LOOK = 1.0
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @click.option("--rank", default=0, show_default=True, help="Whose output.")
 @click.option("--batch", is_flag=True, help="The batch-level output (Slurm's own file).")
-@click.option("--offset", default=0, help="Begin at this byte.")
+@click.option("--offset", default=0, type=click.IntRange(min=0), help="Begin at this byte.")
 @json_option
 @click.pass_obj
 def logs(
@@ -52,13 +53,15 @@ def logs(
     if not as_json:
         _write(tail)
         return 0
-    text = b"".join(tail.read()).decode("utf-8", "replace")
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(b"".join(tail.read()))
+    unfinished = len(decoder.getstate()[0])
     print_json(
         {
             "run_id": run_id,
             "file": source.path.relative_to(paths.files).as_posix(),
             "offset": offset,
-            "next_offset": tail.offset,
+            "next_offset": tail.offset - unfinished,
             "text": text,
         }
     )
@@ -79,8 +82,7 @@ def follow_to_end(
     try:
         record = _follow(session, paths, run_id, user, rank, batch, offset, as_json)
     except KeyboardInterrupt:
-        click.echo(f"\nrun {run_id} goes on; cancel it with: hpcrun cancel {run_id}", err=True)
-        return 130
+        return tell_goes_on(run_id)
     if as_json:
         print_json(run_object(record, paths))
         return exit_code(record)

@@ -29,8 +29,12 @@ COLORS = {
 
 
 def print_json(value: Any) -> None:
-    """One object or array; NaN and infinities, which JSON lacks, as strings."""
-    click.echo(json.dumps(_strict(value), ensure_ascii=False, indent=2, allow_nan=False))
+    """One object or array; NaN and infinities, which JSON lacks, as strings.
+
+    What is no UTF-8 in a name is written as the escape of a lone surrogate.
+    """
+    text = json.dumps(_strict(value), ensure_ascii=False, indent=2, allow_nan=False)
+    click.echo(text.encode("utf-8", "backslashreplace"))
 
 
 def _strict(value: Any) -> Any:

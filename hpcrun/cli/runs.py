@@ -111,7 +111,10 @@ def wait(workspace: str | None, run: str, timeout: float | None, as_json: bool) 
     """Wait until a run has ended; the exit code tells how: 0, 20 (failed) or 21 (canceled)."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    record = wait_for(session, run_id, user, timeout)
+    try:
+        record = wait_for(session, run_id, user, timeout)
+    except KeyboardInterrupt:
+        return tell_goes_on(run_id)
     if as_json:
         print_json(run_object(record, session.store.paths(run_id, user)))
         return exit_code(record)
@@ -149,6 +152,12 @@ def wait_for(
             raise WaitTimeout(f"run {run_id} is still {record.state}", "it goes on; wait again")
         time.sleep(pause if until is None else max(0.0, min(pause, until - time.monotonic())))
         pause = min(pause * 1.3, 10.0)
+
+
+def tell_goes_on(run_id: str) -> int:
+    """Says after Ctrl-C that the run lives, and how to end it; gives the exit code."""
+    click.echo(f"\nrun {run_id} goes on; cancel it with: hpcrun cancel {run_id}", err=True)
+    return 130
 
 
 def exit_code(record: RunRecord) -> int:

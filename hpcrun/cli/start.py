@@ -73,11 +73,18 @@ def init(workspace: str | None, script: str | None, folder: str | None, as_json:
             raise ConfigError(Problem(f"there is no script {script} here"))
         written.append(_write(Path("train.py"), _TRAIN_PY))
     if not Path("run.yaml").exists():
-        written.append(_write(Path("run.yaml"), _RUN_YAML.format(script=script or "train.py")))
+        written.append(
+            _write(
+                Path("run.yaml"),
+                _RUN_YAML.format(script=json.dumps(script) if script else "train.py"),
+            )
+        )
     named = folder or workspace
     if named is not None:
-        CONFIG.parent.mkdir(exist_ok=True)
         value = {"workspace": str(Path(named).expanduser().absolute())}
+        if CONFIG.exists():
+            hint = f"change it there, or remove {CONFIG}"
+            raise ConfigError(Problem(f"{CONFIG} names a workspace already", hint))
         written.append(_write(CONFIG, json.dumps(value, indent=2) + "\n"))
     if as_json:
         print_json({"written": written})
@@ -88,7 +95,11 @@ def init(workspace: str | None, script: str | None, folder: str | None, as_json:
 
 
 def _write(path: Path, text: str) -> str:
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(Problem(f"cannot write {path}: {error.strerror}")) from error
     return str(path)
 
 

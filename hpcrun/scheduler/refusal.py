@@ -26,6 +26,7 @@ _NODES = "ask for fewer or smaller nodes: `sinfo` shows what there is"
 _OFTEN = "wait until some of your jobs have ended, or submit fewer"
 
 _REFUSALS = (
+    Refusal("Could not establish a configuration source", "use a login node of the cluster"),
     Refusal("Invalid partition name specified", "`sinfo` lists the partitions: mend the site file"),
     Refusal("No partition specified or system default partition", "name a partition in the target"),
     Refusal(

@@ -15,7 +15,16 @@ from typing import Any
 from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.fold import fold
 from hpcrun.journal import Journal
-from hpcrun.layout import FORMAT, RUN_ID, Attempt, RunPaths, UserPaths, journal_kind
+from hpcrun.layout import (
+    FORMAT,
+    JOURNAL_SUFFIX,
+    METRICS_SUFFIX,
+    RUN_ID,
+    Attempt,
+    RunPaths,
+    UserPaths,
+    journal_kind,
+)
 from hpcrun.record import Fact, RunRecord, decode_page
 from hpcrun.store.faults import told
 
@@ -108,15 +117,16 @@ class FileStore:
             _sync_folder(Path(paths.record))
             return claim.read_text(encoding="utf-8").strip()
 
-    def journal(self, record: RunPaths, attempt: Attempt) -> Journal:
+    def journal(self, record: RunPaths, attempt: Attempt, suffix: str = JOURNAL_SUFFIX) -> Journal:
         """A journal of this process's own in a run's record."""
         writer = f"client-{os.uname().nodename}-{os.getpid()}-{os.urandom(3).hex()}"
-        return Journal(record.journal(writer), attempt)
+        return Journal(f"{record.record}/{writer}{suffix}", attempt)
 
     def append(self, paths: RunPaths, attempt: Attempt, kind: str, data: Mapping[str, Any]) -> None:
         """Writes one fact of this client, and waits until the file system has it."""
         with told(f"write to the record {paths.record}"):
-            journal = self.journal(paths, attempt)
+            suffix = METRICS_SUFFIX if kind == "metric" else JOURNAL_SUFFIX
+            journal = self.journal(paths, attempt, suffix)
             try:
                 journal.append(kind, data, sync=True)
             finally:
@@ -170,7 +180,11 @@ class FileStore:
 
     def request(self, paths: RunPaths) -> dict[str, Any]:
         """What was asked and resolved, as it was written before submission."""
-        return _object(Path(paths.request), _read(Path(paths.request)))
+        value = _object(Path(paths.request), _read(Path(paths.request)))
+        missing = [key for key in _NEEDED if key not in value]
+        if missing:
+            raise StoreError(f"{paths.request} is damaged: it has no {', '.join(missing)}")
+        return value
 
     def claimed(self, paths: RunPaths, submission: int) -> str | None:
         """Whose claim to a submission stands: a job's id, or what `claim` was given."""
@@ -210,6 +224,10 @@ def _newest_first(run_id: str) -> tuple[int, str]:
     match = RUN_ID.match(run_id)
     assert match is not None
     return -int(match.group("seconds")), run_id
+
+
+_NEEDED = ("run_id", "experiment", "user", "target", "created")
+"""What no record can do without."""
 
 
 def _object(path: Path, text: str | bytes) -> dict[str, Any]:

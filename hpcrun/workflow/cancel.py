@@ -1,4 +1,4 @@
-"""Asking for a run's end: our own fact first, so that the verdict knows who it was."""
+"""Asking for a run's end, and telling who did: the verdict then knows who it was."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cancel(session: Session, record: RunRecord) -> RunRecord:
             "its submission may be going on: try again in a minute",
             transient=True,
         )
+    session.scheduler(record.target).cancel(JobId(record.job_id))
     paths = session.store.paths(record.run_id)
     session.store.append(paths, record.attempt.attempt, "cancel_requested", {"by": session.user})
-    session.scheduler(record.target).cancel(JobId(record.job_id))
     return session.store.read(record.run_id)

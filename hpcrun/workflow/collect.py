@@ -12,6 +12,7 @@ from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause
 from hpcrun.store.faults import told
+from hpcrun.verdict import signal_of
 from hpcrun.workflow.session import Session
 
 EXIT = "exit-"
@@ -41,8 +42,8 @@ def _statuses(session: Session, record: RunRecord, paths: RunPaths) -> list[str]
 
 def end_of_status(status: int) -> dict[str, object]:
     """The data of an `ended` fact, from a shell's status."""
-    if status > 128:
-        return {"exit_code": None, "signal": status - 128, "cause": str(Cause.SIGNAL)}
+    if (signal := signal_of(status)) is not None:
+        return {"exit_code": None, "signal": signal, "cause": str(Cause.SIGNAL)}
     cause = Cause.EXIT_CODE if status else Cause.COMPLETED
     return {"exit_code": status, "signal": None, "cause": str(cause)}
 

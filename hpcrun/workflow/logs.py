@@ -56,8 +56,14 @@ class Tail:
         self._rest = b""
 
     def read(self) -> Iterator[bytes]:
-        """What was added since the last look."""
-        with self.source.path.open("rb") as file:
+        """What was added since the last look; a log that was cut begins anew."""
+        try:
+            file = self.source.path.open("rb")
+        except FileNotFoundError:
+            return  # the script may remove its logs
+        with file:
+            if os.fstat(file.fileno()).st_size < self.offset:
+                self.offset, self._rest = 0, b""
             file.seek(self.offset)
             while chunk := file.read(CHUNK):
                 self.offset += len(chunk)

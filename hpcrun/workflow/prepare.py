@@ -75,7 +75,7 @@ def check_here(config: RunConfiguration, source: Path, origins: Origins) -> None
         problems.append(problem_at(origins, "script", message, hint))
     problems += _check_environment(config.environment, origins)
     for name, text in (config.secrets or {}).items():
-        problems += _check_secret(name, Path(text), origins)
+        problems += _check_secret(name, Path(text), source, origins)
     if problems:
         raise ConfigError(*problems)
 
@@ -111,7 +111,7 @@ def _check_environment(environment: Environment | str, origins: Origins) -> Iter
         yield problem_at(origins, key, message, "it must hold bin/python")
 
 
-def _check_secret(name: str, path: Path, origins: Origins) -> Iterator[Problem]:
+def _check_secret(name: str, path: Path, source: Path, origins: Origins) -> Iterator[Problem]:
     key = f"secrets.{name}"
     try:
         mode = path.stat().st_mode
@@ -123,3 +123,6 @@ def _check_secret(name: str, path: Path, origins: Origins) -> Iterator[Problem]:
     elif stat.S_IMODE(mode) & 0o077:
         message = f"secret {name}: {path} can be read by others (mode {stat.S_IMODE(mode):o})"
         yield problem_at(origins, key, message, f"chmod 600 {path}")
+    if path.resolve().is_relative_to(source.resolve()):
+        message = f"secret {name}: {path} lies in the source folder, which is copied"
+        yield problem_at(origins, key, message, "keep it elsewhere, such as in your home")

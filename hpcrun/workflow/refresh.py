@@ -68,7 +68,10 @@ def _refreshed(
         if record.job_id is None:
             return _found_again(record, store, scheduler)
         job_id = JobId(record.job_id)
-        word = jobs_of(record.target).get(job_id) or scheduler.ended(job_id)
+        word = jobs_of(record.target).get(job_id)
+        if word is None or word.state.is_end:
+            # The list of jobs tells neither who canceled nor how a step ended.
+            word = scheduler.ended(job_id) or word
     except HpcrunError as error:
         return _with_problem(record, f"not refreshed: {error.message}")
     if word is None:

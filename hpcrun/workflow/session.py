@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import RunRecord
 from hpcrun.store import FileStore
 from hpcrun.workflow.liveness import Heartbeats
+from hpcrun.workflow.surroundings import user_name
 
 if TYPE_CHECKING:
     from hpcrun.config import RunConfiguration
@@ -37,7 +37,7 @@ class Session:
         self.workspace = workspace
         self.origin = origin
         self.assets = assets
-        self.user = getpass.getuser()
+        self.user = user_name()
         self.store = FileStore(workspace, self.user)
         self._sites: dict[str, SiteConfig] = {}
         self._schedulers: dict[str, Scheduler] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import sys
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ _KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH")
 def here(workspace: Path, source: Path) -> Surroundings:
     """This machine, this user, now."""
     return Surroundings(
-        user=getpass.getuser(),
+        user=user_name(),
         host=os.uname().nodename,
         created=time.time(),
         version=hpcrun.__version__,
@@ -26,6 +26,14 @@ def here(workspace: Path, source: Path) -> Surroundings:
         source=str(source.resolve()),
         environ={name: os.environ[name] for name in _KEPT if name in os.environ},
     )
+
+
+def user_name() -> str:
+    """Who runs this, by the user database: variables can say anything."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def new_token() -> str:
