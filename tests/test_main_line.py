@@ -212,7 +212,17 @@ def test_cancel_by_the_user(either: Lab) -> None:
     assert either.run("wait", run_id).returncode == 21
 
 
-def test_who_canceled_is_the_schedulers_word(lab: Lab) -> None:
+@pytest.fixture
+def accounted(lab: Lab) -> Iterator[Lab]:
+    """The cluster with slurmdbd, whatever another test is going on with."""
+    before = lab.cluster.has_accounting()
+    lab.cluster.set_accounting(True)
+    yield lab
+    lab.cluster.set_accounting(before)
+
+
+def test_who_canceled_is_the_schedulers_word(accounted: Lab) -> None:
+    lab = accounted
     text = "import time\nprint('up', flush=True)\ntime.sleep(300)\n"
     for who in ("alice", "root"):
         run_id = lab.submit(script(lab, f"cancel-{who}", text))
