@@ -81,9 +81,12 @@ def read_text(
     *,
     overrides: Sequence[str] = (),
     rename: Callable[[str], str] = str,
+    also: Callable[[Read[Kind]], Iterable[Problem]] = lambda read: (),
     error: Raised = ConfigError,
 ) -> Read[Kind]:
     """The value in a YAML text. Raises `error` with every problem.
+
+    also: where something is wrong, what else is, in the value of all that could be read.
 
     overrides: `key.key=value`, which win over the text. A value that begins with [ or { is YAML,
     any other a scalar as it is written. rename: from a key as written to a field's name.
@@ -95,7 +98,7 @@ def read_text(
     if isinstance(tree, Branch) and not tree.is_list:
         for override in overrides:
             tree = _overridden(tree, override, problems)
-    return _build(kind, tree, error, rename, problems)
+    return _build(kind, tree, error, rename, problems, also)
 
 
 def read_plain(text: str, file: str, error: Raised = ConfigError) -> Any:
@@ -132,12 +135,14 @@ def _build(
     error: Raised,
     rename: Callable[[str], str] = str,
     problems: Sequence[Problem] = (),
+    also: Callable[[Read[Kind]], Iterable[Problem]] = lambda read: (),
 ) -> Read[Kind]:
     builder = _Builder(rename, list(problems))
-    value = builder.build(kind, tree, "")
+    read = Read(builder.build(kind, tree, ""), builder.origins)
     if builder.problems:
-        raise error(*dict.fromkeys(builder.problems))
-    return Read(value, builder.origins)
+        more = also(read) if read.value is not None else ()
+        raise error(*dict.fromkeys((*builder.problems, *more)))
+    return read
 
 
 # -- YAML to tree -------------------------------------------------------------------------------
@@ -444,11 +449,21 @@ class _Builder:
                 given[name] = _default(fields[name])
             else:
                 inner = f"{path}.{name}" if path else name
-                given[name] = self.build(_hints(kind)[name], item, inner)
+                before = len(self.problems)
+                value = self.build(_hints(kind)[name], item, inner)
+                if len(self.problems) == before or dataclasses.is_dataclass(value):
+                    given[name] = value
+        missing = False
         for name, one in fields.items():
             if name not in given and not _has_default(one):
-                self._tell(tree, f"the key `{path}.{name}` is missing".replace("`.", "`"))
-        return None if self.problems else kind(**given)
+                missing = True
+                if not self._was_told(tree, name):
+                    self._tell(tree, f"the key `{path}.{name}` is missing".replace("`.", "`"))
+        return None if missing else kind(**given)
+
+    def _was_told(self, tree: Branch, name: str) -> bool:
+        """Whether a key stands there, and what is wrong with it has been told."""
+        return any(self.rename(key) == name for key, _ in tree.items)
 
     def _build_list(self, kind: Any, item_kind: Any, tree: Tree, path: str) -> Any:
         if not isinstance(tree, Branch) or not tree.is_list:

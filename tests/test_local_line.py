@@ -222,6 +222,21 @@ def test_init_writes_a_run_that_can_be_submitted(
     assert run["record"].startswith(str(tmp_path / "history"))
 
 
+def test_limits_and_unknown_keys_are_told_together(project: Path) -> None:
+    (project / "run.yaml").write_text(
+        "script: train.py\n"
+        "experiment: 'a b'\n"
+        "mail: {on: [endd]}\n"
+        "snapshot: {max_bytes: huge}\n"
+        "distributed_job_config: {kind: pytorch, node_count: 0, process_count: x}\n"
+    )
+    lines = hpcrun("submit", code=2).stderr.splitlines()
+    assert sorted(int(line.split(":")[2]) for line in lines) == [2, 3, 4, 5, 5]
+    (project / "run.yaml").write_text("script: nope.py\ncompute_target: nosite/x\n")
+    lines = hpcrun("submit", code=2).stderr.splitlines()
+    assert len(lines) == 2 and "no script nope.py" in lines[0] and "no site 'nosite'" in lines[1]
+
+
 def test_doctor_tells_another_hpcrun_and_a_site_file_with_a_typo(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hpcrun.config.checking import check
 from hpcrun.config.model import RunConfiguration
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.reading import Origin, read_text
+from hpcrun.reading import Origin, Read, read_text
 
 
 def load_config(
@@ -17,8 +18,14 @@ def load_config(
 
     overrides: `key.key=value`, which win over the file.
     """
-    read = read_text(RunConfiguration, file_text(file), str(file), overrides=overrides)
+    text, name = file_text(file), str(file)
+    read = read_text(RunConfiguration, text, name, overrides=overrides, also=_also)
     return read.value, read.origins
+
+
+def _also(read: Read[RunConfiguration]) -> list[Problem]:
+    """What is wrong with what could be read; what is missing may be what could not."""
+    return [problem for problem in check(read.value, read.origins) if problem.line is not None]
 
 
 def anchor(config: RunConfiguration, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpcrun.assets import Assets
 from hpcrun.config import Environment, RunConfiguration, check, parse_memory, problem_at
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.errors import ConfigError, Problem, SiteError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
 from hpcrun.plan import Plan, check_experiment, check_run_id, experiment_name, new_run_id
@@ -50,8 +50,7 @@ def prepare(
     folder = folder or Path()
     config = _with_full_paths(config, folder)
     source = folder / Path(config.source_directory).expanduser()
-    check_here(config, source, origins)
-    site, target = choose_target(config.compute_target, assets)
+    site, target = check_here(config, source, assets, origins)
     around = here(workspace, source)
     experiment = experiment_name(config, around.source)
     check_experiment(experiment)
@@ -64,8 +63,11 @@ def prepare(
     return Prepared(plan, render(plan, assets.template), site, source, limits)
 
 
-def check_here(config: RunConfiguration, source: Path, origins: Origins) -> None:
-    """Refuses, all at once, what is wrong with the request or missing on this machine."""
+def check_here(
+    config: RunConfiguration, source: Path, assets: Assets, origins: Origins
+) -> tuple[SiteConfig, str]:
+    """The site and target that are meant. Refuses, all at once, what is wrong with the request,
+    missing on this machine, or no target."""
     problems = check(config, origins)
     if not source.is_dir():
         problems.append(problem_at(origins, "source_directory", f"there is no folder {source}"))
@@ -76,8 +78,15 @@ def check_here(config: RunConfiguration, source: Path, origins: Origins) -> None
     problems += _check_environment(config.environment, origins)
     for name, text in (config.secrets or {}).items():
         problems += _check_secret(name, Path(text), source, origins)
+    try:
+        chosen = choose_target(config.compute_target, assets)
+    except (ConfigError, SiteError) as error:
+        if not problems:
+            raise
+        problems += error.problems
     if problems:
         raise ConfigError(*problems)
+    return chosen
 
 
 def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration:
