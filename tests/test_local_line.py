@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -313,16 +314,20 @@ def test_a_script_that_removes_its_logs_breaks_no_follower(project: Path) -> Non
 def test_a_character_in_two_pieces_is_read_whole(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    go = project.parent / "go"
     code = (
-        "import sys, time\n"
-        "for part in (b'\\xc3', b'\\xa9 done\\n'):\n"
-        "    sys.stdout.buffer.write(part); sys.stdout.buffer.flush(); time.sleep(2.5)\n"
+        "import os, sys, time\n"
+        "out = sys.stdout.buffer\n"
+        "out.write(b'\\xc3'); out.flush()\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
+        "out.write(b'\\xa9 done\\n')\n"
     )
     run = Experiment(Workspace.from_config(), "pieces").submit(source(code, project))
     log = Path(run.paths.files, "user_logs/1.0/rank-0.log")
     eventually(lambda: log.exists() and log.stat().st_size == 1)
     part = told("logs", run.id)
     assert (part["text"], part["next_offset"]) == ("", 0)
+    threading.Timer(1.5, go.touch).start()
     run.wait_for_completion(show_output=True)
     out = capsys.readouterr().out
     assert "é done" in out and "\ufffd" not in out
