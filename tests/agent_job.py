@@ -19,29 +19,7 @@ from hpcrun.fold import fold
 from hpcrun.layout import Attempt, RunPaths, journal_kind
 from hpcrun.record import AttemptRecord, Fact, decode_page
 
-PACKAGE = Path(__file__).resolve().parents[1] / "hpcrun"
 RUN_ID = "digits_1700000000_0123abcd"
-MODULES = ("errors", "state", "layout", "record", "verdict", "fold", "journal")
-
-MAIN = """from hpcrun.agent.__main__ import main
-
-raise SystemExit(main())
-"""
-
-
-def publish(folder: Path) -> Path:
-    """The standard-library layer alone, as it lies in a workspace."""
-    package = folder / "hpcrun"
-    package.mkdir(parents=True)
-    (folder / "__main__.py").write_text(MAIN)
-    (package / "__init__.py").touch()
-    for module in MODULES:
-        shutil.copy(PACKAGE / f"{module}.py", package)
-    for part in ("agent", "metrics"):
-        shutil.copytree(
-            PACKAGE / part, package / part, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    return folder
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hpcrun.store.sdk import publish
 from tests.cluster import Cluster
 from tests.lab import Lab, make_lab
 
@@ -31,3 +33,9 @@ def cluster() -> Iterator[Cluster]:
 def lab(cluster: Cluster) -> Lab:
     """hpcrun, installed for the users of the test cluster."""
     return make_lab(cluster)
+
+
+@pytest.fixture(scope="session")
+def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What travels to the nodes, as submit publishes it."""
+    return publish(tmp_path_factory.mktemp("sdk"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hpcrun.state import Cause, State
-from tests.agent_job import Job, alive, kill, pid_in, publish, small_disk, status_of, until
+from tests.agent_job import Job, alive, kill, pid_in, small_disk, status_of, until
 from tests.metrics_job import VERSIONS, interpreter
 from tests.signal_masks import settable
 
@@ -30,11 +30,6 @@ for number in range(int(sys.argv[1])):
     os.write(1, b"%d\\n" % number)
     time.sleep(float(sys.argv[2]))
 """
-
-
-@pytest.fixture(scope="module")
-def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish(tmp_path_factory.mktemp("sdk") / "0")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hpcrun.agent.lay import lay_out
 from hpcrun.agent.setting import Snapshot
 from hpcrun.errors import SnapshotError
 from hpcrun.layout import RunPaths
-from tests.agent_job import Job, publish
+from tests.agent_job import Job
 
 Content = dict[str, "bytes | str"]
 """Path → what a file holds, or where a link leads (text)."""
@@ -154,11 +154,6 @@ def test_two_thousand_files(tmp_path: Path, paths: RunPaths) -> None:
 
 
 # -- under the agent ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish(tmp_path_factory.mktemp("sdk") / "0")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_job import Job, alive, pid_in, publish, shells, status_of, until
+from tests.agent_job import Job, alive, pid_in, shells, status_of, until
 from tests.signal_masks import settable
 from tests.test_agent import CATCH, NASTY, SHOW
 
@@ -28,11 +28,6 @@ NAMES = (
     "MASTER_ADDR",
     "MASTER_PORT",
 )
-
-
-@pytest.fixture(scope="module")
-def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish(tmp_path_factory.mktemp("sdk") / "0")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from hpcrun.journal import Journal
 from hpcrun.layout import Attempt
 from hpcrun.metrics import Context, RankFacts, Run, RunEnvironmentException, azure_shape, metrics_of
 from hpcrun.metrics.context import job_context
+from tests.agent_job import small_disk
 from tests.metrics_job import RUN_ID, VERSIONS, Job, interpreter
 
 
@@ -326,18 +327,13 @@ def test_flush_warns_when_the_time_is_over(job: Job) -> None:
     assert "not all records" in job.python(code).stderr
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB; skips where none can be mounted."""
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "small", "64k") as disk:
+        yield disk
 
 
 FILLING = """

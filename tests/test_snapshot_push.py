@@ -21,6 +21,7 @@ from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Entry, Manifest, object_name
 from hpcrun.snapshot import push, read_manifest, restore, scan
+from tests.agent_job import small_disk
 from tests.ordinary_user import as_ordinary_user
 
 PUSH = """
@@ -280,12 +281,7 @@ def test_contents_are_on_the_disk_before_the_manifest(tmp_path: Path, store: Use
 def test_a_full_disk_is_told_in_one_sentence(source: Path, tmp_path: Path) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can mount a small file system")
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("this container may not mount")
-    try:
+    with small_disk(tmp_path / "small", "128k") as small:
         store = UserPaths(str(small))
         manifest = scan(source)
         with pytest.raises(StoreError) as caught:
@@ -299,8 +295,6 @@ def test_a_full_disk_is_told_in_one_sentence(source: Path, tmp_path: Path) -> No
             good = UserPaths(str(tmp_path / "good"))
             push(manifest, source, good)
             restore(manifest, Path(good.objects), small / "restored")
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_store_that_may_not_be_written_is_told(source: Path, open_folder: Path) -> None:

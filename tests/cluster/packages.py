@@ -15,7 +15,7 @@ from tests.cluster.layout import PATH
 PACKAGES = (
     *("slurm-wlm", "slurmdbd", "slurm-wlm-mysql-plugin", "munge", "mariadb-server"),
     *("openssh-server", "openssh-client", "rsync", "openmpi-bin", "libopenmpi-dev", "gcc"),
-    *("libc6-dev", "iproute2", "util-linux", "procps", "passwd", "shellcheck"),
+    *("libc6-dev", "iproute2", "util-linux", "procps", "passwd", "shellcheck", "strace"),
     *("python3", "python3-venv", "python3-dev"),
 )
 _COMMANDS = (
