@@ -31,7 +31,7 @@ def choices(made: Plan) -> Mapping[str, tuple[str, str]]:
 
 def refused(text: str, where: str = SITE, target: str | None = None) -> list[str]:
     """The problems of a request, each with its place."""
-    with pytest.raises(PlanError) as caught:
+    with pytest.raises((PlanError, ConfigError)) as caught:
         of(text, where, target)
     return [str(problem) for problem in caught.value.problems]
 
@@ -357,7 +357,24 @@ NCCL = (
 def test_a_contradiction_is_told_at_its_line(text: str, line: int, said: str) -> None:
     (problem,) = refused(SCRIPT + text)
     assert problem.startswith(f"run.yaml:{line}: ")
-    with pytest.raises(PlanError, match=said):
+    with pytest.raises((PlanError, ConfigError), match=said):
+        of(SCRIPT + text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("resources: {time: soon}\n", ConfigError),
+        ("resources: {memory: '5'}\n", ConfigError),
+        ("sbatch: {parti: x}\n", ConfigError),
+        ("environment_variables: {SLURM_X: a}\n", ConfigError),
+        ("resources: {memory: 9T}\n", PlanError),
+        ("resources: {gpus_per_node: 9}\n", PlanError),
+        ("resources: {gpus_per_node: 9, time: soon}\n", ConfigError),
+    ],
+)
+def test_what_is_malformed_is_told_from_what_the_target_lacks(text: str, kind: type) -> None:
+    with pytest.raises(kind):
         of(SCRIPT + text)
 
 
@@ -366,7 +383,7 @@ def test_a_contradiction_is_told_at_its_line(text: str, line: int, said: str) ->
 )
 def test_what_no_program_can_be_given_is_refused(word: str, said: str) -> None:
     config = RunConfiguration(script="a.py", arguments=[word], environment_variables={"A": word})
-    with pytest.raises(PlanError, match=said) as caught:
+    with pytest.raises(ConfigError, match=said) as caught:
         plan(config)
     assert len(caught.value.problems) == 2
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from hpcrun.config import RunConfiguration, SnapshotLimits
 from hpcrun.directives import directives, forbidden, unwritable, written_twice
-from hpcrun.errors import PlanError
+from hpcrun.errors import ConfigError, PlanError
 from hpcrun.plan import LOCAL, Plan, Surroundings, experiment_name
 from hpcrun.reading import Origin
 from hpcrun.resolve.job import job
@@ -29,7 +29,10 @@ def resolve(
     sdk: str,
     origins: Mapping[str, Origin] | None = None,
 ) -> Plan:
-    """Joins what is asked with what the site is. Raises PlanError with every contradiction."""
+    """Joins what is asked with what the site is. Raises PlanError with every contradiction.
+
+    ConfigError with all of them, if a part of the request is malformed whatever the target.
+    """
     request = Request(config, site, target_name, around, run_id, origins or {})
     full_target = LOCAL if request.local else f"{site.id}/{target_name}"
     asked = full_target if config.compute_target else None
@@ -45,7 +48,8 @@ def resolve(
     request.problems += written_twice(lines, site.id)
     request.problems += unwritable(lines)
     if request.problems:
-        raise PlanError(*request.problems)
+        kind = ConfigError if request.malformed else PlanError
+        raise kind(*request.problems)
     return Plan(
         run_id=run_id,
         experiment=experiment,

@@ -260,9 +260,9 @@ def _extra(request: Request) -> Mapping[str, str | None]:
         key, flag = f"sbatch.{name}", f"--{name.lstrip('-')}"
         refused = refusal(name, value)
         if refused is not None:
-            request.refuse(refused.message, refused.hint, key)
+            request.reject(refused.message, refused.hint, key)
         elif flag in extra:
-            request.refuse(f"{flag} is given twice", "", key)
+            request.reject(f"{flag} is given twice", "", key)
         else:
             extra[flag] = value
             request.note(flag, value or "", key)

@@ -19,7 +19,7 @@ class Request:
     """What is asked of which target. Collects choices and problems while one plan is made.
 
     origins: where each field was given. choices: each value that was chosen, with its origin.
-    problems: each contradiction.
+    problems: each contradiction. malformed: whether one of them is nothing of the target's.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Request:
         self.origins = origins
         self.choices: list[Choice] = []
         self.problems: list[Problem] = []
+        self.malformed = False
 
     @property
     def local(self) -> bool:
@@ -61,6 +62,11 @@ class Request:
     def refuse(self, message: str, hint: str = "", field_name: str = "") -> None:
         """Notes a contradiction, with the place where the field was given."""
         self.problems.append(problem_at(self.origins, field_name, message, hint))
+
+    def reject(self, message: str, hint: str, field_name: str) -> None:
+        """Notes what no target could give: the request itself is malformed."""
+        self.malformed = True
+        self.refuse(message, hint, field_name)
 
     def origin(self, source: str) -> str:
         """Where a config field, or what holds it, was given; any other text is one already."""
@@ -116,19 +122,19 @@ class Request:
     def check_text(self, text: str, field_name: str) -> None:
         """Refuses what no process can be given."""
         if "\0" in text:
-            self.refuse("a NUL character cannot reach any program", "", field_name)
+            self.reject("a NUL character cannot reach any program", "", field_name)
         try:
             text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
             half = f"{error.object[error.start]!a} is half of a character, and has no bytes"
-            self.refuse(half, "", field_name)
+            self.reject(half, "", field_name)
 
     def parse(self, parse: Callable[[str], Value], text: str, field_name: str) -> Value | None:
         """What a text means; None after a problem."""
         try:
             return parse(text)
         except ValueError as error:
-            self.refuse(str(error), "", field_name)
+            self.reject(str(error), "", field_name)
             return None
 
 

@@ -68,7 +68,7 @@ def _variables(request: Request, nodes: int) -> dict[str, str]:
             found[name] = (value, f"{prefix}.{name}")
     for name in (config.secrets or {}).keys() & (config.environment_variables or {}).keys():
         message = f"{name} is both a variable and a secret"
-        request.refuse(message, "keep one of them", f"secrets.{name}")
+        request.reject(message, "keep one of them", f"secrets.{name}")
     for name, (value, source) in found.items():
         request.note(f"variable {name}", value, source)
     return {name: value for name, (value, _) in found.items()}
@@ -77,5 +77,5 @@ def _variables(request: Request, nodes: int) -> dict[str, str]:
 def _check_variable(request: Request, name: str, value: str, field_name: str) -> None:
     refused = variables.refusal(name)
     if refused is not None:
-        request.refuse(refused.message, refused.hint, field_name)
+        request.reject(refused.message, refused.hint, field_name)
     request.check_text(value, field_name)
