@@ -20,8 +20,15 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
     """The record that a run's request (run.json) and its facts tell, in any order."""
     ordered = _distinct(facts)
     numbers = {Attempt(1, 0)} | {fact.attempt for fact in ordered if fact.kind in _OF_ATTEMPT}
+    newest = {number.submission: number for number in sorted(numbers)}
     attempts = [
-        _fold_attempt(n, [f for f in ordered if f.attempt == n], ordered) for n in sorted(numbers)
+        _fold_attempt(
+            number,
+            [f for f in ordered if f.attempt == number],
+            ordered,
+            requeued=number != newest[number.submission],
+        )
+        for number in sorted(numbers)
     ]
     return RunRecord(
         run_id=request["run_id"],
@@ -63,8 +70,9 @@ def _distinct(facts: Iterable[Fact]) -> list[Fact]:
 
 
 def _fold_attempt(
-    number: Attempt, facts: Sequence[Fact], all_facts: Sequence[Fact]
+    number: Attempt, facts: Sequence[Fact], all_facts: Sequence[Fact], requeued: bool
 ) -> AttemptRecord:
+    """One life. requeued: whether another followed."""
     by_kind: dict[str, list[Fact]] = {}
     for fact in facts:
         by_kind.setdefault(fact.kind, []).append(fact)
@@ -73,7 +81,7 @@ def _fold_attempt(
     started = first(by_kind, "started")
     ended = first(by_kind, "ended")
     canceled_by = first(by_kind, "cancel_requested")
-    verdict = verdict_of(by_kind, ended, word, canceled_by)
+    verdict = verdict_of(by_kind, ended, word, canceled_by, requeued)
     state = State.NOT_STARTED
     for kind in by_kind:
         state = max(state, _STATE_OF_KIND.get(kind, State.NOT_STARTED), key=lambda s: s.rank)
@@ -99,7 +107,7 @@ def _fold_attempt(
         starts=(word or {}).get("starts") if not state.is_end else None,
         verdict=verdict,
         undrained=_undrained(by_kind, started) if verdict is not None else (),
-        awaits_scheduler=_awaits_scheduler(ended, word),
+        awaits_scheduler=_awaits_scheduler(ended, word, requeued),
     )
 
 
@@ -109,7 +117,7 @@ def _word_rank(word: Mapping[str, Any]) -> tuple[int, int, str]:
     cause = word.get("cause") or Cause.UNKNOWN
     return (
         state.rank,
-        0 if cause == Cause.LOST else 1 if cause == Cause.UNKNOWN else 2,
+        0 if cause == Cause.LOST else 1 if cause in (Cause.UNKNOWN, Cause.REQUEUED) else 2,
         json.dumps(word, sort_keys=True),
     )
 
@@ -148,10 +156,10 @@ def _end_time(
     return failed.time if failed else None
 
 
-def _awaits_scheduler(ended: Fact | None, word: Mapping[str, Any] | None) -> bool:
+def _awaits_scheduler(ended: Fact | None, word: Mapping[str, Any] | None, requeued: bool) -> bool:
     if word is not None and State(word["state"]).is_end and word.get("final", True):
         return False
-    return ended is not None and bool(ended.data.get("interrupted"))
+    return requeued if ended is None else bool(ended.data.get("interrupted"))
 
 
 def _latest(facts: Sequence[Fact], kind: str) -> list[Fact]:

@@ -60,8 +60,11 @@ class Scheduler(Protocol):
     def jobs(self) -> Mapping[JobId, JobWord]:
         """All jobs of this user that the scheduler still holds, in one call."""
 
-    def ended(self, job_id: JobId) -> JobWord | None:
-        """The word on a job that `jobs` no longer holds; None when nobody remembers it."""
+    def lives(self, job_id: JobId) -> Sequence[JobWord]:
+        """The words on a job's lives, oldest first, as far as anybody remembers them.
+
+        A requeue begins the next life; the newest may still go on.
+        """
 
     def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
         """Runs a command on a node in a small job of its own; gives what it prints.

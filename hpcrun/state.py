@@ -52,6 +52,7 @@ class Cause(str, enum.Enum):
     TIME_LIMIT = "time_limit"
     NODE_FAILURE = "node_failure"
     PREEMPTED = "preempted"
+    REQUEUED = "requeued"
     LAUNCH_FAILED = "launch_failed"
     SUBMIT_FAILED = "submit_failed"
     CANCELED = "canceled"

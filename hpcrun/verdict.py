@@ -37,8 +37,12 @@ def verdict_of(
     ended: Fact | None,
     word: Mapping[str, Any] | None,
     canceled: Fact | None,
+    requeued: bool = False,
 ) -> Verdict | None:
-    """The agent's exit over the scheduler's word over what is inferred."""
+    """The agent's exit over the scheduler's word over what is inferred.
+
+    requeued: whether another life of the same job followed.
+    """
     failed = first(by_kind, "submit_failed")
     told = word if word is not None and State(word["state"]).is_end else None
     if ended is not None and not ended.data.get("interrupted"):
@@ -46,6 +50,8 @@ def verdict_of(
     # That nobody knows the job any more says nothing against what its agent saw.
     if told is not None and (ended is None or told.get("cause") != Cause.LOST):
         return _verdict_of_word(by_kind, told, ended, canceled)
+    if requeued:
+        return _interrupted(by_kind, ended, Cause.REQUEUED, f"the job was requeued; {_UNSAID}")
     if ended is not None:
         # While the scheduler says that the job still ends, a requeue may follow.
         goes_on = word is not None and told is None
@@ -126,6 +132,7 @@ def _verdict_of_word(
         Cause.TIME_LIMIT: "the time limit was reached",
         Cause.NODE_FAILURE: "a node failed",
         Cause.PREEMPTED: "the job was preempted",
+        Cause.REQUEUED: f"the job was requeued; {_UNSAID}",
         Cause.LAUNCH_FAILED: f"the job failed before user code started ({raw})",
         Cause.SIGNAL: f"the job was ended by {signal_name(told.get('signal'))}",
         Cause.EXIT_CODE: f"the job ended with exit code {told.get('exit_code')}",
@@ -143,15 +150,22 @@ def _who(canceled: Fact | None, told: Mapping[str, Any]) -> str:
     return str(told.get("by") or "an unknown user")
 
 
+_UNSAID = "the scheduler has not said why"
+
+
 def _verdict_of_interruption(by_kind: FactsByKind, ended: Fact, canceled: Fact | None) -> Verdict:
     """The agent was told to stop and ended; nobody has said yet why."""
-    evidence = tuple(f"the agent received {f.data.get('name')}" for f in by_kind.get("signal", ()))
-    code, signal = ended.data.get("exit_code"), ended.data.get("signal")
     if canceled is not None:
         who = canceled.data.get("by", "an unknown user")
-        return Verdict(Cause.CANCELED, f"the run was canceled by {who}", evidence, code, signal)
-    sentence = "the job was told to stop; the scheduler has not said why"
-    return Verdict(Cause.UNKNOWN, sentence, evidence, code, signal)
+        return _interrupted(by_kind, ended, Cause.CANCELED, f"the run was canceled by {who}")
+    sentence = f"the job was told to stop; {_UNSAID}"
+    return _interrupted(by_kind, ended, Cause.UNKNOWN, sentence)
+
+
+def _interrupted(by_kind: FactsByKind, ended: Fact | None, cause: Cause, sentence: str) -> Verdict:
+    evidence = tuple(f"the agent received {f.data.get('name')}" for f in by_kind.get("signal", ()))
+    data = ended.data if ended is not None else {}
+    return Verdict(cause, sentence, evidence, data.get("exit_code"), data.get("signal"))
 
 
 def _first_to_fall(by_kind: FactsByKind) -> RankEnd | None:

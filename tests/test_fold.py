@@ -250,6 +250,41 @@ def test_a_requeue_after_an_interruption_is_a_new_attempt() -> None:
     assert (record.state, record.has_ended, len(record.attempts)) == (State.QUEUED, False, 2)
 
 
+NEXT_LIFE = fact("started", Attempt(1, 1), host="n2")
+
+
+@pytest.mark.parametrize("seen", [interrupted(), interrupted()[:2]], ids=["told", "killed"])
+def test_an_attempt_that_another_followed_was_requeued(seen: list[Fact]) -> None:
+    """Why, only the scheduler knows: by preemption, after a node's failure, or by hand."""
+    first = fold(REQUEST, [*seen, NEXT_LIFE]).attempts[0]
+    assert first.verdict is not None and first.awaits_scheduler
+    assert (first.verdict.cause, first.state) == (Cause.REQUEUED, State.FAILED)
+    assert first.verdict.sentence == "the job was requeued; the scheduler has not said why"
+    word = scheduler(state="Failed", cause="node_failure", raw="NODE_FAIL")
+    nobody = scheduler(state="Failed", cause="requeued")
+    for words, sentence in (
+        ([word], "a node failed"),
+        ([nobody, word], "a node failed"),
+        ([nobody], "the job was requeued; the scheduler has not said why"),
+    ):
+        told = fold(REQUEST, [*seen, NEXT_LIFE, *words]).attempts[0]
+        assert told.verdict is not None and not told.awaits_scheduler
+        assert told.verdict.sentence == sentence
+
+
+def test_an_attempt_that_ended_by_itself_keeps_its_end_when_it_is_requeued() -> None:
+    ended = fact("ended", exit_code=3, cause="exit_code")
+    first = fold(REQUEST, [*interrupted()[:2], ended, NEXT_LIFE]).attempts[0]
+    assert first.verdict is not None and not first.awaits_scheduler
+    assert first.verdict.cause is Cause.EXIT_CODE
+
+
+def test_a_second_submission_is_no_requeue() -> None:
+    again = fact("started", Attempt(2, 0), host="n2")
+    first = fold(REQUEST, [*interrupted(), again]).attempts[0]
+    assert first.verdict is not None and first.verdict.cause is Cause.UNKNOWN
+
+
 def test_our_cancel_stands_where_the_scheduler_has_forgotten_the_job() -> None:
     lost = fact("scheduler", writer="~", state="Failed", cause="lost", raw="gone")
     for seen in (interrupted(), []):

@@ -80,12 +80,12 @@ def test_a_job_runs_is_found_and_is_canceled(tmp_path: Path, local: Local) -> No
     assert local.find(tmp_path.name) == [job_id]
     word = local.jobs()[job_id]
     assert (word.state, word.nodes) == (State.STARTING, (name.host,))
-    assert local.ended(job_id) == word
+    assert local.lives(job_id) == [word]
     assert os.getsid(name.pid) == os.getpgid(name.pid) == name.pid
     wait_for(tmp_path / "out")
     local.cancel(job_id)
     wait_until_gone(local, job_id)
-    end = local.ended(job_id)
+    end = local.lives(job_id)[-1]
     assert end is not None
     assert (end.state, end.cause, end.raw) == (State.FAILED, Cause.LOST, "the process is gone")
     assert local.find(tmp_path.name) == []
@@ -251,7 +251,7 @@ def test_a_job_that_is_over_before_it_is_looked_for(tmp_path: Path, local: Local
     job_id = local.submit(submission(tmp_path, "exit 3", name=tmp_path.name))
     wait_until_gone(local, job_id)
     assert local.find(tmp_path.name) == []
-    word = local.ended(job_id)
+    word = local.lives(job_id)[-1]
     assert word is not None
     assert word.cause is Cause.LOST
 
@@ -268,7 +268,7 @@ def test_a_pid_that_was_given_again_is_not_the_job(tmp_path: Path, local: Local)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert heard == []
-    word = local.ended(old)
+    word = local.lives(old)[-1]
     assert word is not None
     assert word.cause is Cause.LOST
     assert old not in local.jobs()
@@ -293,7 +293,7 @@ def test_children_of_a_job_are_no_jobs(tmp_path: Path, local: Local) -> None:
     assert local.find(tmp_path.name) == [job_id]
 
 
-@pytest.mark.parametrize("act", ["ended", "cancel"])
+@pytest.mark.parametrize("act", ["lives", "cancel"])
 def test_a_job_on_another_host(local: Local, act: str) -> None:
     with pytest.raises(SchedulerError, match="is on host elsewhere, and this is") as caught:
         getattr(local, act)(JobId("elsewhere:1:2"))

@@ -96,12 +96,12 @@ class Alice:
     def find(self, name: str) -> Any:
         return self.python("tell(told(slurm.find, sys.argv[1]))", name)
 
-    def ended(self, job_id: str) -> Any:
-        return self.python("tell(told(slurm.ended, JobId(sys.argv[1])))", job_id)
+    def lives(self, job_id: str, env: Mapping[str, str] = {}) -> Any:
+        return self.python("tell(told(slurm.lives, JobId(sys.argv[1])))", job_id, env=env)
 
     def word(self, job_id: str, *states: str) -> Any:
         """The word on a job once it is in one of these states."""
-        return until(lambda: self.ended(job_id), lambda w: w is not None and w["state"] in states)
+        return until(lambda: self.lives(job_id)[-1], lambda w: w["state"] in states)
 
 
 def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 40) -> Any:
@@ -170,7 +170,7 @@ def test_a_job_from_submit_to_end(alice: Alice) -> None:
     word = until(alice.jobs, lambda jobs: jobs[job_id]["state"] == "Starting")[job_id]
     assert word["raw"] == "RUNNING"
     assert (len(word["nodes"]), word["restart"], word["reason"]) == (2, 0, "")
-    assert alice.ended(job_id)["state"] == "Starting"
+    assert alice.lives(job_id)[-1]["state"] == "Starting"
     alice.python("tell(told(slurm.cancel, JobId(sys.argv[1])))", job_id)
     word = alice.word(job_id, "Canceled")
     assert (word["cause"], word["by"], word["restart"]) == ("canceled", "alice", 0)
@@ -180,7 +180,7 @@ def test_a_job_from_submit_to_end(alice: Alice) -> None:
     for gone in (job_id, "4000000"):
         assert alice.python("tell(told(slurm.cancel, JobId(sys.argv[1])))", gone) is None
     assert alice.find(name) == [job_id]
-    assert alice.ended("4000000") is None
+    assert alice.lives("4000000") == []
     assert alice.find("nobody_1795545988_0123abcd") == []
 
 
@@ -199,8 +199,8 @@ def test_a_job_that_the_controller_forgot_is_found_in_the_records(alice: Alice) 
     job_id = alice.submit(script)
     alice.word(job_id, "Failed")
     bin = wrappers(alice, squeue="exit 0", scontrol="echo 'Invalid job id specified' >&2; exit 1")
-    body = "tell([told(slurm.find, sys.argv[1]), told(slurm.ended, JobId(sys.argv[2]))])"
-    found, word = until(
+    body = "tell([told(slurm.find, sys.argv[1]), told(slurm.lives, JobId(sys.argv[2]))])"
+    found, (word,) = until(
         lambda: alice.python(body, name, job_id, env=bin), lambda seen: bool(seen[0] and seen[1])
     )
     assert found == [job_id]
@@ -263,9 +263,10 @@ def test_a_requeued_job_is_its_next_life(alice: Alice) -> None:
     assert (word["restart"], word["by"]) == (1, "alice")
     # The records alone tell it too.
     blind = wrappers(alice, scontrol="echo 'Invalid job id specified' >&2; exit 1")
-    ended = "tell(told(slurm.ended, JobId(sys.argv[1])))"
-    word = until(lambda: alice.python(ended, job_id, env=blind), lambda w: w["state"] == "Canceled")
-    assert (word["restart"], word["by"]) == (1, "alice")
+    words = until(lambda: alice.lives(job_id, blind), lambda w: w[-1]["state"] == "Canceled")
+    for lives in (words, alice.lives(job_id)):
+        told = [(w["restart"], w["cause"], w["by"]) for w in lives]
+        assert told == [(0, "requeued", None), (1, "canceled", "alice")]
 
 
 # -- how jobs end -------------------------------------------------------------------------------
@@ -290,11 +291,11 @@ def test_ends(alice: Alice) -> None:
     assert verdict(done) == ("Completed", "completed", 0, None)
     assert verdict(batch) == ("Failed", "out_of_memory", None, None)
     # The records come a moment after the controller's word.
-    word = until(lambda: alice.ended(step), lambda w: w["cause"] == "out_of_memory")
+    word = until(lambda: alice.lives(step)[-1], lambda w: w["cause"] == "out_of_memory")
     assert word["state"] == "Completed"
     assert word["raw"] == f"COMPLETED 0:0; step {step}.0 OUT_OF_MEMORY 0:125"
     assert verdict(log) == ("Failed", "launch_failed", None, None)
-    assert "the folder of the job's log may be missing" in alice.ended(log)["raw"]
+    assert "the folder of the job's log may be missing" in alice.lives(log)[-1]["raw"]
 
 
 # -- sbatch -------------------------------------------------------------------------------------
@@ -538,7 +539,7 @@ def test_a_controller_that_is_away(alice: Alice) -> None:
         "tell(told(slurm.submit, submission(sys.argv[1])))",
         "tell(told(slurm.jobs))",
         "tell(told(slurm.cancel, JobId(sys.argv[2])))",
-        "tell(told(slurm.ended, JobId(sys.argv[2])))",
+        "tell(told(slurm.lives, JobId(sys.argv[2])))",
     )
     script = alice.script("job.sh", f"touch {alice.folder}/ran")
     alice.cluster.stop_controller()
@@ -547,7 +548,7 @@ def test_a_controller_that_is_away(alice: Alice) -> None:
             subprocess.Popen(alice.words(body, script, job_id), stdout=subprocess.PIPE, text=True)
             for body in bodies
         ]
-        *told, ended = [json.loads(process.communicate()[0]) for process in started]
+        *told, (ended,) = [json.loads(process.communicate()[0]) for process in started]
     finally:
         alice.cluster.start_controller()
     for error in told:
@@ -587,10 +588,10 @@ def test_records_that_do_not_answer_are_done_without(alice: Alice) -> None:
     body = """
 import hpcrun.scheduler.slurm
 hpcrun.scheduler.slurm.RECORDS_TIMEOUT = 1.0
-tell([told(slurm.ended, JobId(sys.argv[1])), told(slurm.find, "nobody")])
+tell([told(slurm.lives, JobId(sys.argv[1])), told(slurm.find, "nobody")])
 """
     with frozen(alice.cluster, "slurmdbd"):
-        word, *nobody = alice.python(body, job_id)
+        (word,), *nobody = alice.python(body, job_id)
     assert (word["state"], word["exit_code"]) == ("Failed", 3)
     for told in nobody:
         assert (told["error"], told["transient"]) == ("SchedulerError", True)
@@ -605,7 +606,7 @@ def test_without_accounting(alice: Alice) -> None:
         canceled = alice.submit(alice.script("job.sh", "sleep 60"))
         alice.command("scancel", canceled)
         assert alice.word(canceled, "Canceled")["by"] is None
-        assert alice.ended("4000000") is None
+        assert alice.lives("4000000") == []
         assert alice.find("nobody") == []
     finally:
         alice.cluster.set_accounting(True)

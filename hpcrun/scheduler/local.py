@@ -66,12 +66,12 @@ class Local:
         """The jobs of this user that run here."""
         return {JobId(str(process)): _alive(process) for process, _ in own_jobs(_host())}
 
-    def ended(self, job_id: JobId) -> JobWord | None:
-        """That the process is gone; how it ended, only its agent tells."""
+    def lives(self, job_id: JobId) -> Sequence[JobWord]:
+        """One: that the process runs, or is gone; how it ended, only its agent tells."""
         process = _here(job_id)
         if process.runs:
-            return _alive(process)
-        return JobWord(State.FAILED, "the process is gone", Cause.LOST, nodes=(process.host,))
+            return [_alive(process)]
+        return [JobWord(State.FAILED, "the process is gone", Cause.LOST, nodes=(process.host,))]
 
     def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
         """SchedulerError: nothing is run on other machines."""

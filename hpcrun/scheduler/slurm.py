@@ -16,7 +16,7 @@ from hpcrun.ports import JobId, JobWord, Submission
 from hpcrun.scheduler import refusal, tables
 from hpcrun.scheduler.command import NO_SLURM, Late, Missing, ask, failure, run
 from hpcrun.scheduler.environment import inherited
-from hpcrun.scheduler.states import Told, word_of
+from hpcrun.scheduler.states import Told, word_of, word_of_past
 from hpcrun.scheduler.tables import Life
 
 SUBMIT_TIMEOUT = 120.0
@@ -101,11 +101,11 @@ class Slurm:
         """All jobs of this user that the controller holds, in one call, the just ended too."""
         return {self._key(row): word_of(row.told) for row in self._queue()}
 
-    def ended(self, job_id: JobId) -> JobWord | None:
+    def lives(self, job_id: JobId) -> Sequence[JobWord]:
         """All that is known of a job: the controller's word, joined with sacct's.
 
-        A job that lives after all gets its word too. Without accounting a job is forgotten when
-        the controller forgets it (MinJobAge).
+        Without accounting there is the newest life alone, and it is forgotten when the controller
+        forgets it (MinJobAge).
         """
         job = _Job.of(job_id)
         held: Told | None = None
@@ -114,8 +114,8 @@ class Slurm:
             held = self._controlled(job)
         except SchedulerError as error:
             silence = error
-        if held is not None and not held.is_end:
-            return word_of(held)
+        if held is not None and not held.is_end and not held.restart:
+            return [word_of(held)]
         try:
             lives = self._lives(job) if held is None else self._lives_up_to(job, held)
         except SchedulerError as error:
@@ -239,19 +239,32 @@ def _by_age(found: tuple[float, JobId]) -> tuple[float, int]:
     return found[0], int(match.group()) if match else 0
 
 
-def _joined(held: Told | None, lives: Sequence[Life]) -> JobWord | None:
+def _joined(held: Told | None, lives: Sequence[Life]) -> Sequence[JobWord]:
     """The controller's word with sacct's evidence; sacct's alone when the controller forgot."""
-    if held is None:
-        if not lives:
-            return None
-        told = replace(lives[-1].told, restart=len(lives) - 1)
-        return word_of(told, lives[-1].steps, _canceler(told.state))
+    newest = lives[-1] if lives and (held is None or _is_of(lives[-1], held)) else None
     # sacct lags: its newest life may be the one before.
-    if not lives or lives[-1].told.base != held.base:
-        return word_of(held)
-    newest = lives[-1]
-    told = replace(held, state=newest.told.state)
-    return word_of(told, newest.steps, _canceler(told.state))
+    past = lives if newest is None else lives[:-1]
+    restart = len(past) if held is None else held.restart
+    words = [] if restart is None else _past(past, restart)
+    if newest is None:
+        return words if held is None else [*words, word_of(held)]
+    told = replace(newest.told, restart=restart) if held is None else held
+    if told.is_end:
+        told = replace(told, state=newest.told.state)
+    return [*words, word_of(told, newest.steps, _canceler(told.state))]
+
+
+def _is_of(life: Life, held: Told) -> bool:
+    """Whether a life in sacct is the one that the controller tells of."""
+    return life.told.base == held.base if held.is_end else not life.told.is_end
+
+
+def _past(lives: Sequence[Life], restart: int) -> list[JobWord]:
+    """The words on the lives before the one of this number."""
+    numbered = zip(range(restart - len(lives), restart), lives, strict=True)
+    return [
+        word_of_past(replace(life.told, restart=n), life.steps) for n, life in numbered if n >= 0
+    ]
 
 
 def _canceler(state: str) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hpcrun.ports import JobWord
@@ -143,6 +143,16 @@ def word_of(told: Told, steps: Sequence[Step] = (), by: str | None = None) -> Jo
         nodes=expand(told.nodes),
         end=told.end,
         by=by,
+    )
+
+
+def word_of_past(told: Told, steps: Sequence[Step] = ()) -> JobWord:
+    """Our word on a life of a job that another followed: whatever else, it was requeued."""
+    word = word_of(told, steps)
+    if word.state.is_end:
+        return word
+    return replace(
+        word, state=State.FAILED, cause=Cause.REQUEUED, reason="", starts=None, end=told.end
     )
 
 

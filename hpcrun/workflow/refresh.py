@@ -8,7 +8,7 @@ What is found is written down; where that cannot be done, it is told all the sam
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hpcrun.errors import HpcrunError, StoreError
@@ -22,6 +22,9 @@ from hpcrun.workflow.liveness import Heartbeats
 
 FORGOTTEN = 120.0
 """Seconds for which a job that nobody knows is still waited for: sacct lags behind."""
+
+NOT_REFRESHED = "not refreshed: "
+"""How the problem of a record begins that may be out of date."""
 
 NO_JOB = "the submission was cut before the scheduler had the job; there is no job"
 
@@ -39,11 +42,47 @@ def refresh(
     broken, the record says so and is what it was.
     """
     return [
-        _refreshed(record, store, scheduler_of, jobs_of)
-        if record.user == store.user and _must_ask(record, heartbeats)
+        _refreshed(record, store, scheduler_of, jobs_of, heartbeats)
+        if record.user == store.user
         else record
         for record in records
     ]
+
+
+def _refreshed(
+    record: RunRecord,
+    store: FileStore,
+    scheduler_of: Callable[[str], Scheduler],
+    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
+    heartbeats: Heartbeats,
+) -> RunRecord:
+    newest = record.attempt.attempt
+    past = [
+        earlier.attempt
+        for earlier in record.attempts[:-1]
+        if earlier.awaits_scheduler and earlier.attempt.submission == newest.submission
+    ]
+    asks = _must_ask(record, heartbeats)
+    if not asks and not past:
+        return record
+    try:
+        scheduler = scheduler_of(record.target)
+        if record.job_id is None:
+            return _found_again(record, store, scheduler)
+        job_id = JobId(record.job_id)
+        word = jobs_of(record.target).get(job_id) if asks else None
+        lives: Sequence[JobWord] = ()
+        if past or word is None or word.state.is_end:
+            # The list of jobs tells neither who canceled nor how a step or an earlier life ended.
+            lives = scheduler.lives(job_id)
+    except HpcrunError as error:
+        return _with_problem(record, NOT_REFRESHED + error.message)
+    for attempt in past:
+        record = _noted(record, store, attempt, "scheduler", fact_data(_past(attempt, lives)))
+    if not asks:
+        return record
+    word = (lives[-1] if lives else word) or _unknown(record)
+    return record if word is None else _joined(record, word, store)
 
 
 def _must_ask(record: RunRecord, heartbeats: Heartbeats) -> bool:
@@ -57,28 +96,10 @@ def _must_ask(record: RunRecord, heartbeats: Heartbeats) -> bool:
     return heartbeats.silent(record.run_id, str(attempt.attempt), attempt.heartbeats)
 
 
-def _refreshed(
-    record: RunRecord,
-    store: FileStore,
-    scheduler_of: Callable[[str], Scheduler],
-    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
-) -> RunRecord:
-    try:
-        scheduler = scheduler_of(record.target)
-        if record.job_id is None:
-            return _found_again(record, store, scheduler)
-        job_id = JobId(record.job_id)
-        word = jobs_of(record.target).get(job_id)
-        if word is None or word.state.is_end:
-            # The list of jobs tells neither who canceled nor how a step ended.
-            word = scheduler.ended(job_id) or word
-    except HpcrunError as error:
-        return _with_problem(record, f"not refreshed: {error.message}")
-    if word is None:
-        word = _unknown(record)
-    if word is None:
-        return record
-    return _joined(record, word, store)
+def _past(attempt: Attempt, lives: Sequence[JobWord]) -> JobWord:
+    """The word on an attempt that another followed; that much is known if nothing else is."""
+    told = [word for word in lives if word.restart == attempt.restart and word.state.is_end]
+    return told[-1] if told else JobWord(State.FAILED, "", Cause.REQUEUED)
 
 
 def _found_again(record: RunRecord, store: FileStore, scheduler: Scheduler) -> RunRecord:
