@@ -259,7 +259,8 @@ def test_the_time_limit(either: Lab) -> None:
     assert (run["status"], run["verdict"]["cause"]) == ("Failed", "time_limit"), run
 
 
-def test_a_requeue_is_a_second_attempt_of_the_same_run(lab: Lab) -> None:
+def test_a_requeue_is_a_second_attempt_of_the_same_run(either: Lab) -> None:
+    lab = either
     text = (
         "import os, time\nfrom hpcrun import Run\nrun = Run.get_context()\n"
         "first = os.environ['HPCRUN_ATTEMPT'] == '1.0'\n"
@@ -274,9 +275,51 @@ def test_a_requeue_is_a_second_attempt_of_the_same_run(lab: Lab) -> None:
     run = lab.wait(run_id, timeout=90)
     assert [a["attempt"] for a in run["attempts"]] == ["1.0", "1.1"]
     assert run["status"] == "Completed"
+    requeued = run["attempts"][0]["verdict"]
+    assert requeued["sentence"] == "the job was requeued; the scheduler has not said why"
+    assert requeued["cause"] == "requeued"
     assert lab.json("metrics", run_id) == {"loss": [2, 2, 2]}
     logs = [f["name"] for f in lab.json("files", run_id) if f["name"].endswith("rank-0.log")]
     assert logs == ["user_logs/1.0/rank-0.log", "user_logs/1.1/rank-0.log"]
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("--set", "distributed_job_config={kind: mpi, node_count: 2}")]
+)
+def test_a_preempted_run_goes_on_as_its_next_attempt(accounted: Lab, more: tuple[str, ...]) -> None:
+    """The batch script hears nothing at first: only steps get TERM, and a rank may heed it."""
+    lab = accounted
+    text = (
+        "import os, signal, sys, time\nfirst = os.environ['HPCRUN_ATTEMPT'] == '1.0'\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "print('up', flush=True)\n"
+        "time.sleep(300 if first else 0)\n"
+    )
+    source = script(lab, "preempted", text)
+    run_id = lab.submit(
+        source, "-t", "test-cluster/low", "--set", "resources.exclusive=true", *more
+    )
+    run = eventually(lambda: (r := lab.json("show", run_id))["status"] == "Running" and r)
+    whole = ["sbatch", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"]
+    done = lab.cluster.run("bob", whole, cwd=lab.cluster.shared)
+    assert done.returncode == 0, done.stderr
+    run = lab.wait(run_id, timeout=120)
+    first, second = run["attempts"]
+    assert run["status"] == "Completed", run
+    assert (first["attempt"], second["attempt"]) == ("1.0", "1.1")
+    assert first["verdict"]["cause"] == "preempted", first
+    assert first["verdict"]["sentence"] == "the job was preempted"
+
+
+def test_a_step_that_was_canceled_by_hand_ends_the_run(lab: Lab) -> None:
+    text = "import time\nprint('up', flush=True)\ntime.sleep(300)\n"
+    more = ("--set", "distributed_job_config={kind: mpi}")
+    run_id = lab.submit(script(lab, "step-canceled", text), *more)
+    run = eventually(lambda: _running(lab, run_id))
+    eventually(lambda: "up" in lab.run("logs", run_id).stdout)
+    assert lab.cluster.run("alice", ["scancel", f"{run['job_id']}.0"]).returncode == 0
+    verdict = lab.wait(run_id, timeout=60)["verdict"]
+    assert (verdict["cause"], verdict["signal"], verdict["rank"]) == ("signal", 15, 0)
 
 
 def test_a_second_job_of_a_submission_is_a_duplicate(lab: Lab, source: Path) -> None:

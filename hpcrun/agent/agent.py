@@ -14,7 +14,7 @@ import time
 from signal import SIGCHLD, SIGKILL, SIGTERM, Signals
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from hpcrun.agent import evidence, keeper, process, ranks, setting, signals, spool
+from hpcrun.agent import evidence, keeper, preemption, process, ranks, setting, signals, spool
 from hpcrun.agent.helpers import Helpers
 from hpcrun.agent.lay import lay_out
 from hpcrun.agent.process import Process
@@ -35,6 +35,9 @@ ASKING = 0.05
 
 LAST_TRY = 10.0
 """Seconds in which the last facts must be written, and a keeper or helper be gone."""
+
+TAKEN_LATE = 120.0
+"""Seconds after the end of its grace time by which a preempted job is gone."""
 
 KEEPERS = 4
 """How often a keeper is started, at most."""
@@ -91,6 +94,7 @@ class Agent:
         self._told_to_stop = False
         self._stopped_by: Optional[int] = None
         self._over_limit = False
+        self._end_of_grace: Optional[float] = None
 
     def run(self) -> int:
         """The whole attempt; gives the status to end with."""
@@ -101,6 +105,7 @@ class Agent:
             end = self._end_of_command(self.command)
         self._finalize()
         self._run_teardown()
+        self._wait_to_be_taken()
         self._tell_end(end)
         return _status(end)
 
@@ -187,6 +192,9 @@ class Agent:
         assert self.command is not None
         self._until(self.command.has_ended)
         self._limit = None
+        asks = self._setting.scheduled and not self._told_to_stop
+        if asks and evidence.a_step_was_canceled(self._setting, self._log_size):
+            self._end_of_grace = preemption.end_of_grace(self._setting.job_id)
         self._clear_left_over()
 
     def _until(
@@ -282,7 +290,8 @@ class Agent:
         cause = "completed" if code == 0 else "exit_code" if code is not None else "signal"
         if self._over_limit and self._stopped_by is None:
             return _end(code, number, "time_limit")
-        return _end(code, number, cause, interrupted=self._stopped_by is not None)
+        interrupted = self._stopped_by is not None or self._end_of_grace is not None
+        return _end(code, number, cause, interrupted)
 
     def _finalize(self) -> None:
         """Everything has ended; what it left is brought to the history."""
@@ -324,6 +333,12 @@ class Agent:
             self._until(child.has_ended)
         if child.shell_status:
             self._problem(f"the teardown ended with status {child.shell_status}")
+
+    def _wait_to_be_taken(self) -> None:
+        """The end of a preempted job is left to Slurm, which requeues it then."""
+        if self._end_of_grace is not None:
+            left = self._end_of_grace + TAKEN_LATE - time.time()
+            self._until(lambda: self._told_to_stop, left)
 
     def _tell_end(self, end: Dict[str, Any]) -> None:
         if end["cause"] not in ("completed", "launch_failed"):

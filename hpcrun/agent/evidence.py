@@ -25,6 +25,9 @@ _MEMORY_KILL = re.compile(
 )
 
 
+_CANCELED = re.compile(r"\*\*\* STEP \S+ ON \S+ CANCELLED AT ")
+
+
 class Fall(NamedTuple):
     """A rank that ended with another status than 0."""
 
@@ -55,6 +58,11 @@ def memory_kills(setting: Setting, since: int) -> List[Dict[str, Any]]:
             step = told["step"].rstrip(".").partition(".")[2] or told["step"]
             kills.append({"evidence": told[0], "step": step, "host": told["node"] or setting.host})
     return kills
+
+
+def a_step_was_canceled(setting: Setting, since: int) -> bool:
+    """Whether Slurm tells that it has sent TERM to a step. since: as for `memory_kills`."""
+    return any(_CANCELED.search(line) for line in _tail(setting.batch_log, since))
 
 
 def last_words(setting: Setting, since: int) -> List[str]:

@@ -35,11 +35,14 @@ class Helpers:
         self._tell("begin")
 
     def failed(self) -> Optional[int]:
-        """The status they ended with, where nobody had told them to; only once."""
+        """The status other than 0 they ended with, where nobody had told them to; only once.
+
+        Those that Slurm told to stop have brought all they kept when they end.
+        """
         if self._process is None or self._minded or not self._process.has_ended():
             return None
         self._minded = True
-        return self._process.shell_status
+        return self._process.shell_status or None
 
     def finish(self) -> None:
         """Tells them to bring the rest and end."""
