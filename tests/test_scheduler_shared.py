@@ -17,6 +17,7 @@ import hpcrun.scheduler.shared
 from hpcrun.errors import SchedulerError
 from hpcrun.ports import JobId, JobWord, Submission
 from hpcrun.scheduler import Slurm, shared_jobs
+from hpcrun.scheduler.shared import forget
 from hpcrun.state import Cause, State
 
 ALL = JobWord(
@@ -58,7 +59,7 @@ class Numbered:
     def find(self, name: str) -> Sequence[JobId]:
         raise NotImplementedError
 
-    def ended(self, job_id: JobId) -> JobWord | None:
+    def lives(self, job_id: JobId) -> Sequence[JobWord]:
         raise NotImplementedError
 
     def cancel(self, job_id: JobId) -> None:
@@ -103,6 +104,14 @@ def test_a_question_that_began_after_the_call_serves_it(file: Path) -> None:
         thread.join()
     assert len(seen) == 5
     assert scheduler.asked <= 2
+
+
+def test_what_was_changed_is_asked_anew(file: Path) -> None:
+    scheduler = Numbered()
+    shared_jobs(scheduler, file, 60)
+    forget(file)
+    forget(file)
+    assert JobId("2") in shared_jobs(scheduler, file, 60)
 
 
 def test_a_failure_is_remembered(file: Path, tmp_path: Path) -> None:

@@ -222,6 +222,34 @@ def test_a_controller_that_is_down(place: Place) -> None:
     assert place.run("submit").returncode == 0
 
 
+def test_what_is_known_is_listed_while_the_controller_is_down(place: Place) -> None:
+    waiting = place.json("submit", "--set", "sbatch={hold: null}")["run_id"]
+    with no_controller(place.lab.cluster):
+        done = place.run("list")
+    place.run("cancel", waiting)
+    assert done.returncode == 0 and waiting in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("hpcrun: states may be old, not refreshed: ")
+    assert "Unable to contact slurm controller" in line
+
+
+SLOW = SITE + "scheduler: {poll: {interval_seconds: 600}}\n"
+
+
+def test_a_poll_that_is_seldom_hides_neither_a_new_job_nor_a_cancel(place: Place) -> None:
+    """Where a site wants to be asked seldom, what this user changed is asked anew at once."""
+    words = mine(place, SLOW)
+    first = place.json(*words, "--set", "sbatch={hold: null}")["run_id"]
+    assert place.json("show", first)["status"] == "Queued"
+    second = place.json(*words, "--set", "sbatch={hold: null}")["run_id"]
+    scontrol = place.script("scontrol", "echo 'the controller was asked for one job' >&2; exit 1\n")
+    asked = json.loads(place.run("show", "--json", second, bin=scontrol).stdout)
+    assert (asked["status"], asked["problems"]) == ("Queued", [])
+    for run_id in (first, second):
+        assert place.run("cancel", run_id).returncode == 0
+        assert place.json("show", run_id)["status"] == "Canceled"
+
+
 def test_an_error_after_the_job_was_taken(place: Place) -> None:
     """The client fails, the job is found by its name: it is not submitted again."""
     said = "echo 'sbatch: error: Batch job submission failed: Socket timed out' >&2; exit 1\n"

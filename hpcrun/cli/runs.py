@@ -13,6 +13,7 @@ from hpcrun.errors import RunCanceled, RunFailed, StoreError, WaitTimeout
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 from hpcrun.workflow.cancel import cancel as cancel_run
+from hpcrun.workflow.refresh import NOT_REFRESHED
 from hpcrun.workflow.session import Session, open_session
 
 
@@ -34,6 +35,7 @@ def list_runs(
     """List runs, newest first."""
     session = open_session(given=workspace)
     records = _records(session, last, experiment, status, user)
+    _tell_what_is_old(records)
     if as_json:
         print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
         return
@@ -65,6 +67,13 @@ def _readable(session: Session, ids: Sequence[str], user: str | None) -> Iterato
             yield session.store.read(run_id, user)
         except StoreError as error:
             click.echo(f"hpcrun: {error}", err=True)
+
+
+def _tell_what_is_old(records: Sequence[RunRecord]) -> None:
+    """Says on standard error why states may be old, each reason once."""
+    problems = {problem for record in records for problem in record.problems}
+    for problem in sorted(p for p in problems if p.startswith(NOT_REFRESHED)):
+        click.echo(f"hpcrun: states may be old, {problem}", err=True)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:

@@ -58,6 +58,14 @@ def shared_jobs(scheduler: Scheduler, file: Path, pace: float) -> Mapping[JobId,
     return answer.told()
 
 
+def forget(file: Path) -> None:
+    """Makes the next process ask anew: what the kept answer tells has just been changed."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError:
+        pass  # it grows old by itself
+
+
 def _ask(scheduler: Scheduler) -> _Answer:
     asked = time.time()
     try:

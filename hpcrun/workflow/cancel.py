@@ -21,7 +21,7 @@ def cancel(session: Session, record: RunRecord) -> RunRecord:
             "its submission may be going on: try again in a minute",
             transient=True,
         )
-    session.scheduler(record.target).cancel(JobId(record.job_id))
+    session.cancel_job(record.target, JobId(record.job_id))
     paths = session.store.paths(record.run_id)
     session.store.append(paths, record.attempt.attempt, "cancel_requested", {"by": session.user})
     return session.store.read(record.run_id)

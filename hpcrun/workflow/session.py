@@ -78,7 +78,11 @@ class Session:
         from hpcrun.scheduler.shared import shared_jobs
 
         pace = site.scheduler.poll.interval_seconds if not_older_than is None else not_older_than
-        return shared_jobs(scheduler, self.cache / f"jobs-{site.id}.json", pace)
+        return shared_jobs(scheduler, self._answer(site), pace)
+
+    def _answer(self, site: SiteConfig) -> Path:
+        """Where a site's answer is kept for all of this user's processes."""
+        return self.cache / f"jobs-{site.id}.json"
 
     def prepare(
         self,
@@ -100,7 +104,23 @@ class Session:
         """Submits a prepared run."""
         from hpcrun.workflow.submit import submit
 
-        return submit(prepared, self.store, self.scheduler(prepared.plan.target))
+        try:
+            return submit(prepared, self.store, self.scheduler(prepared.plan.target))
+        finally:
+            self._forget_jobs(prepared.plan.target)
+
+    def cancel_job(self, target: str, job_id: JobId) -> None:
+        """Asks the scheduler behind a target for a job's end."""
+        try:
+            self.scheduler(target).cancel(job_id)
+        finally:
+            self._forget_jobs(target)
+
+    def _forget_jobs(self, target: str) -> None:
+        """After a change of ours: what was known of the jobs is out of date."""
+        from hpcrun.scheduler.shared import forget
+
+        forget(self._answer(self.site(target)))
 
     def refreshed(
         self, records: Iterable[RunRecord], not_older_than: float | None = None
