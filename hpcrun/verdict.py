@@ -80,8 +80,9 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
         where = f"rank {rank}" if rank is not None else "a process"
         sentence = f"{where} was killed because the job ran out of memory"
         return Verdict(Cause.OUT_OF_MEMORY, sentence, evidence, code, signal, rank)
-    if cause == Cause.EXIT_CODE and rank_end is not None:
-        signal = signal_of(rank_end.status)
+    if cause == Cause.EXIT_CODE:
+        # A launcher whose ranks were killed ends as a shell does: with 128 + n.
+        signal = signal_of(rank_end.status if rank_end is not None else code or 0)
         cause = Cause.EXIT_CODE if signal is None else Cause.SIGNAL
     return Verdict(
         cause, _sentence_of_exit(cause, code, signal, rank_end), evidence, code, signal, rank
