@@ -1,0 +1,220 @@
+"""Tree to typed value: every problem with its place, every part with its origin."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from numbers import Number
+from typing import Any, Literal, Union
+
+from hpcrun.errors import Problem
+from hpcrun.reading.nearest import nearest
+from hpcrun.reading.tree import Branch, Leaf, Origin, Tree, a_kind, items, plain, shown
+
+
+@dataclass
+class Builder:
+    rename: Callable[[str], str]
+    problems: list[Problem]
+    origins: dict[str, Origin] = field(default_factory=dict)
+
+    def build(self, kind: Any, tree: Tree, path: str) -> Any:
+        """The value of a tree; None after a problem."""
+        if path:
+            self.origins[path] = tree.origin
+        choices = _choices(kind)
+        if types.NoneType in choices and isinstance(tree, Leaf) and tree.value is None:
+            return None
+        choices = tuple(choice for choice in choices if choice is not types.NoneType)
+        if len(choices) > 1:
+            return self._build_one_of(choices, tree, path)
+        return self._build_kind(choices[0], tree, path)
+
+    def _build_kind(self, kind: Any, tree: Tree, path: str) -> Any:
+        if kind is Any:
+            return plain(tree)
+        if dataclasses.is_dataclass(kind):
+            return self._build_dataclass(kind, tree, path)
+        origin = typing.get_origin(kind) or kind
+        if origin is Literal:
+            return self._build_literal(typing.get_args(kind), tree, path)
+        if origin in (tuple, list):
+            return self._build_list(origin, typing.get_args(kind)[0], tree, path)
+        if origin in (Mapping, dict):
+            return self._build_mapping(typing.get_args(kind)[1], tree, path)
+        return self._build_scalar(kind, tree, path)
+
+    def _build_one_of(self, choices: Sequence[Any], tree: Tree, path: str) -> Any:
+        """A union: of a scalar, a list and a mapping; of several mappings, `kind` decides."""
+        if isinstance(tree, Leaf):
+            fitting = [c for c in choices if not _is_compound(c)]
+        elif tree.is_list:
+            fitting = [c for c in choices if typing.get_origin(c) in (tuple, list)]
+        else:
+            fitting = [c for c in choices if dataclasses.is_dataclass(c)]
+            if len(fitting) > 1:
+                return self._build_by_kind(fitting, tree, path)
+        if not fitting:
+            wanted = " or ".join(dict.fromkeys(_name(c, tree) for c in choices))
+            return self._refuse(tree, path, f"must be {wanted}, not {shown(tree)}")
+        return self._build_kind(fitting[0], tree, path)
+
+    def _build_by_kind(self, choices: Sequence[Any], tree: Branch, path: str) -> Any:
+        known = {choice.kind: choice for choice in choices}
+        if tree.made is not None and not issubclass(tree.made, tuple(choices)):
+            wanted = " or ".join(choice.__name__ for choice in choices)
+            return self._refuse(tree, path, f"must be {wanted}, not {shown(tree)}")
+        given = dict(tree.items).get("kind")
+        if not isinstance(given, Leaf):
+            return self._refuse(tree, path, "needs a `kind`", f"one of {', '.join(known)}")
+        chosen = known.get(given.text.lower())
+        if chosen is None:
+            hint = nearest(given.text, known)
+            return self._refuse(given, f"{path}.kind", f"cannot be {shown(given)}", hint)
+        rest = [(name, item) for name, item in tree.items if name != "kind"]
+        return self._build_dataclass(chosen, tree._replace(items=rest), path)
+
+    def _build_dataclass(self, kind: Any, tree: Tree, path: str) -> Any:
+        made = tree.made if isinstance(tree, Branch) else None
+        fits = isinstance(tree, Branch) and not tree.is_list and issubclass(made or kind, kind)
+        if not isinstance(tree, Branch) or not fits:
+            what = f"`{path}`" if path else "the file" if tree.origin.source else "the value"
+            return self._tell(tree, f"{what} must be {_name(kind, tree)}, not {shown(tree)}")
+        fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+        given: dict[str, Any] = {}
+        for key, item in tree.items:
+            name = self.rename(key)
+            place = f"{path}.{key}" if path else key
+            if name not in fields:
+                self._tell(item, f"there is no key `{place}`", _nearest_key(kind, name, path))
+            elif name in given:
+                self._tell(item, f"`{place}` is given twice", "in two spellings")
+            elif isinstance(item, Leaf) and item.value is None and _has_default(fields[name]):
+                given[name] = _default(fields[name])
+            else:
+                inner = f"{path}.{name}" if path else name
+                before = len(self.problems)
+                value = self.build(_hints(kind)[name], item, inner)
+                if len(self.problems) == before or dataclasses.is_dataclass(value):
+                    given[name] = value
+        missing = False
+        for name, one in fields.items():
+            if name not in given and not _has_default(one):
+                missing = True
+                if not self._was_told(tree, name):
+                    self._tell(tree, f"the key `{path}.{name}` is missing".replace("`.", "`"))
+        return None if missing else kind(**given)
+
+    def _was_told(self, tree: Branch, name: str) -> bool:
+        """Whether a key stands there, and what is wrong with it has been told."""
+        return any(self.rename(key) == name for key, _ in tree.items)
+
+    def _build_list(self, kind: Any, item_kind: Any, tree: Tree, path: str) -> Any:
+        if not isinstance(tree, Branch) or not tree.is_list:
+            return self._refuse(tree, path, f"must be a list, not {shown(tree)}", "[a, b]")
+        return kind(
+            self.build(item_kind, item, f"{path}[{n}]") for n, item in enumerate(items(tree))
+        )
+
+    def _build_mapping(self, item_kind: Any, tree: Tree, path: str) -> Any:
+        if not isinstance(tree, Branch) or tree.is_list or tree.made is not None:
+            return self._refuse(tree, path, f"must be a mapping, not {shown(tree)}", "{a: b}")
+        for name, item in tree.items:
+            self._build_text(Leaf(name, name, item.origin), path)
+        return {name: self.build(item_kind, item, f"{path}.{name}") for name, item in tree.items}
+
+    def _build_literal(self, known: Sequence[str], tree: Tree, path: str) -> Any:
+        if isinstance(tree, Leaf):
+            for word in known:
+                if tree.text.lower() == word.lower():
+                    return word
+        hint = nearest(tree.text, known) if isinstance(tree, Leaf) else ""
+        return self._refuse(tree, path, f"cannot be {shown(tree)}", hint)
+
+    def _build_scalar(self, kind: Any, tree: Tree, path: str) -> Any:
+        if not isinstance(tree, Leaf):
+            return self._refuse(tree, path, f"must be {_NAMES[kind]}, not {shown(tree)}")
+        if kind is str:
+            return self._build_text(tree, path)
+        value = tree.value
+        fits = {
+            bool: isinstance(value, bool),
+            int: isinstance(value, int) and not isinstance(value, bool),
+            float: isinstance(value, (int, float)) and not isinstance(value, bool),
+        }[kind]
+        if not fits:
+            hint = "true or false" if kind is bool else ""
+            return self._refuse(tree, path, f"must be {_NAMES[kind]}, not {shown(tree)}", hint)
+        return kind(value)
+
+    def _build_text(self, tree: Leaf, path: str) -> Any:
+        if tree.value is None and not tree.text:
+            return self._refuse(tree, path, "is empty", "write '' for an empty text")
+        if not isinstance(tree.value, (str, Number, types.NoneType)):
+            return self._refuse(tree, path, f"must be a text or number, not {shown(tree)}")
+        if "\0" in tree.text:
+            return self._refuse(tree, path, "holds a NUL character", "no program can receive it")
+        try:
+            tree.text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return self._refuse(tree, path, f"holds half a character: {ascii(tree.text)[:60]}")
+        return tree.text
+
+    def _refuse(self, tree: Tree, path: str, why: str, hint: str = "") -> None:
+        self._tell(tree, f"`{path}` {why}", hint)
+
+    def _tell(self, tree: Tree, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(message, hint, tree.origin.source, tree.origin.line))
+
+
+_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _name(kind: Any, given: Tree) -> str:
+    if kind in _NAMES:
+        return _NAMES[kind]
+    if typing.get_origin(kind) in (tuple, list):
+        return "a list"
+    named = not given.origin.source and dataclasses.is_dataclass(kind)  # made in Python
+    return a_kind(kind) if named else "a mapping"
+
+
+def _has_default(one: dataclasses.Field[Any]) -> bool:
+    return not (one.default is one.default_factory is dataclasses.MISSING)
+
+
+def _default(one: dataclasses.Field[Any]) -> Any:
+    made = one.default_factory
+    return one.default if made is dataclasses.MISSING else made()
+
+
+def _nearest_key(kind: Any, name: str, path: str) -> str:
+    """A hint: the section that has a key of that name, or the key that is meant."""
+    hints = {f.name: _hints(kind)[f.name] for f in dataclasses.fields(kind) if f.init}
+    sections = [
+        f"`{section}.{name}`"
+        for section, hint in hints.items()
+        for choice in _choices(hint)
+        if dataclasses.is_dataclass(choice) and name in _hints(typing.cast(Any, choice))
+    ]
+    if sections and not path:
+        return f"did you mean {' or '.join(dict.fromkeys(sections))}?"
+    return nearest(name, hints, f"{path}." if path else "")
+
+
+def _is_compound(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind) or typing.get_origin(kind) in (tuple, list, dict, Mapping)
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(kind) in (Union, types.UnionType)
+    return typing.get_args(kind) if union else (kind,)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
