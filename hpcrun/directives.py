@@ -5,14 +5,14 @@ Pure. Directives are data; templates place them, and `script` checks that none w
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from hpcrun.errors import Problem
+from hpcrun.flags import LETTERS, obstacles
+from hpcrun.reading import Finding
 from hpcrun.site import SchedulerRules
 
 SBATCH = "#SBATCH"
@@ -81,43 +81,39 @@ def directives(job: Job, rules: SchedulerRules) -> tuple[Directive, ...]:
 
 def forbidden(
     lines: tuple[Directive, ...], rules: SchedulerRules, site: str
-) -> tuple[Problem, ...]:
-    """Each directive that the site forbids, with the site's reason."""
+) -> tuple[Finding, ...]:
+    """Each directive that the site forbids, with the site's reason. Its key is the flag."""
     reasons = rules.directives.forbid
     return tuple(
-        Problem(f"{site} does not accept {line.flag}", reasons[line.flag])
+        Finding(line.flag, f"{site} does not accept {line.flag}", reasons[line.flag])
         for line in lines
         if line.flag in reasons
     )
 
 
-def unwritable(lines: tuple[Directive, ...]) -> tuple[Problem, ...]:
-    """Each directive that no line of a script can hold."""
+def unwritable(lines: tuple[Directive, ...]) -> tuple[Finding, ...]:
+    """Each directive that no line of a script can hold. Its key is the flag."""
     return tuple(
-        Problem(f"the value of {line.flag} holds {what}: {line.value!r}")
+        Finding(line.flag, f"the value of {line.flag} holds {what}: {line.value!r}")
         for line in lines
-        for what, found in (
-            ("a line break or control character", _CONTROL.search(line.text)),
-            (
-                "bytes that are not UTF-8, which accounting cannot store",
-                _SURROGATE.search(line.text),
-            ),
-        )
-        if found
+        for what in obstacles(line.text)
     )
 
 
-def written_twice(lines: tuple[Directive, ...], site: str) -> tuple[Problem, ...]:
-    """Each directive whose flag stands in an earlier one: sbatch would heed the last (22.05)."""
+def written_twice(lines: tuple[Directive, ...], site: str) -> tuple[Finding, ...]:
+    """Each directive whose flag stands in an earlier one: sbatch would heed the last (22.05).
+
+    Its key is the flag.
+    """
     first: dict[str, Directive] = {}
-    problems = []
+    findings = []
     for line in lines:
         before = first.setdefault(line.flag, line)
         if before is not line:
             message = f"{line.flag} would be written twice, as {before.text} and {line.text}"
             hint = f"one is of the site file of {site}, or of your sbatch section"
-            problems.append(Problem(message, hint))
-    return tuple(problems)
+            findings.append(Finding(line.flag, message, hint))
+    return tuple(findings)
 
 
 def format_time(time: timedelta) -> str:
@@ -137,75 +133,6 @@ def format_memory(size: int) -> str:
     return f"{-(-size // 1024)}K" if size else "0"
 
 
-_OWN = "remove it: hpcrun needs it for itself"
-
-INSTEAD: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            *("--array", "--chdir", "--comment", "--error", "--export", "--export-file"),
-            *("--get-user-env", "--help", "--input", "--job-name", "--open-mode", "--output"),
-            *("--parsable", "--test-only", "--usage", "--version", "--wait", "--wrap"),
-        ),
-        _OWN,
-    ),
-    "--nodes": "say it in distributed_job_config, or in resources.node_count",
-    **dict.fromkeys(
-        ("--ntasks", "--ntasks-per-node", "--ntasks-per-gpu"), "say it in distributed_job_config"
-    ),
-    "--cpus-per-task": "say it in resources.cpus_per_task",
-    **dict.fromkeys(
-        ("--gpus", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket"),
-        "say it in resources.gpus_per_node",
-    ),
-    **dict.fromkeys(("--mem", "--mem-per-cpu", "--mem-per-gpu"), "say it in resources.memory"),
-    **{
-        f"--{name}": f"say it in resources.{name}"
-        for name in (
-            *("account", "constraint", "exclusive", "partition", "qos", "reservation", "time"),
-        )
-    },
-    "--mail-type": "say it in mail.on",
-    "--mail-user": "say it in mail.address",
-}
-"""Flags that hpcrun computes or needs, to what is done instead of writing them."""
-
-LETTERS: Mapping[str, str] = {
-    **{"a": "array", "A": "account", "b": "begin", "B": "extra-node-info", "c": "cpus-per-task"},
-    **{"C": "constraint", "d": "dependency", "D": "chdir", "e": "error", "F": "nodefile"},
-    **{"G": "gpus", "h": "help", "H": "hold", "i": "input", "J": "job-name", "k": "no-kill"},
-    **{"L": "licenses", "M": "clusters", "m": "distribution", "n": "ntasks", "N": "nodes"},
-    **{"o": "output", "O": "overcommit", "p": "partition", "q": "qos", "Q": "quiet"},
-    **{"s": "oversubscribe", "S": "core-spec", "t": "time", "u": "usage", "v": "verbose"},
-    **{"V": "version", "w": "nodelist", "W": "wait", "x": "exclude"},
-}
-"""sbatch's flags of one letter (22.05), to their long names."""
-
-
-def refusal(name: str, value: str | None = None) -> Problem | None:
-    """Why a flag beside hpcrun's own may not be written; None if it may.
-
-    name: with or without its dashes. sbatch takes any beginning of a long flag that fits only one
-    (22.05), so a beginning of a flag that hpcrun computes is refused as well.
-    """
-    word = name.lstrip("-")
-    if word in LETTERS:
-        return Problem(f"{name!r} is a flag of one letter", f"write {LETTERS[word]}")
-    if not _FLAG.match(word):
-        near = word.replace("_", "-").lower()
-        hint = f"did you mean {near!r}?" if _FLAG.match(near) else "such as: switches, contiguous"
-        return Problem(f"{name!r} is no flag of sbatch", hint)
-    flag = f"--{word}"
-    if flag == "--gres" and "gpu" not in (value or ""):
-        return None
-    if flag == "--gres":
-        return Problem(f"{flag}={value} asks for GPUs", INSTEAD["--gpus-per-node"])
-    for own, hint in INSTEAD.items():
-        if own.startswith(flag):
-            what = flag if own == flag else f"{flag}, short for {own},"
-            return Problem(f"{what} is hpcrun's own to write", hint)
-    return None
-
-
 def flags_of(line: str) -> Iterator[tuple[str, str | None]]:
     """(flag, value) of all flags in a header's line; sbatch takes several from one."""
     splitter = shlex.shlex(line.removeprefix(SBATCH), posix=True)
@@ -218,11 +145,6 @@ def flags_of(line: str) -> Iterator[tuple[str, str | None]]:
         else:
             flag, equals, value = word.partition("=")
             yield flag, value if equals else None
-
-
-_FLAG = re.compile(r"[a-z][a-z0-9-]+\Z")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def _identity(job: Job) -> Iterator[Directive]:

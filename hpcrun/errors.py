@@ -17,7 +17,7 @@ HpcrunError          1    something hpcrun itself did wrong
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
 
 
 class Problem(NamedTuple):
@@ -61,15 +61,23 @@ class HpcrunError(Exception):
 
 
 class _FileError(HpcrunError):
-    """An error made of problems, each with its place."""
+    """An error made of problems, each with its place, a file's in the order of its lines."""
 
     def __init__(self, *problems: Problem) -> None:
+        problems = _in_order(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
         self._problems: Tuple[Problem, ...] = problems
 
     @property
     def problems(self) -> Sequence[Problem]:
         return self._problems
+
+
+def _in_order(problems: Iterable[Problem]) -> Tuple[Problem, ...]:
+    """Each once, file by file and line by line, those without a place last."""
+    once = list(dict.fromkeys(problems))
+    files = [problem.file for problem in once]
+    return tuple(sorted(once, key=lambda p: (not p.file, files.index(p.file), p.line or 0)))
 
 
 class ConfigError(_FileError):

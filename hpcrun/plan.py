@@ -142,15 +142,16 @@ def experiment_name(config: RunConfiguration, source: str) -> str:
     return name[:64] or "experiment"
 
 
-def check_run_id(run_id: str, experiment: str) -> None:
-    """Raises ConfigError unless an id given by hand is one, of this experiment: it is a path."""
+def refusal_of_id(run_id: str, experiment: str) -> Problem | None:
+    """Why an id given by hand is none of this experiment's: it is a path. None if it is one."""
     match = RUN_ID.match(run_id)
     if match is None or not EXPERIMENT.match(match["experiment"]):
         hint = f"such as {new_run_id(experiment, 1700000000, '0123abcd')}"
-        raise ConfigError(Problem(f"{run_id!r} is no run id", hint))
+        return Problem(f"{run_id!r} is no run id", hint)
     if match["experiment"] != experiment:
         hint = f"the run's experiment is {experiment!r}"
-        raise ConfigError(Problem(f"{run_id!r} is an id of another experiment", hint))
+        return Problem(f"{run_id!r} is an id of another experiment", hint)
+    return None
 
 
 def check_experiment(name: str) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from hpcrun import errors
-from hpcrun.directives import SBATCH, Directive, flags_of, refusal
+from hpcrun.directives import SBATCH, Directive, flags_of
+from hpcrun.flags import refusal
 from hpcrun.layout import FORMAT, month_of
 from hpcrun.plan import Plan
 from hpcrun.templating import FAULTS, Load, problem_of, sandbox

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from hpcrun.assets import Assets
-from hpcrun.config import RunConfiguration, load_config
+from hpcrun.config import RunConfiguration, checked
 from hpcrun.plan import Plan, Surroundings
-from hpcrun.reading import Origin, read_text
+from hpcrun.reading import Read, read_partly, read_text
 from hpcrun.resolve import resolve
 from hpcrun.script import render
 from hpcrun.site import SiteConfig
@@ -58,17 +57,20 @@ def shipped(name: str) -> SiteConfig:
 
 
 def plan(
-    config: RunConfiguration,
+    config: RunConfiguration | Read[RunConfiguration],
     where: SiteConfig | None = None,
     target: str | None = None,
-    origins: Mapping[str, Origin] | None = None,
     **around: Any,
 ) -> Plan:
-    """The plan of a request. around: what is different in the surroundings."""
+    """The plan of a request: of one that was read as it is checked, of a value as it is.
+
+    around: what is different in the surroundings.
+    """
     where = where or site()
     name = target or where.default_target
     assert name is not None
-    return resolve(config, where, name, replace(AROUND, **around), RUN_ID, SDK, origins)
+    asked = checked(config) if isinstance(config, Read) else Read(config, {})
+    return resolve(asked, where, name, replace(AROUND, **around), RUN_ID, SDK)
 
 
 def script(made: Plan, assets: Assets | None = None) -> str:
@@ -76,10 +78,9 @@ def script(made: Plan, assets: Assets | None = None) -> str:
     return render(made, (assets or Assets()).template).text
 
 
-def from_yaml(text: str) -> tuple[RunConfiguration, Mapping[str, Origin]]:
+def from_yaml(text: str) -> Read[RunConfiguration]:
     """What a run.yaml of this text asks for."""
-    read = read_text(RunConfiguration, text, "run.yaml")
-    return read.value, read.origins
+    return read_partly(RunConfiguration, text, "run.yaml")
 
 
-__all__ = ["AROUND", "RUN_ID", "SDK", "SITE", "from_yaml", "load_config", "plan", "script", "site"]
+__all__ = ["AROUND", "RUN_ID", "SDK", "SITE", "from_yaml", "plan", "script", "site"]

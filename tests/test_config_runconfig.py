@@ -406,7 +406,7 @@ environment:
 secrets: {A: a, B: ~/b, C: /c}
 """,
     )
-    config, _ = load_runconfig("run", tmp_path)
+    config = load_runconfig("run", tmp_path).sound().value
     assert config.source_directory == f"{tmp_path}/src"
     assert config.environment == Environment(
         python=PythonSection(f"{tmp_path}/bin/python"), virtual_environment=f"{tmp_path}/venv"

@@ -19,13 +19,12 @@ from hpcrun.config import (
     RunConfiguration,
     SnapshotLimits,
     TensorflowConfiguration,
-    check,
+    checked,
     load_config,
-    problem_at,
 )
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import ConfigError
-from hpcrun.reading import Origin, read_text
+from hpcrun.reading import Finding, Origin, Read, read_text
 
 FULL = """\
 source_directory: src
@@ -71,7 +70,7 @@ snapshot: {max_bytes: 2G, max_files: 10}
 def load(text: str | bytes, folder: Path, *overrides: str) -> RunConfiguration:
     file = folder / "run.yaml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
-    return load_config(file, overrides)[0]
+    return load_config(file, overrides).sound().value
 
 
 def problems(text: str | bytes, folder: Path, *overrides: str) -> list[str]:
@@ -121,7 +120,7 @@ def test_every_key_of_a_full_file_is_read_as_it_is_written(tmp_path: Path) -> No
 
 
 def test_a_full_file_has_nothing_that_check_would_refuse(tmp_path: Path) -> None:
-    assert check(load(FULL, tmp_path), {}) == []
+    assert wrong(load(FULL, tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -182,7 +181,6 @@ max_run_duration_seconds: 1h
 snapshot: 5G
 """
     assert problems(text, tmp_path) == [
-        "run.yaml:16: `time` is given twice (first on line 12)",
         "run.yaml:1: there is no key `scrpt` (did you mean `script`?)",
         "run.yaml:4: `arguments[1]` is empty (write '' for an empty text)",
         "run.yaml:5: `arguments[2]` must be a text, not a list",
@@ -192,6 +190,7 @@ snapshot: 5G
         "run.yaml:13: there is no key `resources.gpus` (did you mean `resources.gpus_per_node`?)",
         "run.yaml:14: `resources.gpus_per_node` must be a whole number, not 'four'",
         "run.yaml:15: `resources.exclusive` must be true or false, not 'yes' (true or false)",
+        "run.yaml:16: `time` is given twice (first on line 12)",
         "run.yaml:17: there is no key `partition` (did you mean `resources.partition`?)",
         "run.yaml:19: `mail.on[1]` cannot be 'ended' (did you mean `end`?)",
         "run.yaml:20: `max_run_duration_seconds` must be a whole number, not '1h'",
@@ -238,18 +237,17 @@ def test_overrides_win_over_the_file_and_say_so(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("script: a.py\nresources: {time: 1h, qos: low}\n")
     overrides = ["resources.time=2h", "arguments=[--lr, 1e-3]", "script=b.py", "resources.qos="]
-    config, origins = load_config(file, [*overrides, "environment_variables.A=x=y"])
-    assert config == RunConfiguration(
+    read = load_config(file, [*overrides, "environment_variables.A=x=y"]).sound()
+    assert read.value == RunConfiguration(
         script="b.py",
         arguments=["--lr", "1e-3"],
         resources=Resources(time="2h"),
         environment_variables={"A": "x=y"},
     )
-    assert origins["resources.time"] == Origin("--set resources.time")
-    assert (
-        str(problem_at(origins, "resources.time", "too long")) == "--set resources.time: too long"
-    )
-    assert problem_at(origins, "resources.gpu_type", "m").line == 2
+    assert read.origins["resources.time"] == Origin("--set resources.time")
+    too_long = read.problem(Finding("resources.time", "too long"))
+    assert str(too_long) == "--set resources.time: too long"
+    assert read.problem(Finding("resources.gpu_type", "m")).line == 2
 
 
 @pytest.mark.parametrize(
@@ -302,10 +300,14 @@ def test_arguments_in_double_quotes_arrive_unchanged(arguments: list[str], value
 SCRIPT = "script: train.py\n"
 
 
+def wrong(config: RunConfiguration) -> list[str]:
+    return [str(problem) for problem in checked(Read(config, {})).problems]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{}", ": neither script nor command is given (script: train.py)"),
+        ("{}", ":1: neither script nor command is given (script: train.py)"),
         (SCRIPT + "command: [a]\n", ":2: script and command are both given (keep one of them)"),
         (
             "command: [a]\narguments: [b]\n",
@@ -363,13 +365,12 @@ SCRIPT = "script: train.py\n"
     ],
 )
 def test_a_contradiction_is_told_at_its_line(text: str, told: str) -> None:
-    read = read_text(RunConfiguration, text, "f")
-    (problem,) = check(read.value, read.origins)
-    assert str(problem) == ("f" + told if told[1].isdigit() else told[2:])
+    (problem,) = checked(read_text(RunConfiguration, text, "f")).problems
+    assert str(problem) == "f" + told
 
 
 def test_an_empty_list_of_arguments_beside_a_command_is_none() -> None:
-    assert check(RunConfiguration(command="echo $X", arguments=[]), {}) == []
+    assert wrong(RunConfiguration(command="echo $X", arguments=[])) == []
 
 
 @pytest.mark.parametrize(
@@ -391,7 +392,7 @@ def test_setting_the_communicator_keeps_the_number_of_nodes(
     config.communicator = communicator
     assert (config.distributed_job_config, config.node_count) == (made, 3)
     config.node_count = 4
-    assert (config.node_count, check(config, {})) == (4, [])
+    assert (config.node_count, wrong(config)) == (4, [])
 
 
 def test_setting_the_same_kind_of_communicator_keeps_the_processes() -> None:

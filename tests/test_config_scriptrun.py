@@ -26,10 +26,10 @@ from hpcrun.config import (
     ScriptRunConfig,
     SnapshotLimits,
     TensorflowConfiguration,
-    check,
+    checked,
 )
 from hpcrun.errors import ConfigError
-from hpcrun.reading import check_value
+from hpcrun.reading import Read, check_value
 
 
 def asked(src: ScriptRunConfig) -> RunConfiguration:
@@ -174,12 +174,13 @@ def test_script_arguments_and_command_given_directly_win(
 
 
 def test_script_and_command_both_given_are_refused() -> None:
-    (problem,) = check(asked(ScriptRunConfig(".", "a.py", command="b")), {})
+    (problem,) = checked(Read(asked(ScriptRunConfig(".", "a.py", command="b")), {})).problems
     assert str(problem) == "script and command are both given (keep one of them)"
 
 
 def test_arguments_beside_a_command_are_refused() -> None:
-    (problem,) = check(asked(ScriptRunConfig(".", arguments=["a"], command="b")), {})
+    src = ScriptRunConfig(".", arguments=["a"], command="b")
+    (problem,) = checked(Read(asked(src), {})).problems
     assert str(problem) == "arguments belong to a script (write them into the command)"
 
 
@@ -421,3 +422,12 @@ def test_loading_refuses_a_file_with_all_its_problems(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         ScriptRunConfig.load(file)
     assert [problem.line for problem in raised.value.problems] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("\ud800", "holds half a character"), ("a\0b", "holds a NUL character")]
+)
+def test_what_no_program_can_be_given_is_refused(word: str, said: str) -> None:
+    src = ScriptRunConfig(".", "a.py", [word], environment_variables={"A": word})
+    first, second = problems(src)
+    assert said in first and said in second

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from hpcrun.config import parse_memory, parse_time
 from hpcrun.directives import (
-    LETTERS,
     SBATCH,
     Directive,
     Job,
@@ -23,10 +22,10 @@ from hpcrun.directives import (
     forbidden,
     format_memory,
     format_time,
-    refusal,
     unwritable,
     written_twice,
 )
+from hpcrun.flags import LETTERS, refusal
 from hpcrun.site import Directives, Gpu, Memory, SchedulerRules
 from tests.cluster import Cluster
 from tests.lab import eventually
@@ -140,7 +139,7 @@ def test_what_a_site_forbids_is_refused_in_its_own_words() -> None:
     rules = SchedulerRules(directives=Directives(forbid={"--mem": "nodes are given whole"}))
     lines = directives(job(memory=1 << 30), rules)
     (problem,) = forbidden(lines, rules, "lab")
-    assert str(problem) == "lab does not accept --mem (nodes are given whole)"
+    assert problem == ("--mem", "lab does not accept --mem", "nodes are given whole", ())
     assert forbidden(directives(JOB, rules), rules, "lab") == ()
 
 

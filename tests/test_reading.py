@@ -247,12 +247,12 @@ count: 3
 level: mid
 """
     assert problems(text) == [
-        "f.yaml:10: `count` is given twice (first on line 2)",
         "f.yaml:1: there is no key `wrds` (did you mean `words`?)",
         "f.yaml:2: `count` must be a whole number, not 'two'",
         "f.yaml:5: `words[1]` must be a text, not a list",
         "f.yaml:7: there is no key `house.room` (did you mean `house.rooms`?)",
         "f.yaml:8: `house.street` must be a text, not a mapping",
+        "f.yaml:10: `count` is given twice (first on line 2)",
         "f.yaml:11: `level` cannot be 'mid' (known are Low, High)",
     ]
 
@@ -294,7 +294,7 @@ def test_each_value_knows_its_line() -> None:
     origins = read_text(Thing, text, "f.yaml").origins
     lines = {path: origin.line for path, origin in origins.items()}
     assert lines == {
-        **{"words": 1, "words[0]": 2, "words[1]": 3, "house": 5, "house.rooms": 6},
+        **{"": 1, "words": 1, "words[0]": 2, "words[1]": 3, "house": 5, "house.rooms": 6},
         **{"names": 7, "names.x": 7},
     }
     assert str(origins["house.rooms"]) == "f.yaml:6"
@@ -308,7 +308,7 @@ def test_two_spellings_of_one_key_are_a_problem() -> None:
 
 @pytest.mark.parametrize("text", ["a: 1\ntext: x\n? [b]\n: 1\n", "a: 1\ntext: x\n{b: c}: 1\n"])
 def test_a_key_that_is_no_word_is_a_problem(text: str) -> None:
-    assert problems(text)[0] == "f.yaml:3: a key must be a word"
+    assert problems(text)[1] == "f.yaml:3: a key must be a word"
 
 
 # -- syntax -------------------------------------------------------------------------------------
@@ -472,19 +472,19 @@ def test_problems_of_overrides_are_told_with_those_of_the_file() -> None:
     assert problems("cont: 1", "count=two", "words=[a", "no", "=x", "a..b=1", "house.room=1") == [
         "--set words: not YAML: expected ',' or ']', but got '<stream end>'"
         " (while parsing a flow sequence, from line 1)",
-        "--set no: not of the form KEY=VALUE (resources.time=2h)",
-        "--set =x: not of the form KEY=VALUE (resources.time=2h)",
-        "--set a..b=1: not of the form KEY=VALUE (resources.time=2h)",
         "f.yaml:1: there is no key `cont` (did you mean `count`?)",
         "--set count: `count` must be a whole number, not 'two'",
         "--set house.room: there is no key `house.room` (did you mean `house.rooms`?)",
+        "--set no: not of the form KEY=VALUE (resources.time=2h)",
+        "--set =x: not of the form KEY=VALUE (resources.time=2h)",
+        "--set a..b=1: not of the form KEY=VALUE (resources.time=2h)",
     ]
 
 
 def test_an_override_is_the_origin_of_its_value() -> None:
     origins = read_text(Thing, "count: 1\n", "f.yaml", overrides=["house.rooms=2"]).origins
     assert origins == {
-        "count": Origin("f.yaml", 1),
+        **{"": Origin("f.yaml", 1), "count": Origin("f.yaml", 1)},
         "house": Origin("--set house.rooms"),
         "house.rooms": Origin("--set house.rooms"),
     }

@@ -74,8 +74,7 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
 
 def of(name: str) -> Plan:
     where, text = REQUESTS[name]
-    config, origins = from_yaml(text)
-    return plan(config, shipped("local") if where == "local" else site(), origins=origins)
+    return plan(from_yaml(text), shipped("local") if where == "local" else site())
 
 
 @pytest.mark.parametrize("name", REQUESTS)

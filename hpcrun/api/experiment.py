@@ -12,7 +12,7 @@ from hpcrun.config.runconfig import load_runconfig
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.layout import experiment_of
 from hpcrun.plan import check_experiment
-from hpcrun.reading import check_value
+from hpcrun.reading import Read, read_value
 
 
 class Experiment:
@@ -47,9 +47,10 @@ class Experiment:
         Raises ConfigError, PlanError, SnapshotError, SchedulerError, StoreError; then nothing
         was submitted, unless the error says that this is not known.
         """
-        asked = check_value(RunConfiguration, self._config(config, source_directory))
-        asked.experiment = self.name
-        asked.tags = {**(asked.tags or {}), **{str(k): str(v) for k, v in (tags or {}).items()}}
+        asked = self._asked(config, source_directory)
+        own = asked.value.tags or {}
+        asked.value.experiment = self.name
+        asked.value.tags = {**own, **{str(k): str(v) for k, v in (tags or {}).items()}}
         session = self.workspace.session
         record = session.submit(session.prepare(asked, run_id))
         return Run(self, record.run_id)
@@ -75,16 +76,16 @@ class Experiment:
             if _has(record.tags, wanted) and _has(record.properties, properties or {}):
                 yield Run(self, run_id)
 
-    def _config(
+    def _asked(
         self, config: ScriptRunConfig | RunConfiguration | str, source: str | Path | None
-    ) -> RunConfiguration:
-        """A copy: submitting changes nothing of the caller's."""
+    ) -> Read[RunConfiguration]:
+        """What is asked, as a copy: submitting changes nothing of the caller's."""
         if isinstance(config, str):
-            return load_runconfig(config, Path(source or "."))[0]
+            return load_runconfig(config, Path(source or "."))
         if isinstance(config, RunConfiguration):
-            return ScriptRunConfig(source or config.source_directory, run_config=config).asked()
+            config = ScriptRunConfig(source or config.source_directory, run_config=config)
         if isinstance(config, ScriptRunConfig):
-            return config.asked()
+            return read_value(RunConfiguration, config.asked())
         raise ConfigError(
             Problem(
                 f"a {config.__class__.__name__} cannot be submitted",

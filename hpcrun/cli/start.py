@@ -117,10 +117,10 @@ def demo(workspace: str | None, target: str, as_json: bool) -> int:
 
     session = open_session(given=workspace)
     source = _demo_source(session.cache / "demo")
-    config, origins = load_config(source / "run.yaml")
-    config.compute_target = target
-    config.environment = _this_python()
-    record = session.submit(session.prepare(config, None, origins, source))
+    asked = load_config(source / "run.yaml")
+    asked.value.compute_target = target
+    asked.value.environment = _this_python()
+    record = session.submit(session.prepare(asked, folder=source))
     run_id = record.run_id
     click.echo(f"submitted run {run_id} as job {record.job_id} to {target}\n", err=as_json)
     code = follow_to_end(session, run_id) if not as_json else _wait(session, run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import click
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, size_of
 from hpcrun.config import RunConfiguration, load_config
-from hpcrun.reading import Origin
+from hpcrun.reading import Origin, Read
 from hpcrun.snapshot import scan
-from hpcrun.workflow.prepare import Origins, Prepared
+from hpcrun.workflow.prepare import Prepared
 from hpcrun.workflow.session import Session, open_session
 
 
@@ -129,18 +130,17 @@ def prepare(
     path = Path(file)
     folder = Path() if runconfig else path.parent
     session = open_session(folder, workspace)
-    config, origins = _load(path, runconfig, overrides)
+    asked = _load(path, runconfig, overrides)
+    config = asked.value
     if target is not None:
         config.compute_target = target
-        origins = {**origins, "compute_target": Origin("--target")}
+        asked = replace(asked, origins={**asked.origins, "compute_target": Origin("--target")})
     if arguments:
         config.arguments = [*(config.arguments or []), *arguments]
-    return session, session.prepare(config, run_id, origins, folder)
+    return session, session.prepare(asked, run_id, folder)
 
 
-def _load(
-    path: Path, runconfig: str | None, overrides: tuple[str, ...]
-) -> tuple[RunConfiguration, Origins]:
+def _load(path: Path, runconfig: str | None, overrides: tuple[str, ...]) -> Read[RunConfiguration]:
     if runconfig is not None:
         from hpcrun.config.runconfig import load_runconfig
 

@@ -1,11 +1,13 @@
 """What is asked: ScriptRunConfig, run.yaml and .runconfig files, one value in three forms."""
 
-from hpcrun.config.checking import EXPERIMENT, EXPERIMENT_HINT, check, problem_at
+from hpcrun.config.checking import EXPERIMENT, EXPERIMENT_HINT, checked
 from hpcrun.config.distributed import (
     DistributedConfiguration,
     MpiConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
+    nodes_key,
+    processes_key,
 )
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment
 from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
@@ -27,9 +29,10 @@ __all__ = [
     "ScriptRunConfig",
     "SnapshotLimits",
     "TensorflowConfiguration",
-    "check",
+    "checked",
     "load_config",
+    "nodes_key",
     "parse_memory",
     "parse_time",
-    "problem_at",
+    "processes_key",
 ]

@@ -4,62 +4,63 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 
-from hpcrun.config.distributed import PyTorchConfiguration
+from hpcrun import flags, variables
+from hpcrun.config.distributed import PyTorchConfiguration, nodes_key, processes_key
 from hpcrun.config.model import RunConfiguration
-from hpcrun.config.quantities import parse_memory
-from hpcrun.errors import Problem
-from hpcrun.reading import Origin
+from hpcrun.config.quantities import parse_memory, parse_time
+from hpcrun.errors import ConfigError
+from hpcrun.reading import Finding, Read
 
 EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}\Z")
 
 
-def check(config: RunConfiguration, origins: Mapping[str, Origin]) -> list[Problem]:
-    """Everything that is wrong, each with its line where it came from a file."""
-    return [
-        problem_at(origins, key, message, hint)
-        for key, message, hint in (
+def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
+    """The same with everything that is wrong with it whatever its target is."""
+    config = asked.value
+    return asked.with_findings(
+        (
             *_what(config),
             *_numbers(config),
+            *_quantities(config),
             *_distributed(config),
             *_names(config),
+            *_variables(config),
+            *_directives(config),
         )
-    ]
+    )
 
 
-def problem_at(origins: Mapping[str, Origin], key: str, message: str, hint: str = "") -> Problem:
-    """A problem of a key, at the place where the key (or what holds it) was given."""
-    while key and key not in origins:
-        key = key.rpartition(".")[0]
-    origin = origins.get(key, Origin(""))
-    return Problem(message, hint, origin.source, origin.line)
+def readable(asked: Read[RunConfiguration]) -> RunConfiguration:
+    """What is asked, if all of it could be read. ConfigError with all that is wrong if not."""
+    if asked.problems:
+        raise ConfigError(*checked(asked).problems)
+    return asked.value
 
 
-_Found = Iterator[tuple[str, str, str]]
-
-
-def _what(config: RunConfiguration) -> _Found:
-    if config.script is None and config.command is None:
-        yield "", "neither script nor command is given", "script: train.py"
-    if config.script is not None and config.command is not None:
-        yield "command", "script and command are both given", "keep one of them"
-    elif config.arguments and config.command is not None:
-        yield "arguments", "arguments belong to a script", "write them into the command"
-    command = config.command
-    if (
-        command is not None
-        and not (command if isinstance(command, str) else "".join(command[:1])).strip()
-    ):
-        yield "command", "the command is empty", ""
-    if config.script is not None:
-        script = posixpath.normpath(config.script)
-        if script.startswith(("/", "../")) or script in (".", ".."):
+def _what(config: RunConfiguration) -> Iterator[Finding]:
+    script, command = config.script, config.command
+    if script is None and command is None:
+        message = "neither script nor command is given"
+        yield Finding("script", message, "script: train.py", ("command",))
+    if script is not None and command is not None:
+        yield Finding("command", "script and command are both given", "keep one of them")
+    elif config.arguments and command is not None:
+        message, hint = "arguments belong to a script", "write them into the command"
+        yield Finding("arguments", message, hint, ("script", "command"))
+    if command is not None:
+        first = command if isinstance(command, str) else "".join(command[:1])
+        if not first.strip():
+            yield Finding("command", "the command is empty")
+    if script is not None:
+        path = posixpath.normpath(script)
+        if path.startswith(("/", "../")) or path in (".", ".."):
             hint = "name it relative to source_directory"
-            yield "script", f"the script {config.script} is outside of source_directory", hint
+            yield Finding("script", f"the script {script} is outside of source_directory", hint)
 
 
-def _numbers(config: RunConfiguration) -> _Found:
+def _numbers(config: RunConfiguration) -> Iterator[Finding]:
     resources, distributed = config.resources, config.distributed_job_config
     for key, number, least in (
         ("resources.node_count", resources.node_count, 1),
@@ -74,12 +75,7 @@ def _numbers(config: RunConfiguration) -> _Found:
         ),
     ):
         if number is not None and number < least:
-            yield key, f"`{key}` is {number}, and must be at least {least}", ""
-    try:
-        if parse_memory(config.snapshot.max_bytes) == 0:
-            yield "snapshot.max_bytes", "`snapshot.max_bytes` must be above 0", "write 1G or 500M"
-    except ValueError as error:
-        yield "snapshot.max_bytes", str(error), ""
+            yield Finding(key, f"`{key}` is {number}, and must be at least {least}")
 
 
 _LEAST = {
@@ -91,35 +87,102 @@ _LEAST = {
 }
 
 
-def _distributed(config: RunConfiguration) -> _Found:
+def _quantities(config: RunConfiguration) -> Iterator[Finding]:
+    """Times and sizes that are none."""
+    resources, seconds = config.resources, config.max_run_duration_seconds
+    quantities: tuple[tuple[str, str | None, Callable[[str], object]], ...] = (
+        ("resources.time", resources.time, parse_time),
+        ("max_run_duration_seconds", f"{seconds}s" if (seconds or 0) > 0 else None, parse_time),
+        ("resources.memory", resources.memory, parse_memory),
+        ("snapshot.max_bytes", config.snapshot.max_bytes, parse_memory),
+    )
+    for key, text, parse in quantities:
+        try:
+            size = None if text is None else parse(text)
+        except ValueError as error:
+            yield Finding(key, str(error))
+        else:
+            if size == 0 and key == "snapshot.max_bytes":
+                yield Finding(key, f"`{key}` must be above 0", "write 1G or 500M")
+
+
+def _distributed(config: RunConfiguration) -> Iterator[Finding]:
     distributed, nodes = config.distributed_job_config, config.resources.node_count
     if distributed is None:
         return
     if nodes is not None and nodes != distributed.node_count:
-        yield (
+        yield Finding(
             "resources.node_count",
             f"{nodes} nodes in resources, and {distributed.node_count} in distributed_job_config",
             "say it in distributed_job_config only",
+            (nodes_key(distributed),),
         )
     if isinstance(distributed, PyTorchConfiguration) and distributed.process_count:
         count, over = distributed.process_count, distributed.node_count
         if over > 0 and count % over:
-            yield (
-                "distributed_job_config.process_count",
+            yield Finding(
+                processes_key(distributed),
                 f"{count} processes cannot be spread evenly over {over} nodes",
                 "process_count counts the processes of all nodes together",
+                (nodes_key(distributed),),
             )
 
 
-def _names(config: RunConfiguration) -> _Found:
-    if config.experiment is not None and not EXPERIMENT.match(config.experiment):
-        yield "experiment", f"{config.experiment!r} is no name for an experiment", EXPERIMENT_HINT
+def _names(config: RunConfiguration) -> Iterator[Finding]:
+    name = config.experiment
+    if name is not None and not EXPERIMENT.match(name):
+        yield Finding("experiment", f"{name!r} is no name for an experiment", EXPERIMENT_HINT)
     if isinstance(config.environment, str) and "/" not in config.environment:
-        yield (
+        yield Finding(
             "environment",
             f"there is no environment {config.environment!r}",
             "name the folder of a virtual environment, or write {name: …, modules: […]}",
         )
 
+
+def _variables(config: RunConfiguration) -> Iterator[Finding]:
+    environment, own = config.environment, config.environment_variables or {}
+    secrets = config.secrets or {}
+    for section, names in (
+        (
+            "environment.environment_variables",
+            () if isinstance(environment, str) else environment.environment_variables,
+        ),
+        ("environment_variables", own),
+        ("secrets", secrets),
+    ):
+        for name in names:
+            refused = variables.refusal(name)
+            if refused is not None:
+                yield Finding(f"{section}.{name}", refused.message, refused.hint)
+    for name in secrets:
+        if name in own:
+            message, beside = f"{name} is both a variable and a secret", "environment_variables"
+            hint = "keep one of them"
+            yield Finding(f"secrets.{name}", message, hint, (f"{beside}.{name}",))
+
+
+def _directives(config: RunConfiguration) -> Iterator[Finding]:
+    given = set()
+    for name, value in (config.sbatch or {}).items():
+        key, flag = f"sbatch.{name}", f"--{name.lstrip('-')}"
+        refused = flags.refusal(name, value)
+        if refused is not None:
+            yield Finding(key, refused.message, refused.hint)
+        elif flag in given:
+            yield Finding(key, f"{flag} is given twice")
+        given.add(flag)
+        for what in flags.obstacles(value or ""):
+            yield Finding(key, f"the value of {flag} holds {what}: {value!r}")
+    resources = config.resources
+    for key, value in (
+        *((f"resources.{name}", getattr(resources, name)) for name in _WRITTEN),
+        ("mail.address", config.mail.address if config.mail else None),
+    ):
+        for what in flags.obstacles(value or ""):
+            yield Finding(key, f"`{key}` holds {what}: {value!r}")
+
+
+_WRITTEN = ("gpu_type", "partition", "qos", "account", "constraint", "reservation")
 
 EXPERIMENT_HINT = "begin with a letter or digit; letters, digits, _ and - only; at most 200"

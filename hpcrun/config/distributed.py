@@ -68,3 +68,20 @@ class TensorflowConfiguration:
 
 
 DistributedConfiguration = MpiConfiguration | PyTorchConfiguration | TensorflowConfiguration
+
+
+def nodes_key(distributed: DistributedConfiguration | None) -> str:
+    """The key that says how many nodes there are."""
+    if distributed is None:
+        return "resources.node_count"
+    of_tensorflow = isinstance(distributed, TensorflowConfiguration)
+    return f"distributed_job_config.{'worker_count' if of_tensorflow else 'node_count'}"
+
+
+def processes_key(distributed: DistributedConfiguration | None) -> str:
+    """The key that says how many processes there are; empty if there is none."""
+    if isinstance(distributed, MpiConfiguration):
+        return "distributed_job_config.process_count_per_node"
+    if isinstance(distributed, PyTorchConfiguration):
+        return "distributed_job_config.process_count"
+    return ""

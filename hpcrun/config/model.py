@@ -213,9 +213,11 @@ class RunConfiguration:
     @classmethod
     def load(cls, path: str | Path, name: str | None = None) -> RunConfiguration:
         """Reads a .runconfig; with a name, the one of that name of the project folder `path`."""
+        from hpcrun.config.checking import readable
         from hpcrun.config.runconfig import load_runconfig, read_runconfig
 
-        return load_runconfig(name, Path(path))[0] if name else read_runconfig(Path(path))
+        found = load_runconfig(name, Path(path)) if name else read_runconfig(Path(path))
+        return readable(found)
 
     @staticmethod
     def delete(path: str | Path, name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +19,14 @@ from hpcrun.config.distributed import (
     MpiConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
+    nodes_key,
 )
 from hpcrun.config.editing import Rules, edited
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSection
 from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
 from hpcrun.config.runfile import anchor, file_text
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.reading import Origin, check_value, nearest, read_text, with_overrides
+from hpcrun.reading import Finding, Read, check_value, nearest, read_partly, with_overrides
 
 FOLDERS = (".azureml", "aml_config")
 """Where .runconfig files lie in a project; Azure ML's first versions used the second."""
@@ -141,37 +142,51 @@ def find_runconfig(name: str, folder: Path) -> Path:
 
 def load_runconfig(
     name: str, folder: Path, overrides: Sequence[str] = ()
-) -> tuple[RunConfiguration, Mapping[str, Origin]]:
-    """What the .runconfig of that name asks for, and where each value stands.
+) -> Read[RunConfiguration]:
+    """What the .runconfig of that name asks for, as far as it could be read; as `load_config`.
 
     Its source is the project folder. overrides: `key.key=value` as in a run.yaml, which win.
     """
-    config, origins = _read(find_runconfig(name, folder))
-    anchor(config, folder)
-    told = with_overrides(RunConfiguration, config, overrides)
-    return told.value, {**origins, **told.origins}
+    read = read_runconfig(find_runconfig(name, folder))
+    anchor(read.value, folder)
+    return with_overrides(RunConfiguration, read, overrides)
 
 
-def read_runconfig(file: Path) -> RunConfiguration:
-    """What a .runconfig asks for. ConfigError with all its problems."""
-    return _read(file)[0]
-
-
-def _read(file: Path) -> tuple[RunConfiguration, Mapping[str, Origin]]:
-    read = read_text(_File, file_text(file), str(file), rename=_snake)
+def read_runconfig(file: Path) -> Read[RunConfiguration]:
+    """What a .runconfig asks for, as far as it could be read; as `load_config`."""
+    read = read_partly(_File, file_text(file), str(file), rename=_snake)
     python = read.value.environment.python
     conda = python.conda_dependencies or python.conda_dependencies_file
     if conda and not python.user_managed_dependencies:
-        origin = read.origins["environment.python"]
         message = "this asks for an environment to be built, which hpcrun does not do yet"
         hint = "set userManagedDependencies: true and interpreterPath"
-        raise ConfigError(Problem(message, hint, origin.source, origin.line))
-    origins = {_TARGET.get(key, key): origin for key, origin in read.origins.items()}
-    return _configuration(read.value), origins
+        read = read.with_findings([Finding("environment.python", message, hint)])
+    config = _configuration(read.value)
+    distributed = config.distributed_job_config
+    places = {
+        "target": "compute_target",
+        "node_count": nodes_key(distributed),
+        "communicator": "distributed_job_config",
+        distributed.kind if distributed is not None else "": "distributed_job_config",
+    }
+
+    def place(key: str) -> str:
+        """The key of a RunConfiguration that a key of the file is."""
+        head, dot, rest = key.partition(".")
+        return places.get(head, head) + dot + rest if key else ""
+
+    return Read(
+        config,
+        {place(key): origin for key, origin in read.origins.items()},
+        read.problems,
+        frozenset(map(place, read.wrong)),
+        frozenset(map(place, read.misread)),
+    )
 
 
 def _configuration(read: _File) -> RunConfiguration:
-    config = RunConfiguration(**{_TARGET.get(n, n): getattr(read, n) for n in _SAME})
+    config = RunConfiguration(**{n: getattr(read, n) for n in _SAME if n != "target"})
+    config.target = read.target
     config.arguments = read.arguments or None
     if config.command == "" or config.command == []:
         config.command = None
@@ -180,9 +195,6 @@ def _configuration(read: _File) -> RunConfiguration:
     if config.distributed_job_config is None and read.node_count > 1:
         config.resources.node_count = read.node_count
     return config
-
-
-_TARGET = {"target": "compute_target"}
 
 
 def _environment(read: _Environment) -> Environment:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from hpcrun.config.checking import check
 from hpcrun.config.model import RunConfiguration
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.reading import Origin, Read, read_text
+from hpcrun.reading import Read, read_partly
 
 
-def load_config(
-    file: Path, overrides: Sequence[str] = ()
-) -> tuple[RunConfiguration, Mapping[str, Origin]]:
-    """What a run.yaml asks for, and where each value stands. ConfigError with all its problems.
+def load_config(file: Path, overrides: Sequence[str] = ()) -> Read[RunConfiguration]:
+    """What a run.yaml asks for, as far as it could be read, and all that could not.
 
-    overrides: `key.key=value`, which win over the file.
+    overrides: `key.key=value`, which win over the file. ConfigError if nothing could be read.
     """
-    text, name = file_text(file), str(file)
-    read = read_text(RunConfiguration, text, name, overrides=overrides, also=_also)
-    return read.value, read.origins
-
-
-def _also(read: Read[RunConfiguration]) -> list[Problem]:
-    """What is wrong with what could be read; what is missing may be what could not."""
-    return [problem for problem in check(read.value, read.origins) if problem.line is not None]
+    return read_partly(RunConfiguration, file_text(file), str(file), overrides=overrides)
 
 
 def anchor(config: RunConfiguration, folder: Path) -> None:

@@ -123,9 +123,10 @@ class ScriptRunConfig:
     @classmethod
     def load(cls, file: str | Path = "run.yaml") -> ScriptRunConfig:
         """What a run.yaml asks for. ConfigError with all that is wrong with it."""
+        from hpcrun.config.checking import readable
         from hpcrun.config.runfile import anchor, load_config
 
-        config = load_config(Path(file))[0]
+        config = readable(load_config(Path(file)))
         anchor(config, Path(file).parent)
         return cls(config.source_directory, run_config=config)
 

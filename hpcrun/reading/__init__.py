@@ -7,41 +7,32 @@ Types are dataclasses of text, numbers, lists, mappings and further dataclasses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from hpcrun.errors import ConfigError, HpcrunError, Problem
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.reading.build import Builder
 from hpcrun.reading.nearest import nearest
 from hpcrun.reading.override import overridden
 from hpcrun.reading.parse import parsed, plain_scalar
 from hpcrun.reading.python import tree_of
+from hpcrun.reading.read import Finding, Kind, Raised, Read
 from hpcrun.reading.tree import Branch, Endless, Origin, Tree, plain
 
 __all__ = [
+    "Finding",
     "Origin",
     "Read",
     "check_value",
     "nearest",
     "plain_scalar",
+    "read_partly",
     "read_plain",
     "read_text",
+    "read_value",
     "with_overrides",
 ]
-
-Kind = TypeVar("Kind")
-
-Raised = Callable[..., HpcrunError]
-"""An error that takes problems, such as ConfigError."""
-
-
-@dataclass(frozen=True)
-class Read(Generic[Kind]):
-    """A value, and where each of its parts was given (`resources.time` → run.yaml:7)."""
-
-    value: Kind
-    origins: Mapping[str, Origin]
 
 
 def read_text(
@@ -51,15 +42,29 @@ def read_text(
     *,
     overrides: Sequence[str] = (),
     rename: Callable[[str], str] = str,
-    also: Callable[[Read[Kind]], Iterable[Problem]] = lambda read: (),
     error: Raised = ConfigError,
 ) -> Read[Kind]:
     """The value in a YAML text. Raises `error` with every problem.
 
-    also: where something is wrong, what else is, in the value of all that could be read.
-
     overrides: `key.key=value`, which win over the text. A value that begins with [ or { is YAML,
     any other a scalar as it is written. rename: from a key as written to a field's name.
+    """
+    partly = read_partly(kind, text, file, overrides=overrides, rename=rename, error=error)
+    return partly.sound(error)
+
+
+def read_partly(
+    kind: type[Kind],
+    text: str,
+    file: str,
+    *,
+    overrides: Sequence[str] = (),
+    rename: Callable[[str], str] = str,
+    error: Raised = ConfigError,
+) -> Read[Kind]:
+    """As `read_text`, with the problems beside the value of all that could be read.
+
+    Raises `error` only where there is no value: the text is no YAML, or what must be there is not.
     """
     problems: list[Problem] = []
     tree = parsed(text, file, problems)
@@ -68,7 +73,7 @@ def read_text(
     if isinstance(tree, Branch) and not tree.is_list:
         for override in overrides:
             tree = overridden(tree, override, problems)
-    return _build(kind, tree, error, rename, problems, also)
+    return _built(kind, tree, problems, rename, error)
 
 
 def read_plain(text: str, file: str, error: Raised = ConfigError) -> Any:
@@ -80,36 +85,47 @@ def read_plain(text: str, file: str, error: Raised = ConfigError) -> Any:
     return plain(tree)
 
 
-def check_value(kind: type[Kind], value: Kind, error: Raised = ConfigError) -> Kind:
-    """A checked copy of a value made in Python. Raises `error` with every problem."""
+def read_value(kind: type[Kind], value: Kind, error: Raised = ConfigError) -> Read[Kind]:
+    """A copy of a value made in Python, and its problems; as `read_partly`."""
     try:
         tree = tree_of(value, 0)
     except Endless as endless:
         raise error(Problem(str(endless))) from None
-    return _build(kind, tree, error).value
+    return _built(kind, tree, [], str, error)
 
 
-def with_overrides(kind: type[Kind], value: Kind, overrides: Sequence[str]) -> Read[Kind]:
-    """A checked copy with `key.key=value` in place of what it holds; origins of these alone."""
-    problems: list[Problem] = []
-    tree = tree_of(value, 0)
+def check_value(kind: type[Kind], value: Kind, error: Raised = ConfigError) -> Kind:
+    """A checked copy of a value made in Python. Raises `error` with every problem."""
+    return read_value(kind, value, error).sound(error).value
+
+
+def with_overrides(kind: type[Kind], read: Read[Kind], overrides: Sequence[str]) -> Read[Kind]:
+    """The same with `key.key=value` in place of what it holds."""
+    problems = list(read.problems)
+    tree = tree_of(read.value, 0)
     for override in overrides:
         tree = overridden(tree, override, problems)
-    read = _build(kind, tree, ConfigError, str, problems)
-    return Read(read.value, {key: told for key, told in read.origins.items() if told.source})
+    built = _built(kind, tree, problems, str, ConfigError)
+    told = {key: origin for key, origin in built.origins.items() if origin.source}
+    return replace(
+        built,
+        origins={**read.origins, **told},
+        wrong=read.wrong | built.wrong,
+        misread=read.misread | built.misread,
+    )
 
 
-def _build(
+def _built(
     kind: type[Kind],
     tree: Tree,
+    problems: list[Problem],
+    rename: Callable[[str], str],
     error: Raised,
-    rename: Callable[[str], str] = str,
-    problems: Sequence[Problem] = (),
-    also: Callable[[Read[Kind]], Iterable[Problem]] = lambda read: (),
 ) -> Read[Kind]:
-    builder = Builder(rename, list(problems))
-    read = Read(builder.build(kind, tree, ""), builder.origins)
-    if builder.problems:
-        more = also(read) if read.value is not None else ()
-        raise error(*dict.fromkeys((*builder.problems, *more)))
-    return read
+    builder = Builder(rename, problems)
+    value = builder.build(kind, tree, "")
+    told = tuple(dict.fromkeys(builder.problems))
+    if value is None:
+        raise error(*told)
+    wrong, misread = frozenset(builder.wrong), frozenset(builder.misread)
+    return Read(value, builder.origins, told, wrong, misread)

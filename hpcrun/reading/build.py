@@ -7,26 +7,42 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from numbers import Number
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 from hpcrun.errors import Problem
+from hpcrun.reading.kinds import (
+    NAMES,
+    choices_of,
+    default_of,
+    fields_of,
+    has_default,
+    hints_of,
+    is_compound,
+    name_of,
+    nearest_key,
+)
 from hpcrun.reading.nearest import nearest
-from hpcrun.reading.tree import Branch, Leaf, Origin, Tree, a_kind, items, plain, shown
+from hpcrun.reading.tree import Branch, Leaf, Origin, Tree, items, plain, shown
 
 
 @dataclass
 class Builder:
+    """Makes a value of a tree. What has a problem is left out of it.
+
+    wrong: what was left out. misread: the sections in which a key was not understood.
+    """
+
     rename: Callable[[str], str]
     problems: list[Problem]
     origins: dict[str, Origin] = field(default_factory=dict)
+    wrong: set[str] = field(default_factory=set)
+    misread: set[str] = field(default_factory=set)
 
     def build(self, kind: Any, tree: Tree, path: str) -> Any:
-        """The value of a tree; None after a problem."""
-        if path:
-            self.origins[path] = tree.origin
-        choices = _choices(kind)
+        """The value of a tree; None after a problem, unless a part could be read."""
+        self.origins[path] = tree.origin
+        choices = choices_of(kind)
         if types.NoneType in choices and isinstance(tree, Leaf) and tree.value is None:
             return None
         choices = tuple(choice for choice in choices if choice is not types.NoneType)
@@ -51,7 +67,7 @@ class Builder:
     def _build_one_of(self, choices: Sequence[Any], tree: Tree, path: str) -> Any:
         """A union: of a scalar, a list and a mapping; of several mappings, `kind` decides."""
         if isinstance(tree, Leaf):
-            fitting = [c for c in choices if not _is_compound(c)]
+            fitting = [c for c in choices if not is_compound(c)]
         elif tree.is_list:
             fitting = [c for c in choices if typing.get_origin(c) in (tuple, list)]
         else:
@@ -59,7 +75,7 @@ class Builder:
             if len(fitting) > 1:
                 return self._build_by_kind(fitting, tree, path)
         if not fitting:
-            wanted = " or ".join(dict.fromkeys(_name(c, tree) for c in choices))
+            wanted = " or ".join(dict.fromkeys(name_of(c, tree) for c in choices))
             return self._refuse(tree, path, f"must be {wanted}, not {shown(tree)}")
         return self._build_kind(fitting[0], tree, path)
 
@@ -83,27 +99,30 @@ class Builder:
         fits = isinstance(tree, Branch) and not tree.is_list and issubclass(made or kind, kind)
         if not isinstance(tree, Branch) or not fits:
             what = f"`{path}`" if path else "the file" if tree.origin.source else "the value"
-            return self._tell(tree, f"{what} must be {_name(kind, tree)}, not {shown(tree)}")
-        fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+            return self._tell(tree, f"{what} must be {name_of(kind, tree)}, not {shown(tree)}")
+        fields = fields_of(kind)
         given: dict[str, Any] = {}
         for key, item in tree.items:
             name = self.rename(key)
             place = f"{path}.{key}" if path else key
             if name not in fields:
-                self._tell(item, f"there is no key `{place}`", _nearest_key(kind, name, path))
+                self._tell(item, f"there is no key `{place}`", nearest_key(kind, name, path))
+                self.misread.add(path)
             elif name in given:
                 self._tell(item, f"`{place}` is given twice", "in two spellings")
-            elif isinstance(item, Leaf) and item.value is None and _has_default(fields[name]):
-                given[name] = _default(fields[name])
+            elif isinstance(item, Leaf) and item.value is None and has_default(fields[name]):
+                given[name] = default_of(fields[name])
             else:
                 inner = f"{path}.{name}" if path else name
                 before = len(self.problems)
-                value = self.build(_hints(kind)[name], item, inner)
-                if len(self.problems) == before or dataclasses.is_dataclass(value):
+                value = self.build(hints_of(kind)[name], item, inner)
+                if len(self.problems) == before or value is not None:
                     given[name] = value
+                else:
+                    self.wrong.add(inner)
         missing = False
         for name, one in fields.items():
-            if name not in given and not _has_default(one):
+            if name not in given and not has_default(one):
                 missing = True
                 if not self._was_told(tree, name):
                     self._tell(tree, f"the key `{path}.{name}` is missing".replace("`.", "`"))
@@ -116,16 +135,23 @@ class Builder:
     def _build_list(self, kind: Any, item_kind: Any, tree: Tree, path: str) -> Any:
         if not isinstance(tree, Branch) or not tree.is_list:
             return self._refuse(tree, path, f"must be a list, not {shown(tree)}", "[a, b]")
-        return kind(
-            self.build(item_kind, item, f"{path}[{n}]") for n, item in enumerate(items(tree))
-        )
+        before = len(self.problems)
+        built = [self.build(item_kind, item, f"{path}[{n}]") for n, item in enumerate(items(tree))]
+        return kind(built) if len(self.problems) == before else None
 
     def _build_mapping(self, item_kind: Any, tree: Tree, path: str) -> Any:
         if not isinstance(tree, Branch) or tree.is_list or tree.made is not None:
             return self._refuse(tree, path, f"must be a mapping, not {shown(tree)}", "{a: b}")
+        built = {}
         for name, item in tree.items:
+            before, inner = len(self.problems), f"{path}.{name}"
             self._build_text(Leaf(name, name, item.origin), path)
-        return {name: self.build(item_kind, item, f"{path}.{name}") for name, item in tree.items}
+            value = self.build(item_kind, item, inner)
+            if len(self.problems) == before:
+                built[name] = value
+            else:
+                self.wrong.add(inner)
+        return built
 
     def _build_literal(self, known: Sequence[str], tree: Tree, path: str) -> Any:
         if isinstance(tree, Leaf):
@@ -137,7 +163,7 @@ class Builder:
 
     def _build_scalar(self, kind: Any, tree: Tree, path: str) -> Any:
         if not isinstance(tree, Leaf):
-            return self._refuse(tree, path, f"must be {_NAMES[kind]}, not {shown(tree)}")
+            return self._refuse(tree, path, f"must be {NAMES[kind]}, not {shown(tree)}")
         if kind is str:
             return self._build_text(tree, path)
         value = tree.value
@@ -148,7 +174,7 @@ class Builder:
         }[kind]
         if not fits:
             hint = "true or false" if kind is bool else ""
-            return self._refuse(tree, path, f"must be {_NAMES[kind]}, not {shown(tree)}", hint)
+            return self._refuse(tree, path, f"must be {NAMES[kind]}, not {shown(tree)}", hint)
         return kind(value)
 
     def _build_text(self, tree: Leaf, path: str) -> Any:
@@ -169,52 +195,3 @@ class Builder:
 
     def _tell(self, tree: Tree, message: str, hint: str = "") -> None:
         self.problems.append(Problem(message, hint, tree.origin.source, tree.origin.line))
-
-
-_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _name(kind: Any, given: Tree) -> str:
-    if kind in _NAMES:
-        return _NAMES[kind]
-    if typing.get_origin(kind) in (tuple, list):
-        return "a list"
-    named = not given.origin.source and dataclasses.is_dataclass(kind)  # made in Python
-    return a_kind(kind) if named else "a mapping"
-
-
-def _has_default(one: dataclasses.Field[Any]) -> bool:
-    return not (one.default is one.default_factory is dataclasses.MISSING)
-
-
-def _default(one: dataclasses.Field[Any]) -> Any:
-    made = one.default_factory
-    return one.default if made is dataclasses.MISSING else made()
-
-
-def _nearest_key(kind: Any, name: str, path: str) -> str:
-    """A hint: the section that has a key of that name, or the key that is meant."""
-    hints = {f.name: _hints(kind)[f.name] for f in dataclasses.fields(kind) if f.init}
-    sections = [
-        f"`{section}.{name}`"
-        for section, hint in hints.items()
-        for choice in _choices(hint)
-        if dataclasses.is_dataclass(choice) and name in _hints(typing.cast(Any, choice))
-    ]
-    if sections and not path:
-        return f"did you mean {' or '.join(dict.fromkeys(sections))}?"
-    return nearest(name, hints, f"{path}." if path else "")
-
-
-def _is_compound(kind: Any) -> bool:
-    return dataclasses.is_dataclass(kind) or typing.get_origin(kind) in (tuple, list, dict, Mapping)
-
-
-def _choices(kind: Any) -> tuple[Any, ...]:
-    union = typing.get_origin(kind) in (Union, types.UnionType)
-    return typing.get_args(kind) if union else (kind,)
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)

@@ -6,13 +6,11 @@ contradictions between the run and its target are found at once, before anything
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from hpcrun.config import RunConfiguration, SnapshotLimits
 from hpcrun.directives import directives, forbidden, unwritable, written_twice
 from hpcrun.errors import ConfigError, PlanError
 from hpcrun.plan import LOCAL, Plan, Surroundings, experiment_name
-from hpcrun.reading import Origin
+from hpcrun.reading import Read
 from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
 from hpcrun.resolve.request import Request
@@ -21,22 +19,21 @@ from hpcrun.site import SiteConfig
 
 
 def resolve(
-    config: RunConfiguration,
+    asked: Read[RunConfiguration],
     site: SiteConfig,
     target_name: str,
     around: Surroundings,
     run_id: str,
     sdk: str,
-    origins: Mapping[str, Origin] | None = None,
 ) -> Plan:
     """Joins what is asked with what the site is. Raises PlanError with every contradiction.
 
-    ConfigError with all of them, if a part of the request is malformed whatever the target.
+    asked: as it is `checked`. If it has problems, ConfigError with them and every contradiction.
     """
-    request = Request(config, site, target_name, around, run_id, origins or {})
+    config, request = asked.value, Request(asked, site, target_name, around, run_id)
     full_target = LOCAL if request.local else f"{site.id}/{target_name}"
-    asked = full_target if config.compute_target else None
-    request.choose("target", (asked, "compute_target"), (full_target, "default"))
+    named = full_target if config.compute_target else None
+    request.choose("target", (named, "compute_target"), (full_target, "default"))
     experiment = experiment_name(config, around.source)
     request.choose("experiment", (config.experiment, "experiment"), (experiment, "source folder"))
     _describe(request)
@@ -44,12 +41,17 @@ def resolve(
     wanted = job(request, launching)
     prepared = setting(request, launching.nodes)
     lines = directives(wanted, site.scheduler)
-    request.problems += forbidden(lines, site.scheduler, site.id)
-    request.problems += written_twice(lines, site.id)
-    request.problems += unwritable(lines)
+    own = {f"--{name.lstrip('-')}": f"sbatch.{name}" for name in config.sbatch or {}}
+    for finding in (
+        *forbidden(lines, site.scheduler, site.id),
+        *written_twice(lines, site.id),
+        *unwritable(lines),
+    ):
+        request.refuse(finding.message, finding.hint, own.get(finding.key, ""))
+    if asked.problems:
+        raise ConfigError(*asked.problems, *request.problems)
     if request.problems:
-        kind = ConfigError if request.malformed else PlanError
-        raise kind(*request.problems)
+        raise PlanError(*request.problems)
     return Plan(
         run_id=run_id,
         experiment=experiment,

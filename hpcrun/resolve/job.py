@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from hpcrun.config import PyTorchConfiguration, parse_memory, parse_time
-from hpcrun.directives import Job, format_memory, format_time, refusal
+from hpcrun.config import PyTorchConfiguration, nodes_key, parse_memory, parse_time, processes_key
+from hpcrun.directives import Job, format_memory, format_time
 from hpcrun.layout import RunPaths, UserPaths
 from hpcrun.plan import LOCAL, Choice, Launch
-from hpcrun.resolve.launch import nodes_field, processes_field
 from hpcrun.resolve.request import Request
 
 
@@ -107,7 +106,10 @@ def _check_backend(request: Request, gpus: int) -> None:
         request.refuse(
             f"{processes} processes on each node for NCCL, and {gpus} GPUs per node",
             "two processes cannot share a GPU in NCCL: ask for more GPUs, or for Gloo",
-            "distributed_job_config.process_count",
+            processes_key(distributed),
+            nodes_key(distributed),
+            "distributed_job_config.communication_backend",
+            "resources.gpus_per_node",
         )
 
 
@@ -123,13 +125,14 @@ def _gpu_type(request: Request) -> str | None:
             f"{request.site.id} wants the model of the GPUs",
             "set resources.gpu_type",
             "resources.gpus_per_node",
+            key,
         )
         return None
     model, known = rules.types.get(model, model), rules.types.get(there or "", there)
     if asked is not None and not request.local:
         if not resources.gpus_per_node:
             message = f"GPUs of type {asked} asked, but none per node"
-            request.refuse(message, "set resources.gpus_per_node", key)
+            request.refuse(message, "set resources.gpus_per_node", key, "resources.gpus_per_node")
         if known is not None and model.lower() != known.lower():
             message = f"GPUs of type {asked} asked of {in_target}, whose nodes have {there}"
             request.refuse(message, "choose another target", key)
@@ -140,29 +143,24 @@ def _gpu_type(request: Request) -> str | None:
 
 
 def _memory(request: Request) -> int | None:
-    asked = request.config.resources.memory
+    asked, key = request.config.resources.memory, "resources.memory"
     mode = request.site.scheduler.memory.mode
     if asked is None:
         if mode == "required":
-            request.refuse(f"{request.site.id} wants a memory request", "set resources.memory")
+            request.refuse(f"{request.site.id} wants a memory request", f"set {key}", key)
         return None
-    size = request.parse(parse_memory, asked, "resources.memory")
-    if size is None:
-        return None
-    request.choose("memory per node", (format_memory(size), "resources.memory"))
+    size = parse_memory(asked)
+    request.note("memory per node", format_memory(size), key)
     if mode == "forbidden":
-        request.refuse(
-            f"{request.site.id} does not accept memory requests",
-            "remove resources.memory",
-            "resources.memory",
-        )
+        message = f"{request.site.id} does not accept memory requests"
+        request.refuse(message, f"remove {key}", key)
     limit = request.target.node.memory
     if limit is not None and size > parse_memory(limit):
         request.refuse(
             f"{format_memory(size)} of memory asked of {request.of_target}, whose nodes "
             f"have {limit}",
             "ask for less, or choose another target",
-            "resources.memory",
+            key,
         )
     return size
 
@@ -181,12 +179,12 @@ def _time(request: Request) -> timedelta | None:
     )
     if not source:
         if limits.required:
-            request.refuse(f"{request.site.id} wants a time limit", "set resources.time")
+            message, hint = f"{request.site.id} wants a time limit", "set resources.time"
+            request.refuse(message, hint, "resources.time", "max_run_duration_seconds")
         return None
-    time = request.parse(parse_time, text, source)
-    if time is not None:
-        request.note("time limit", format_time(time), source)
-        _check_time(request, time, source)
+    time = parse_time(text)
+    request.note("time limit", format_time(time), source)
+    _check_time(request, time, source)
     return time
 
 
@@ -209,31 +207,31 @@ def _check_time(request: Request, time: timedelta, source: str) -> None:
 
 
 def _check_nodes(request: Request, nodes: int) -> None:
-    limits = request.target.nodes
+    limits, key = request.target.nodes, nodes_key(request.config.distributed_job_config)
     place = LOCAL if request.local else request.of_target
     if limits.max is not None and nodes > limits.max:
-        request.refuse(
-            f"{nodes} nodes asked of {place}, which gives at most {limits.max}",
-            "ask for fewer, or choose another target",
-            nodes_field(request),
-        )
+        message = f"{nodes} nodes asked of {place}, which gives at most {limits.max}"
+        request.refuse(message, f"{_set(key, limits.max)}, or another target: -t SITE/TARGET", key)
     if nodes < limits.min:
-        request.refuse(
-            f"{nodes} nodes asked of {place}, which wants at least {limits.min}",
-            "",
-            nodes_field(request),
-        )
+        message = f"{nodes} nodes asked of {place}, which wants at least {limits.min}"
+        request.refuse(message, _set(key, limits.min), key)
+
+
+def _set(key: str, value: int) -> str:
+    return f"--set {key}={value}"
 
 
 def _check_cpus(request: Request, asked: int) -> None:
     available = request.target.node.cpus
     if available is not None and asked > available:
-        of_tasks = processes_field(request.config.distributed_job_config)
+        distributed = request.config.distributed_job_config
         told = request.config.resources.cpus_per_task is not None
+        spread = isinstance(distributed, PyTorchConfiguration)  # processes are over all nodes
         request.refuse(
             f"{asked} CPUs per node asked of {request.of_target}, whose nodes have {available}",
             "ask for fewer tasks or CPUs per task",
-            "resources.cpus_per_task" if told else of_tasks,
+            "resources.cpus_per_task" if told else processes_key(distributed),
+            nodes_key(distributed) if spread else "",
         )
 
 
@@ -243,7 +241,8 @@ def _account(request: Request) -> str | None:
     account = asked or rules.default
     if account is None:
         if rules.required:
-            request.refuse(f"{request.site.id} wants an account", "set resources.account")
+            message, key = f"{request.site.id} wants an account", "resources.account"
+            request.refuse(message, f"set {key}", key)
         return None
     origin = request.origin("resources.account") if asked else request.of_site
     if not account.endswith(suffix):
@@ -257,13 +256,7 @@ def _extra(request: Request) -> Mapping[str, str | None]:
     for text in request.site.scheduler.directives.always:
         request.note("always", text, request.of_site)
     for name, value in (request.config.sbatch or {}).items():
-        key, flag = f"sbatch.{name}", f"--{name.lstrip('-')}"
-        refused = refusal(name, value)
-        if refused is not None:
-            request.reject(refused.message, refused.hint, key)
-        elif flag in extra:
-            request.reject(f"{flag} is given twice", "", key)
-        else:
-            extra[flag] = value
-            request.note(flag, value or "", key)
+        flag = f"--{name.lstrip('-')}"
+        extra[flag] = value
+        request.note(flag, value or "", f"sbatch.{name}")
     return extra

@@ -6,6 +6,8 @@ from hpcrun.config import (
     DistributedConfiguration,
     MpiConfiguration,
     TensorflowConfiguration,
+    nodes_key,
+    processes_key,
 )
 from hpcrun.plan import Launch
 from hpcrun.resolve.request import Request
@@ -16,7 +18,7 @@ def launch(request: Request) -> Launch:
     distributed = request.config.distributed_job_config
     nodes = request.choose(
         "nodes",
-        (getattr(distributed, "node_count", None), nodes_field(request)),
+        (getattr(distributed, "node_count", None), nodes_key(distributed)),
         (request.config.resources.node_count, "resources.node_count"),
         (1, "default"),
     )
@@ -44,15 +46,6 @@ def launch(request: Request) -> Launch:
     )
 
 
-def nodes_field(request: Request) -> str:
-    """The field that says how many nodes there are."""
-    distributed = request.config.distributed_job_config
-    if distributed is None:
-        return "resources.node_count"
-    name = "node_count" if hasattr(distributed, "launcher") else "worker_count"
-    return f"distributed_job_config.{name}"
-
-
 def _launcher(
     request: Request, distributed: DistributedConfiguration | None, nodes: int
 ) -> tuple[str, int]:
@@ -62,26 +55,29 @@ def _launcher(
         return "plain", 1
     rules, of_site = request.site.launch, request.of_site
     default: tuple[str, str] = ("srun", "default")
+    counted = "default"
     if isinstance(distributed, MpiConfiguration):
-        default = (rules.mpi.starter, of_site)
+        default, counted = (rules.mpi.starter, of_site), processes_key(distributed)
     elif distributed is not None and distributed.process_count:
-        default = (rules.pytorch, of_site)
+        default, counted = (rules.pytorch, of_site), processes_key(distributed)
     elif request.local or (distributed is None and nodes == 1):
         default = ("plain", "default")
     asked = distributed.launcher if distributed is not None else None
-    field_name = "distributed_job_config.launcher"
-    launcher = request.choose("launcher", (asked, field_name), default)
+    key = "distributed_job_config.launcher"
+    launcher = request.choose("launcher", (asked, key), default)
     processes = distributed.process_count_of_node if distributed is not None else 1
     assert launcher is not None
     if request.local and launcher == "srun":
-        request.refuse("target local has no srun", "use launcher mpirun or torchrun", field_name)
+        request.refuse("target local has no srun", "use launcher mpirun or torchrun", key)
     if launcher == "plain" and nodes * processes > 1:
         request.refuse(
             f"launcher plain starts 1 process, and {nodes * processes} are asked for",
             "use launcher srun, mpirun or torchrun",
-            field_name,
+            key,
+            nodes_key(distributed),
+            processes_key(distributed),
         )
-    request.note("processes per node", processes, processes_field(distributed))
+    request.note("processes per node", processes, counted)
     return launcher, processes
 
 
@@ -100,7 +96,6 @@ def _cpus(request: Request, processes: int) -> int | None:
 def _command(request: Request) -> tuple[str, ...]:
     config = request.config
     if isinstance(config.command, str):
-        request.check_text(config.command, "command")
         request.note("command", config.command, "command")
         # Without --, bash would read a line that begins with - or + as its options.
         return ("bash", "-c", "--", config.command)
@@ -109,17 +104,7 @@ def _command(request: Request) -> tuple[str, ...]:
         request.note_words("command", words)
         return words
     script = str(config.script)
-    request.check_text(script, "script")
     request.note("script", script, "script")
     arguments = tuple(str(word) for word in config.arguments or ())
     request.note_words("arguments", arguments)
     return (request.python, f"./{script}" if script.startswith("-") else script, *arguments)
-
-
-def processes_field(distributed: DistributedConfiguration | None) -> str:
-    """The field that says how many processes there are on a node."""
-    if distributed is None or isinstance(distributed, TensorflowConfiguration):
-        return "default"
-    if isinstance(distributed, MpiConfiguration):
-        return "distributed_job_config.process_count_per_node"
-    return "distributed_job_config.process_count" if distributed.process_count else "default"

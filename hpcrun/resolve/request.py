@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from hpcrun.config import Environment, RunConfiguration, problem_at
+from hpcrun.config import Environment, RunConfiguration
 from hpcrun.errors import Problem
 from hpcrun.plan import Choice, Surroundings
-from hpcrun.reading import Origin
+from hpcrun.reading import Finding, Read
 from hpcrun.site import SiteConfig, Target
 
 Value = TypeVar("Value")
@@ -18,29 +17,28 @@ Value = TypeVar("Value")
 class Request:
     """What is asked of which target. Collects choices and problems while one plan is made.
 
-    origins: where each field was given. choices: each value that was chosen, with its origin.
-    problems: each contradiction. malformed: whether one of them is nothing of the target's.
+    origins: where each key was given. choices: each value that was chosen, with its origin.
+    problems: each contradiction with the target.
     """
 
     def __init__(
         self,
-        config: RunConfiguration,
+        asked: Read[RunConfiguration],
         site: SiteConfig,
         target_name: str,
         around: Surroundings,
         run_id: str,
-        origins: Mapping[str, Origin],
     ) -> None:
-        self.config = config
+        self.asked = asked
+        self.config = asked.value
+        self.origins = asked.origins
         self.site = site
         self.target_name = target_name
         self.target: Target = site.targets[target_name]
         self.around = around
         self.run_id = run_id
-        self.origins = origins
         self.choices: list[Choice] = []
         self.problems: list[Problem] = []
-        self.malformed = False
 
     @property
     def local(self) -> bool:
@@ -59,14 +57,10 @@ class Request:
         """Notes a value and its origin: a config field, or the origin itself."""
         self.choices.append(Choice(name, _shown(value), self.origin(source)))
 
-    def refuse(self, message: str, hint: str = "", field_name: str = "") -> None:
-        """Notes a contradiction, with the place where the field was given."""
-        self.problems.append(problem_at(self.origins, field_name, message, hint))
-
-    def reject(self, message: str, hint: str, field_name: str) -> None:
-        """Notes what no target could give: the request itself is malformed."""
-        self.malformed = True
-        self.refuse(message, hint, field_name)
+    def refuse(self, message: str, hint: str, key: str, *beside: str) -> None:
+        """Notes a contradiction between a key, others beside it, and the target."""
+        if self.asked.is_sure_of(key, *beside):
+            self.problems.append(self.asked.problem(Finding(key, message, hint)))
 
     def origin(self, source: str) -> str:
         """Where a config field, or what holds it, was given; any other text is one already."""
@@ -110,32 +104,12 @@ class Request:
 
     def note_words(self, field_name: str, words: tuple[str, ...]) -> None:
         """Notes a list of words; those behind the file's come from the command line."""
-        for number, word in enumerate(words):
-            self.check_text(word, f"{field_name}[{number}]")
         if not words:
             return
         origin = self.origin(field_name)
         if field_name in self.origins and f"{field_name}[{len(words) - 1}]" not in self.origins:
             origin += ", and given"
         self.choices.append(Choice(field_name, shlex.join(words), origin))
-
-    def check_text(self, text: str, field_name: str) -> None:
-        """Refuses what no process can be given."""
-        if "\0" in text:
-            self.reject("a NUL character cannot reach any program", "", field_name)
-        try:
-            text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:
-            half = f"{error.object[error.start]!a} is half of a character, and has no bytes"
-            self.reject(half, "", field_name)
-
-    def parse(self, parse: Callable[[str], Value], text: str, field_name: str) -> Value | None:
-        """What a text means; None after a problem."""
-        try:
-            return parse(text)
-        except ValueError as error:
-            self.reject(str(error), "", field_name)
-            return None
 
 
 def _shown(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hpcrun import variables
 from hpcrun.config import MpiConfiguration
 from hpcrun.plan import Setting
 from hpcrun.resolve.request import Request
@@ -32,7 +31,6 @@ def setting(request: Request, nodes: int) -> Setting:
     values = _variables(request, nodes)
     secrets = dict(request.config.secrets or {})
     for secret, file in secrets.items():
-        _check_variable(request, secret, file, f"secrets.{secret}")
         request.note(f"secret {secret}", f"in {file}", f"secrets.{secret}")
     conda = environment.is_default and not request.around.environ.get("VIRTUAL_ENV")
     return Setting(
@@ -64,18 +62,7 @@ def _variables(request: Request, nodes: int) -> dict[str, str]:
         ("environment_variables", config.environment_variables or {}),
     ):
         for name, value in given.items():
-            _check_variable(request, name, value, f"{prefix}.{name}")
             found[name] = (value, f"{prefix}.{name}")
-    for name in (config.secrets or {}).keys() & (config.environment_variables or {}).keys():
-        message = f"{name} is both a variable and a secret"
-        request.reject(message, "keep one of them", f"secrets.{name}")
     for name, (value, source) in found.items():
         request.note(f"variable {name}", value, source)
     return {name: value for name, (value, _) in found.items()}
-
-
-def _check_variable(request: Request, name: str, value: str, field_name: str) -> None:
-    refused = variables.refusal(name)
-    if refused is not None:
-        request.reject(refused.message, refused.hint, field_name)
-    request.check_text(value, field_name)

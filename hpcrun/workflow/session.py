@@ -18,8 +18,9 @@ from hpcrun.workflow.surroundings import user_name
 
 if TYPE_CHECKING:
     from hpcrun.config import RunConfiguration
+    from hpcrun.reading import Read
     from hpcrun.site import SiteConfig
-    from hpcrun.workflow.prepare import Origins, Prepared
+    from hpcrun.workflow.prepare import Prepared
 
 CONFIG = Path(".hpcrun", "config.json")
 """The project's settings: {"workspace": "<folder>"}, found by an upward search."""
@@ -86,17 +87,14 @@ class Session:
 
     def prepare(
         self,
-        config: RunConfiguration,
+        asked: Read[RunConfiguration],
         run_id: str | None = None,
-        origins: Origins | None = None,
         folder: Path | None = None,
     ) -> Prepared:
         """Resolves and renders a run; nothing is written."""
         from hpcrun.workflow.prepare import prepare
 
-        prepared = prepare(
-            config, self.workspace, self.assets, run_id=run_id, origins=origins, folder=folder
-        )
+        prepared = prepare(asked, self.workspace, self.assets, run_id=run_id, folder=folder)
         self._sites[prepared.site.id] = prepared.site
         return prepared
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from hpcrun.assets import Assets
-from hpcrun.config import parse_memory, parse_time, problem_at
+from hpcrun.config import parse_memory, parse_time
 from hpcrun.errors import ConfigError, Problem, SiteError
 from hpcrun.plan import split_target
-from hpcrun.reading import read_text
+from hpcrun.reading import Finding, read_text
 from hpcrun.site import SiteConfig
 from hpcrun.variables import NAME
 
@@ -22,10 +22,7 @@ def load_site(name: str, assets: Assets) -> SiteConfig:
         raise SiteError(Problem(f"schema_version is {site.schema_version}", "it must be 1", file))
     if site.id != name:
         raise SiteError(Problem(f"id is {site.id!r}", f"the file's name says {name!r}", file))
-    problems = [problem_at(read.origins, key, message, hint) for key, message, hint in _wrong(site)]
-    if problems:
-        raise SiteError(*problems)
-    return site
+    return read.with_findings(Finding(*wrong) for wrong in _wrong(site)).sound(SiteError).value
 
 
 def _wrong(site: SiteConfig) -> Iterator[tuple[str, str, str]]:
