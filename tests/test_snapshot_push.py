@@ -306,7 +306,7 @@ def test_a_store_that_may_not_be_written_is_told(source: Path, open_folder: Path
     answer = as_ordinary_user(lambda: push(manifest, open_folder / "source", closed))
     assert answer == (
         f"StoreError: cannot make the store of snapshots {closed.objects}: Permission denied"
-        " (you have no right to it)"
+        " (you have no right to it: choose another workspace)"
     )
     opened = UserPaths(str(open_folder / "opened"))
     answer = as_ordinary_user(lambda: push(manifest, open_folder / "source", opened))

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from hpcrun.errors import HpcrunError
-from hpcrun.snapshot.faults import told
+from hpcrun.faults import told
 
 _BLOCK = 1 << 20
 
 
 def blocks(source: int, kind: type[HpcrunError], reading: str) -> Iterator[bytes]:
     """What is left of an open file; an error of reading is of that kind, and says what was read."""
-    with told(kind, reading):
+    with told(reading, kind):
         while block := os.read(source, _BLOCK):
             yield block
 

@@ -10,10 +10,10 @@ import os
 import time
 from pathlib import Path
 
-from hpcrun.errors import SnapshotError, StoreError
+from hpcrun.errors import SnapshotError
+from hpcrun.faults import told
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Entry, Manifest, object_name, shown
-from hpcrun.snapshot.faults import told
 from hpcrun.snapshot.objects import blocks, copy, published, sync_folder, write_all
 from hpcrun.snapshot.parallel import each
 
@@ -31,13 +31,13 @@ def push(manifest: Manifest, source: Path, paths: UserPaths) -> bool:
         return False
     contents = {entry.sha256: entry for entry in manifest.files}
     folders = sorted({f"{paths.objects}/{sha256[:2]}" for sha256 in contents})
-    with told(StoreError, f"make the store of snapshots {paths.objects}"):
+    with told(f"make the store of snapshots {paths.objects}"):
         os.makedirs(paths.objects, exist_ok=True)
         for folder in folders:
             os.makedirs(folder, exist_ok=True)
     root = os.path.realpath(os.fsencode(source))
     each(lambda entry: _bring(entry, root, paths.objects), list(contents.values()))
-    with told(StoreError, f"write the snapshot {target}"):
+    with told(f"write the snapshot {target}"):
         # All folders, not only those written to: another pusher's new names count as well.
         each(sync_folder, [*folders, paths.objects])
         with published(target) as descriptor:
@@ -52,11 +52,11 @@ def _bring(entry: Entry, root: bytes, objects: str) -> None:
     if _size(target) == entry.size:
         return
     reading = f"read {shown(entry.path)} of the source folder"
-    with told(SnapshotError, reading):
+    with told(reading, SnapshotError):
         name = os.path.join(root, entry.path.encode("utf-8", "surrogateescape"))
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        with told(StoreError, f"copy {shown(entry.path)} to {target}"), published(target) as aside:
+        with told(f"copy {shown(entry.path)} to {target}"), published(target) as aside:
             _check(entry, copy(blocks(source, SnapshotError, reading), aside))
     finally:
         os.close(source)
@@ -67,7 +67,7 @@ def _size(target: str) -> int | None:
 
     An old file is touched: it was wanted again, and collecting what no run needs spares the young.
     """
-    with told(StoreError, f"read the store of snapshots, {target}"):
+    with told(f"read the store of snapshots, {target}"):
         try:
             status = os.stat(target)
             if status.st_mtime < time.time() - _DAY:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hpcrun.errors import SnapshotError, StoreError
+from hpcrun.faults import told
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Entry, Manifest, object_name, shown
-from hpcrun.snapshot.faults import told
 from hpcrun.snapshot.objects import blocks, copy
 from hpcrun.snapshot.parallel import each
 
@@ -18,7 +18,7 @@ from hpcrun.snapshot.parallel import each
 def read_manifest(paths: UserPaths, digest: str) -> Manifest:
     """The manifest of a snapshot in the store. StoreError if it is not there or damaged."""
     file = paths.manifest(digest)
-    with told(StoreError, f"read the snapshot {file}"):
+    with told(f"read the snapshot {file}"):
         data = Path(file).read_bytes()
     try:
         manifest = Manifest.decode(data)
@@ -36,7 +36,7 @@ def restore(manifest: Manifest, objects: Path, destination: Path) -> None:
     or cannot be written. StoreError: a content is missing or damaged. After an error the folder
     holds a part of the snapshot.
     """
-    with told(SnapshotError, f"restore a snapshot into {destination}"):
+    with told(f"restore a snapshot into {destination}", SnapshotError):
         os.makedirs(destination, exist_ok=True)
         with os.scandir(destination) as entries:
             if any(entries):
@@ -47,7 +47,7 @@ def restore(manifest: Manifest, objects: Path, destination: Path) -> None:
         for folder in _folders(manifest):
             os.mkdir(_place(root, folder))
     each(lambda entry: _lay(entry, objects, root), manifest.files)
-    with told(SnapshotError, f"restore links into {destination}"):
+    with told(f"restore links into {destination}", SnapshotError):
         for link in manifest.links:
             os.symlink(_name(link.target), _place(root, link.path))
 
@@ -67,10 +67,10 @@ def _folders(manifest: Manifest) -> Iterator[str]:
 def _lay(entry: Entry, objects: Path, root: bytes) -> None:
     stored = f"{objects}/{object_name(entry.sha256)}"
     reading = f"read the content of {shown(entry.path)}, {stored}"
-    with told(StoreError, reading):
+    with told(reading):
         source = os.open(stored, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with told(SnapshotError, f"write {shown(entry.path)}"):
+        with told(f"write {shown(entry.path)}", SnapshotError):
             target = _new_file(_place(root, entry.path), 0o777 if entry.executable else 0o666)
             try:
                 sha256 = copy(blocks(source, StoreError, reading), target)

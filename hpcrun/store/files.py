@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcrun.errors import RunNotFound, StoreError
+from hpcrun.faults import told
 from hpcrun.fold import fold
 from hpcrun.journal import Journal
 from hpcrun.layout import (
@@ -26,7 +27,6 @@ from hpcrun.layout import (
     journal_kind,
 )
 from hpcrun.record import Fact, RunRecord, decode_page
-from hpcrun.store.faults import told
 
 
 class FileStore:

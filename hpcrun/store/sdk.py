@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hpcrun
-from hpcrun.store.faults import told
+from hpcrun.faults import told
 
 MODULES = ("errors", "state", "layout", "record", "verdict", "fold", "journal")
 PACKAGES = ("metrics", "agent")

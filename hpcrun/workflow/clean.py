@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 from hpcrun.errors import StoreError
+from hpcrun.faults import told
 from hpcrun.manifest import Entry, Manifest
 from hpcrun.record import RunRecord
-from hpcrun.store.faults import told
 from hpcrun.workflow.session import Session
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hpcrun.agent.spool import bring
 from hpcrun.errors import SchedulerError
+from hpcrun.faults import told
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause
-from hpcrun.store.faults import told
 from hpcrun.verdict import signal_of
 from hpcrun.workflow.session import Session
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.errors import StoreError
+from hpcrun.faults import told
 from hpcrun.layout import RunPaths
-from hpcrun.store.faults import told
 
 FOLDERS = ("outputs", "logs", "user_logs")
 
