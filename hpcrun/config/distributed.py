@@ -32,7 +32,7 @@ class PyTorchConfiguration:
 
     kind: ClassVar[str] = "pytorch"
     communication_backend: Literal["Nccl", "Gloo"] = "Nccl"
-    """The backend that the script will use; recorded, and checked against the GPUs asked for."""
+    """The backend that the script will use; with Nccl each process needs a GPU of its own."""
     process_count: int | None = None
     """Processes over all nodes (Azure ML's rule). None: the command runs once on each node."""
     node_count: int = 1
