@@ -153,6 +153,19 @@ def test_what_is_not_given_comes_from_the_site_the_target_or_a_default() -> None
     }
 
 
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ("{memory: 0}", "0 (all of it: on shared nodes the job waits for empty ones)"),
+        ("{memory: all, exclusive: true}", "0"),
+        ("{memory: 1G}", "1G"),
+    ],
+)
+def test_all_memory_of_a_shared_node_is_told_to_wait(resources: str, told: str) -> None:
+    made = of(SCRIPT + f"resources: {resources}\n")
+    assert choices(made)["memory per node"] == (told, "run.yaml:2")
+
+
 def test_values_of_flags_and_of_python_say_so() -> None:
     asked = from_yaml(SCRIPT + "arguments: [a]\n")
     config, origins = asked.value, {**asked.origins, "compute_target": Origin("--target")}

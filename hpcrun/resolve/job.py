@@ -150,7 +150,9 @@ def _memory(request: Request) -> int | None:
             request.refuse(f"{request.site.id} wants a memory request", f"set {key}", key)
         return None
     size = parse_memory(asked)
-    request.note("memory per node", format_memory(size), key)
+    whole = bool(request.config.resources.exclusive or request.target.exclusive or request.local)
+    told = "" if size or whole else " (all of it: on shared nodes the job waits for empty ones)"
+    request.note("memory per node", format_memory(size) + told, key)
     if mode == "forbidden":
         message = f"{request.site.id} does not accept memory requests"
         request.refuse(message, f"remove {key}", key)
