@@ -153,6 +153,14 @@ def test_a_wrong_run_id_is_told_beside_the_rest(project: Path) -> None:
     assert "nope.py" in script.message and "of another experiment" in run_id.message
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a/" * 3000, "x" * 300, "train.py/x"])
+def test_a_path_that_can_be_none_is_told_as_missing(path: str, project: Path) -> None:
+    (source,) = problems(f"script: train.py\nsource_directory: {path}\n", project)
+    assert source.startswith("run.yaml:2: there is no folder")
+    text = f"script: {path}\nenvironment: {path}/\nsecrets: {{A: {path}}}\n"
+    assert [told.split(":")[1] for told in problems(text, project)] == ["1", "2", "3"]
+
+
 # -- and nothing that only follows ----------------------------------------------------------------
 
 NCCL = """\

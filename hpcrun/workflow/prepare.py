@@ -50,7 +50,7 @@ def prepare(
     folder = folder or Path()
     asked = checked(replace(asked, value=_with_full_paths(asked.value, folder)))
     config = asked.value
-    source = folder / Path(config.source_directory).expanduser()
+    source = folder / _at_home(config.source_directory)
     asked = asked.with_findings(_missing(config, source))
     around = here(workspace, source)
     experiment = experiment_name(config, around.source)
@@ -82,9 +82,9 @@ def _choose_target(asked: Read[RunConfiguration], assets: Assets) -> tuple[SiteC
 
 def _missing(config: RunConfiguration, source: Path) -> Iterator[Finding]:
     """What is not there on this machine."""
-    if not source.is_dir():
+    if _kind(source) != stat.S_IFDIR:
         yield Finding("source_directory", f"there is no folder {source}")
-    elif config.script and not (source / config.script).is_file():
+    elif config.script and _kind(source / config.script) != stat.S_IFREG:
         message = f"there is no script {config.script} in {source.resolve()}"
         yield Finding("script", message, "script is relative to source_directory")
     yield from _check_environment(config.environment)
@@ -111,14 +111,30 @@ def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration
 
 
 def _full(text: str, folder: Path) -> str:
-    return str((folder / Path(text).expanduser()).absolute())
+    return str((folder / _at_home(text)).absolute())
+
+
+def _at_home(text: str) -> Path:
+    """A path with `~` made one; of a user who is not known it stays."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def _kind(path: Path) -> int:
+    """Which kind of file is there; 0 if none can be found."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return 0
 
 
 def _check_environment(environment: Environment | str) -> Iterator[Finding]:
     folder, key = environment, "environment"
     if isinstance(environment, Environment):
         folder, key = environment.virtual_environment or "", "environment.virtual_environment"
-    if isinstance(folder, str) and "/" in folder and not Path(folder, "bin/python").exists():
+    if isinstance(folder, str) and "/" in folder and not _kind(Path(folder, "bin/python")):
         yield Finding(key, f"there is no virtual environment {folder}", "it must hold bin/python")
 
 
