@@ -6,10 +6,12 @@ import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +383,17 @@ def test_the_api_in_azure_mls_words(project: Path) -> None:
     assert list(experiment.get_runs(tags="nothing")) == []
     assert workspace.get_run(run.id).id == Run.get(workspace, run.id[:-3]).id == run.id
     assert list(workspace.experiments) == ["api"]
+
+
+def test_a_snapshot_of_odd_names_and_links_is_restored(project: Path) -> None:
+    Path(os.fsdecode(b"bad\xff.txt")).write_text("x")
+    Path("link").symlink_to("train.py")
+    run = Experiment(Workspace.from_config(), "odd").submit(source(TRAIN, project))
+    run.wait_for_completion()
+    with zipfile.ZipFile(run.restore_snapshot()) as archive:
+        assert archive.read(b"bad\xff.txt".decode("cp437")) == b"x"
+        assert archive.read("link") == b"train.py"
+        assert stat.S_ISLNK(archive.getinfo("link").external_attr >> 16)
 
 
 def test_a_failed_run_raises_and_a_canceled_one_does_not(project: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-import zipfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.stream import stream
-from hpcrun.errors import ConfigError, Problem, RunFailed, RunNotFound, StoreError, WaitTimeout
-from hpcrun.layout import RunPaths, experiment_of
-from hpcrun.manifest import Manifest
+from hpcrun.errors import ConfigError, Problem, RunFailed, RunNotFound, WaitTimeout
+from hpcrun.layout import RunPaths, UserPaths, experiment_of
 from hpcrun.metrics import RankFacts, azure_shape, metrics_of
 from hpcrun.metrics import Run as LoggingRun
 from hpcrun.record import RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
-from hpcrun.snapshot import restore
+from hpcrun.snapshot import archive, read_manifest
 from hpcrun.state import State
 from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.files import copy_file, files_of, find_file
@@ -367,15 +365,11 @@ class Run(LoggingRun):
         snapshot_id: another snapshot of the same user. path: default: a new temporary folder.
         """
         digest = snapshot_id or self.get_snapshot_id()
-        snapshot = self.record().request["snapshot"]
-        manifest_path = Path(snapshot["manifest"]).with_name(f"{digest}.json")
-        if not manifest_path.is_file():
-            raise StoreError(f"there is no snapshot {digest}", "get_snapshot_id() names this run's")
-        manifest = Manifest.decode(manifest_path.read_text(encoding="utf-8"))
+        own = UserPaths.of(str(self._session.workspace), self._user)
+        manifest = read_manifest(own, digest)
         folder = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix="hpcrun-"))
-        with tempfile.TemporaryDirectory(prefix="hpcrun-") as scratch:
-            restore(manifest, Path(snapshot["objects"]), Path(scratch, "source"))
-            return _zip(Path(scratch, "source"), folder / f"{digest}.zip")
+        archive(manifest, Path(own.objects), folder / f"{digest}.zip")
+        return folder / f"{digest}.zip"
 
     # -----------------------------------------------------------------------------------------
 
@@ -396,11 +390,3 @@ def _iso(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _zip(source: Path, destination: Path) -> Path:
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(destination, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(source.rglob("*")):
-            archive.write(path, path.relative_to(source))
-    return destination

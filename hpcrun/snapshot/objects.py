@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from hpcrun.errors import HpcrunError
+from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told
+from hpcrun.manifest import Entry, object_name, shown
 
 _BLOCK = 1 << 20
 
@@ -18,6 +19,29 @@ def blocks(source: int, kind: type[HpcrunError], reading: str) -> Iterator[bytes
     with told(reading, kind):
         while block := os.read(source, _BLOCK):
             yield block
+
+
+def content(entry: Entry, folder: str) -> Iterator[bytes]:
+    """A stored content, block by block. StoreError: it is missing, or (at the end) damaged.
+
+    folder: the folder of contents (`UserPaths.objects`).
+    """
+    stored = f"{folder}/{object_name(entry.sha256)}"
+    reading = f"read the content of {shown(entry.path)}, {stored}"
+    with told(reading):
+        source = os.open(stored, os.O_RDONLY | os.O_CLOEXEC)
+    digest = hashlib.sha256()
+    try:
+        for block in blocks(source, StoreError, reading):
+            digest.update(block)
+            yield block
+    finally:
+        os.close(source)
+    if digest.hexdigest() != entry.sha256:
+        raise StoreError(
+            f"the stored content of {shown(entry.path)} is damaged: {stored}",
+            "remove that file; the next submission of the same source brings it again",
+        )
 
 
 def copy(source: Iterable[bytes], target: int) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.faults import told
 from hpcrun.layout import UserPaths
-from hpcrun.manifest import Entry, Manifest, object_name, shown
-from hpcrun.snapshot.objects import blocks, copy
+from hpcrun.manifest import Entry, Manifest, shown
+from hpcrun.snapshot.objects import content, write_all
 from hpcrun.snapshot.parallel import each
 
 
@@ -65,24 +65,13 @@ def _folders(manifest: Manifest) -> Iterator[str]:
 
 
 def _lay(entry: Entry, objects: Path, root: bytes) -> None:
-    stored = f"{objects}/{object_name(entry.sha256)}"
-    reading = f"read the content of {shown(entry.path)}, {stored}"
-    with told(reading):
-        source = os.open(stored, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with told(f"write {shown(entry.path)}", SnapshotError):
-            target = _new_file(_place(root, entry.path), 0o777 if entry.executable else 0o666)
-            try:
-                sha256 = copy(blocks(source, StoreError, reading), target)
-            finally:
-                os.close(target)
-    finally:
-        os.close(source)
-    if sha256 != entry.sha256:
-        raise StoreError(
-            f"the stored content of {shown(entry.path)} is damaged: {stored}",
-            "remove that file; the next submission of the same source brings it again",
-        )
+    with told(f"write {shown(entry.path)}", SnapshotError):
+        target = _new_file(_place(root, entry.path), 0o777 if entry.executable else 0o666)
+        try:
+            for block in content(entry, str(objects)):
+                write_all(target, block)
+        finally:
+            os.close(target)
 
 
 def _new_file(path: bytes, mode: int) -> int:
