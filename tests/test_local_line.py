@@ -271,12 +271,21 @@ def test_a_report_tells_no_secrets(project: Path) -> None:
         "script: train.py\n"
         "arguments: [--api-key, planted-1, --token=planted-2, --lr, 1e-3]\n"
         'environment_variables: {NOTE: "first\\nplanted-3 it\'s\\nplanted-4"}\n'
+        "tags: {db: 'password=planted-5', hook: 'https://me:planted-6@lab.example/x'}\n"
+        "description: 'Authorization: Bearer planted-7'\n"
     )
     hpcrun("submit", "--follow")
-    report = hpcrun("report", "@last").stdout
-    assert "planted" not in report and "--lr" in report
-    assert str(Path.home()) not in report
-    assert json.loads(report)["run"]["status"] == "Completed"
+    done = hpcrun("report", "@last")
+    report = json.loads(done.stdout)
+    assert "planted" not in done.stdout and "--lr" in done.stdout
+    assert str(Path.home()) not in done.stdout
+    assert report["run"]["status"] == "Completed"
+    assert set(report["hidden"]) == {
+        "authorization", "credentials in an address", "named value", "variable",
+        "word behind a flag",
+    }  # fmt: skip
+    assert "hidden: authorization (" in done.stderr
+    assert hpcrun("report", "--json", "@last").stderr == ""
 
 
 @pytest.mark.parametrize("code", [200, 255])
