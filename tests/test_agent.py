@@ -200,6 +200,67 @@ def test_what_the_command_leaves_behind_ends_with_it(job: Job) -> None:
     assert not alive(pid_in(job.files / "pid"))
 
 
+# As daemons do: two forks, a session of their own, nothing of the parent's open.
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 64)
+        open("daemon", "w").write("%d\\n" % os.getpid())
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+while not os.path.exists("daemon"):
+    time.sleep(0.01)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+def test_a_daemon_ends_with_the_run(job: Job) -> None:
+    assert job.run(*job.shim, sys.executable, "-c", DAEMON, "0") == 0
+    assert not alive(pid_in(job.files / "daemon"))
+    assert job.facts("problem") == []
+    assert not job.spool.exists()
+
+
+def test_a_daemon_ends_with_a_run_that_is_told_to_stop(job: Job) -> None:
+    agent = job.start(*job.shim, sys.executable, "-c", DAEMON, "600")
+    pid = pid_in(job.files / "daemon")
+    agent.terminate()
+    assert status_of(agent) == 143
+    assert not alive(pid)
+
+
+def test_a_daemon_ends_with_a_run_whose_agent_is_killed(job: Job) -> None:
+    agent = job.start(*job.shim, sys.executable, "-c", DAEMON, "600")
+    pid = pid_in(job.files / "daemon")
+    kill(agent.pid)
+    status_of(agent)
+    until(lambda: job.facts("ended"))
+    assert not alive(pid)
+    until(lambda: not job.spool.exists())
+
+
+def test_processes_of_another_run_are_left_alone(job: Job, tmp_path: Path, sdk: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Job(tmp_path / "other", sdk).make()
+    first = other.start("sh", "-c", "echo $$ > pid; while ! test -e go; do sleep 0.1; done")
+    pid = pid_in(other.files / "pid")
+    assert job.run(*job.shim, sys.executable, "-c", DAEMON, "0") == 0
+    assert alive(pid)
+    (other.files / "go").touch()
+    assert status_of(first) == 0
+
+
+def test_in_slurm_daemons_are_left_to_slurm(job: Job) -> None:
+    job.ask(target="cluster/gpu")
+    assert job.run(*job.shim, sys.executable, "-c", DAEMON, "0", SLURM_JOB_ID="7") == 0
+    pid = pid_in(job.files / "daemon")
+    assert alive(pid)
+    kill(pid)
+
+
 def test_the_last_words_are_the_evidence(job: Job) -> None:
     code = "def train():\n    raise ValueError('loss is nan')\nprint('epoch 1')\ntrain()\n"
     assert job.run(*job.shim, sys.executable, "-c", code) == 1

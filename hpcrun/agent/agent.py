@@ -221,7 +221,7 @@ class Agent:
             self._over_limit = True
             self._stop_command(SIGTERM)
         if self._kill is not None and now >= self._kill:
-            self._kill = None
+            self._kill = now + ASKING  # what was started meanwhile
             self._signal_all(SIGKILL)
 
     def _heed(self, number: Optional[int]) -> None:
@@ -261,7 +261,8 @@ class Agent:
         elif not self._setting.scheduled and not self._until(
             self._nothing_is_left, LEFT_OVER, ASKING
         ):
-            self._signal_all(SIGKILL)
+            self._kill = time.monotonic()
+            self._until(self._nothing_is_left, LEFT_OVER, ASKING)
         self._kill = None
 
     def _nothing_is_left(self) -> bool:
@@ -269,7 +270,8 @@ class Agent:
 
     def _signal_all(self, number: int) -> bool:
         group = self.command.pid if self.command is not None else None
-        return ranks.signal_all(group, self._setting.spool, number)
+        own = self._helpers.groups() | ({self._keeper.pid} if self._keeper is not None else set())
+        return ranks.signal_all(self._setting, group, number, own)
 
     def _mind_children(self) -> None:
         failed = self._helpers.failed()

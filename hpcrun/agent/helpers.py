@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from signal import SIGKILL
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Set
 
 from hpcrun.agent import process
 from hpcrun.agent.process import Process
@@ -33,6 +33,10 @@ class Helpers:
         finally:
             os.close(reading)
         self._tell("begin")
+
+    def groups(self) -> Set[int]:
+        """Their launcher's process group, if they were started."""
+        return {self._process.pid} if self._process is not None else set()
 
     def failed(self) -> Optional[int]:
         """The status other than 0 they ended with, where nobody had told them to; only once.

@@ -219,7 +219,7 @@ class Keeper:
         self._tell_end()
 
     def _command_is_there(self, number: int) -> bool:
-        return ranks.signal_all(self._words.command, self._setting.spool, number)
+        return ranks.signal_all(self._setting, self._words.command, number)
 
     def _tell_end(self) -> None:
         self.tell(

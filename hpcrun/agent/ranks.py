@@ -1,4 +1,5 @@
-"""What the tasks of this node wrote about themselves in the spool. Standard library only (3.8+).
+"""The run's processes on this node: what its tasks wrote about themselves in the spool, and what
+carries the attempt's variables. Standard library only (Python 3.8+).
 
 `starts` has a line `rank pid ticks` of each, `exits` a line `rank status unixtime host`. ticks is
 when the process began, as the kernel counts: with it a pid names one process for ever.
@@ -7,9 +8,11 @@ when the process began, as the kernel counts: with it a pid names one process fo
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional, Set
+from typing import AbstractSet, Any, Dict, List, Optional, Set
 
 from hpcrun.agent.process import signal_group
+from hpcrun.agent.setting import Setting
+from hpcrun.layout import ATTEMPT_VARIABLE, RECORD_VARIABLE
 
 STARTS = "starts"
 EXITS = "exits"
@@ -48,14 +51,42 @@ def _group(start: List[bytes]) -> Optional[int]:
     return int(stat[2])
 
 
-def signal_all(command: Optional[int], spool: Optional[str], number: int) -> bool:
-    """Signals a command's group and those of this node's ranks (0 only asks); whether any is there.
+def marked() -> Set[int]:
+    """The process groups of all that carries this attempt's variables, daemons included.
 
-    A launcher may have put its ranks into groups of their own, as torchrun does.
+    What was started with an emptied environment, or overwrites its own, is not found.
     """
-    wanted = groups(spool) | ({command} if command else set())
-    wanted.discard(os.getpgrp())
-    there = [signal_group(group, number) for group in wanted]
+    names = (RECORD_VARIABLE, ATTEMPT_VARIABLE)
+    marks = {os.fsencode(f"{name}={os.environ[name]}") for name in names if name in os.environ}
+    if len(marks) < len(names):
+        return set()
+    found = set()
+    for name in os.listdir("/proc"):
+        try:
+            if not name.isdigit() or os.stat(f"/proc/{name}").st_uid != os.geteuid():
+                continue
+            with open(f"/proc/{name}/environ", "rb") as file:
+                items = file.read().split(b"\0")
+            if marks.issubset(items):
+                found.add(os.getpgid(int(name)))
+        except OSError:
+            continue  # it has ended, or is not ours to look at
+    return found
+
+
+def signal_all(
+    setting: Setting, command: Optional[int], number: int, spared: AbstractSet[int] = frozenset()
+) -> bool:
+    """Signals the run's process groups on this node (0 only asks); whether any is there.
+
+    A launcher may have put its ranks into groups of their own, as torchrun does. Where no
+    scheduler does it, daemons that left the command's session are found too. command: its group.
+    spared: groups that are not signalled, besides this process's own.
+    """
+    wanted = groups(setting.spool) | ({command} if command else set())
+    if not setting.scheduled:
+        wanted |= marked()
+    there = [signal_group(group, number) for group in wanted - {os.getpgrp()} - spared]
     return any(there)
 
 
