@@ -217,13 +217,18 @@ class Run(LoggingRun):
         show_output: write rank 0's log to standard output meanwhile. wait_post_processing: also
         wait through Finalizing. raise_on_error: raise RunFailed if it ends as Failed; Canceled
         raises nothing. timeout_seconds: raise WaitTimeout after that; default: never. Ctrl-C
-        leaves the run alive.
+        raises KeyboardInterrupt, leaves the run alive, and says so on standard error.
         """
         until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        if show_output:
-            record = stream(self, sys.stdout, self._waits(until, True))
-        else:
-            record = deque(self._waits(until, wait_post_processing), maxlen=1).pop()
+        try:
+            if show_output:
+                record = stream(self, sys.stdout, self._waits(until, True))
+            else:
+                record = deque(self._waits(until, wait_post_processing), maxlen=1).pop()
+        except KeyboardInterrupt:
+            words = f"run.cancel(), or hpcrun cancel {self.id}"
+            sys.stderr.write(f"\nrun {self.id} goes on; cancel it with: {words}\n")
+            raise
         if raise_on_error and record.state is State.FAILED:
             verdict = record.verdict
             raise RunFailed(
