@@ -27,6 +27,7 @@ _OF_STORE = {
     errno.EPERM: f"{_HINTS[errno.EPERM]}: {_ELSEWHERE}",
     errno.EEXIST: f"a file stands where a folder should be: {_ELSEWHERE}",
     errno.ENOTDIR: f"a file stands where a folder should be: {_ELSEWHERE}",
+    errno.ELOOP: "a link stands where a file should be, and is not followed",
     errno.ENOENT: "run `hpcrun doctor` to see which folder is missing",
 }
 _TRANSIENT = frozenset({errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT})

@@ -315,13 +315,22 @@ def uid(user: str, lab: Lab) -> int:
 
 
 def test_a_folder_of_the_users_name_that_is_anothers(place: Place) -> None:
+    """The run lies beside it, and nobody takes what lies in it for the user's."""
+    alice = uid("alice", place.lab)
     folder = Path(place.own.root)
-    folder.mkdir(parents=True)
+    (folder / "active" / f"{place.experiment}_1700000000_0123abcd").mkdir(parents=True)
+    folder.parent.chmod(0o1777)
     folder.chmod(0o777)
     os.chown(folder, uid("bob", place.lab), -1)
-    done = place.run("submit")
-    refused(place, done, StoreError.exit_code, f"{folder} belongs to bob", "another workspace")
-    assert list(folder.iterdir()) == []
+    done = place.run("submit", "--follow")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    ((run_id, run),) = place.runs().items()
+    assert run["user"] == f"alice-{alice}"
+    record = Path(run["record"])
+    assert record.is_relative_to(folder.with_name(f"alice-{alice}"))
+    assert record.stat().st_uid == alice
+    assert place.ran(run_id) == ["begun", *["logged"] * 3]
+    assert [path.name for path in folder.iterdir()] == ["active"]
 
 
 def test_a_workspace_of_another_user(place: Place) -> None:

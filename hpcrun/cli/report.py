@@ -12,6 +12,7 @@ import hpcrun
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, run_object
 from hpcrun.cli.scrub import Scrubber
+from hpcrun.store.plain import read_plain
 from hpcrun.workflow.session import open_session
 
 
@@ -27,7 +28,7 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     user, run_id = session.store.find(run)
     record = session.record(run_id, user)
     paths = session.store.paths(run_id, user)
-    script = Path(paths.script).read_text(encoding="utf-8", errors="replace")
+    script = read_plain(Path(paths.script)).decode("utf-8", "replace")
     scrubber = Scrubber({str(Path.home()): "~", record.user: "USER"})
     choices = scrubber.choices(record.request.get("choices", ()))
     value = {

@@ -13,6 +13,9 @@ from hpcrun.manifest import Entry, object_name, shown
 
 _BLOCK = 1 << 20
 
+READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a store is read, which may be somebody else's: no link is followed, no pipe waited for."""
+
 
 def blocks(source: int, kind: type[HpcrunError], reading: str) -> Iterator[bytes]:
     """What is left of an open file; an error of reading is of that kind, and says what was read."""
@@ -29,7 +32,7 @@ def content(entry: Entry, folder: str) -> Iterator[bytes]:
     stored = f"{folder}/{object_name(entry.sha256)}"
     reading = f"read the content of {shown(entry.path)}, {stored}"
     with told(reading):
-        source = os.open(stored, os.O_RDONLY | os.O_CLOEXEC)
+        source = os.open(stored, READING)
     digest = hashlib.sha256()
     try:
         for block in blocks(source, StoreError, reading):

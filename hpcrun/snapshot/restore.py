@@ -11,15 +11,18 @@ from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.faults import told
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Entry, Manifest, shown
-from hpcrun.snapshot.objects import content, write_all
+from hpcrun.snapshot.objects import READING, content, write_all
 from hpcrun.snapshot.parallel import each
 
 
 def read_manifest(paths: UserPaths, digest: str) -> Manifest:
     """The manifest of a snapshot in the store. StoreError if it is not there or damaged."""
     file = paths.manifest(digest)
-    with told(f"read the snapshot {file}"):
-        data = Path(file).read_bytes()
+    with (
+        told(f"read the snapshot {file}"),
+        os.fdopen(os.open(file, READING), "rb") as opened,
+    ):
+        data = opened.read()
     try:
         manifest = Manifest.decode(data)
     except SnapshotError as error:

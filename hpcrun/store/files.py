@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import pwd
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,8 @@ from hpcrun.layout import (
     journal_kind,
 )
 from hpcrun.record import Fact, RunRecord, decode_page
+from hpcrun.store.plain import read_plain
+from hpcrun.store.users import is_theirs, login_of, owner
 
 
 class FileStore:
@@ -49,11 +50,10 @@ class FileStore:
             self._prepare_workspace()
             root = Path(self.own.root)
             root.mkdir(exist_ok=True)
-            owner = root.stat().st_uid
-            if owner != os.getuid():
+            if owner(root) != os.getuid():
                 raise StoreError(
-                    f"{root} belongs to {_user_name(owner)}, not to you",
-                    "choose another workspace, or ask its owner to remove the folder",
+                    f"{root} belongs to {login_of(root.lstat().st_uid)}, not to you",
+                    "try again, choose another workspace, or ask its owner to remove it",
                 )
             for folder in (self.own.active, self.own.files, self.own.objects, self.own.sdk):
                 Path(folder).mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ class FileStore:
                 users.chmod(0o3775)
         if not settings.exists():
             _publish(settings, json.dumps({"format": FORMAT}, indent=2).encode() + b"\n")
-        elif _object(settings, settings.read_text()).get("format") != FORMAT:
+        elif _object(settings, read_plain(settings)).get("format") != FORMAT:
             raise StoreError(
                 f"the workspace {self.workspace} has another format than {FORMAT}",
                 "use the version of hpcrun that made it",
@@ -137,21 +137,25 @@ class FileStore:
     def users(self) -> list[str]:
         """The users with a folder here; one whose folder belongs to someone else is left out."""
         try:
-            entries = sorted(os.scandir(self.workspace / "users"), key=lambda e: e.name)
-        except FileNotFoundError:
-            return []
-        with told(f"read the workspace {self.workspace}"):
-            return [e.name for e in entries if e.is_dir() and _owner_fits(e)]
-
-    def run_ids(self, user: str | None = None) -> list[str]:
-        """The ids of a user's runs (default: this user's), newest first."""
-        folder = UserPaths.of(str(self.workspace), user or self.user).active
-        try:
-            names = os.listdir(folder)
+            names = sorted(os.listdir(self.workspace / "users"))
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError(f"cannot read {folder}: {error.strerror}") from error
+            raise StoreError(f"cannot read {self.workspace}: {error.strerror}") from error
+        return [name for name in names if is_theirs(self.workspace / "users" / name)]
+
+    def run_ids(self, user: str | None = None) -> list[str]:
+        """The ids of a user's runs (default: this user's), newest first."""
+        own = UserPaths.of(str(self.workspace), user or self.user)
+        if not is_theirs(Path(own.root)) or Path(own.active).is_symlink():
+            return []
+        try:
+            with os.scandir(own.active) as entries:
+                names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"cannot read {own.active}: {error.strerror}") from error
         return sorted((n for n in names if RUN_ID.match(n)), key=_newest_first)
 
     def find(self, name: str, user: str | None = None) -> tuple[str, str]:
@@ -162,11 +166,16 @@ class FileStore:
                 raise RunNotFound(f"there is no run in {self.workspace} yet", "hpcrun submit")
             return user or self.user, ids[0]
         found: list[tuple[str, str]] = []
-        for owner in [user] if user else [self.user, *(u for u in self.users() if u != self.user)]:
-            ids = self.run_ids(owner)
+        for one in [user] if user else [self.user, *(u for u in self.users() if u != self.user)]:
+            try:
+                ids = self.run_ids(one)
+            except StoreError:
+                if one in (self.user, user):
+                    raise
+                continue  # others may keep theirs to themselves
             if name in ids:
-                return owner, name
-            found += [(owner, run_id) for run_id in ids if run_id.startswith(name)]
+                return one, name
+            found += [(one, run_id) for run_id in ids if run_id.startswith(name)]
         if len(found) == 1:
             return found[0]
         if not found:
@@ -180,7 +189,7 @@ class FileStore:
 
     def request(self, paths: RunPaths) -> dict[str, Any]:
         """What was asked and resolved, as it was written before submission."""
-        value = _object(Path(paths.request), _read(Path(paths.request)))
+        value = _object(Path(paths.request), read_plain(Path(paths.request)))
         missing = [key for key in _NEEDED if key not in value]
         if missing:
             raise StoreError(f"{paths.request} is damaged: it has no {', '.join(missing)}")
@@ -189,24 +198,25 @@ class FileStore:
     def claimed(self, paths: RunPaths, submission: int) -> str | None:
         """Whose claim to a submission stands: a job's id, or what `claim` was given."""
         try:
-            return _read(Path(paths.claim(submission))).decode().strip() or None
+            return read_plain(Path(paths.claim(submission))).decode().strip() or None
         except StoreError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return None
             raise
 
     def read(self, run_id: str, user: str | None = None) -> RunRecord:
-        """The record of a run."""
+        """The record of a run. Its id and user are those of the folder, whatever run.json says."""
         paths = self.paths(run_id, user)
         facts, bad = self.facts(paths, metrics=False)
-        return fold(self.request(paths), facts, bad)
+        request = {**self.request(paths), "run_id": run_id, "user": user or self.user}
+        return fold(request, facts, bad)
 
     def facts(self, paths: RunPaths, metrics: bool) -> tuple[list[Fact], int]:
         """All facts of a run, either its metrics or the others, and the count of bad lines."""
         facts: list[Fact] = []
         bad = 0
         for name in self._journals(paths, metrics):
-            page = decode_page(_read(Path(paths.record, name)), name)
+            page = decode_page(read_plain(Path(paths.record, name)), name)
             facts += page.facts
             bad += page.bad_lines
         return facts, bad
@@ -239,11 +249,6 @@ def _object(path: Path, text: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"{path} is damaged: not an object")
     return value
-
-
-def _read(path: Path) -> bytes:
-    with told(f"read {path}"):
-        return path.read_bytes()
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -298,15 +303,3 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _owner_fits(entry: os.DirEntry[str]) -> bool:
-    owner = entry.stat().st_uid
-    return entry.name in (_user_name(owner), f"{_user_name(owner)}-{owner}")
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

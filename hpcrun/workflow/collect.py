@@ -12,6 +12,7 @@ from hpcrun.faults import told
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause
+from hpcrun.store.plain import read_plain
 from hpcrun.verdict import signal_of
 from hpcrun.workflow.session import Session
 
@@ -32,7 +33,7 @@ def _statuses(session: Session, record: RunRecord, paths: RunPaths) -> list[str]
     for file in sorted(Path(paths.record).glob(f"{EXIT}*")):
         attempt = Attempt.parse(file.name.removeprefix(EXIT))
         known = [a for a in record.attempts if a.attempt == attempt and a.verdict is not None]
-        text = file.read_text(encoding="utf-8").strip()
+        text = read_plain(file).decode("utf-8", "replace").strip()
         if known or not text.isdigit():
             continue
         session.store.append(paths, attempt, "ended", end_of_status(int(text)))

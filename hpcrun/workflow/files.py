@@ -29,6 +29,8 @@ def files_of(paths: RunPaths) -> list[RunFile]:
 
 def _walk(root: Path) -> Iterator[RunFile]:
     for folder in FOLDERS:
+        if not _inside(root / folder, root):
+            continue
         for where, _, names in os.walk(root / folder):
             for name in names:
                 path = Path(where, name)
@@ -37,7 +39,11 @@ def _walk(root: Path) -> Iterator[RunFile]:
 
 
 def _inside(path: Path, root: Path) -> bool:
-    return not path.is_symlink() or path.resolve().is_relative_to(root.resolve())
+    return not path.is_symlink() or _is_below(path, root)
+
+
+def _is_below(path: Path, root: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())
 
 
 def find_file(paths: RunPaths, name: str) -> Path:
@@ -46,7 +52,7 @@ def find_file(paths: RunPaths, name: str) -> Path:
     path = root / name
     known = Path(name).parts[:1]
     inside = bool(known) and known[0] in FOLDERS and ".." not in Path(name).parts
-    if not inside or not path.is_file() or not _inside(path, root):
+    if not inside or not path.is_file() or not _is_below(path, root):
         raise StoreError(f"the run has no file {name!r}", "hpcrun files RUN lists them")
     return path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.layout import Attempt, RunPaths
+from hpcrun.store.plain import open_plain
 
 CHUNK = 1 << 20
 
@@ -26,7 +27,7 @@ def log_source(paths: RunPaths, attempt: Attempt, rank: int) -> Source | None:
         return Source(own)
     prefix = b"[%d] " % rank
     for path in sorted(Path(paths.attempt_logs(attempt)).glob("node-*.log")):
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             if any(line.startswith(prefix) for line in file):
                 return Source(path, prefix)
     return None
@@ -58,7 +59,7 @@ class Tail:
     def read(self) -> Iterator[bytes]:
         """What was added since the last look; a log that was cut begins anew."""
         try:
-            file = self.source.path.open("rb")
+            file = open_plain(self.source.path)
         except FileNotFoundError:
             return  # the script may remove its logs
         with file:

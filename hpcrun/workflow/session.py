@@ -13,8 +13,8 @@ from hpcrun.errors import ConfigError, Problem
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import RunRecord
 from hpcrun.store import FileStore
+from hpcrun.store.users import own_name
 from hpcrun.workflow.liveness import Heartbeats
-from hpcrun.workflow.surroundings import user_name
 
 if TYPE_CHECKING:
     from hpcrun.config import RunConfiguration
@@ -38,7 +38,7 @@ class Session:
         self.workspace = workspace
         self.origin = origin
         self.assets = assets
-        self.user = user_name()
+        self.user = own_name(workspace)
         self.store = FileStore(workspace, self.user)
         self._sites: dict[str, SiteConfig] = {}
         self._schedulers: dict[str, Scheduler] = {}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import pwd
 import sys
 import time
 from pathlib import Path
 
 import hpcrun
 from hpcrun.plan import Surroundings
+from hpcrun.store.users import own_name
 
 _KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH")
 
@@ -17,7 +17,7 @@ _KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH")
 def here(workspace: Path, source: Path) -> Surroundings:
     """This machine, this user, now."""
     return Surroundings(
-        user=user_name(),
+        user=own_name(workspace),
         host=os.uname().nodename,
         created=time.time(),
         version=hpcrun.__version__,
@@ -26,14 +26,6 @@ def here(workspace: Path, source: Path) -> Surroundings:
         source=str(source.resolve()),
         environ={name: os.environ[name] for name in _KEPT if name in os.environ},
     )
-
-
-def user_name() -> str:
-    """Who runs this, by the user database: variables can say anything."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def new_token() -> str:
