@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import at_terminal, console, print_json
+from hpcrun.cli.output import at_terminal, console, print_json, printable, say
 from hpcrun.workflow.doctor import Finding, examine
 from hpcrun.workflow.session import open_session
 
@@ -31,9 +31,11 @@ def _print(finding: Finding) -> None:
     line = f"{finding.subject}: {finding.message}"
     cure = f"  → {finding.cure}" if finding.cure else ""
     if not at_terminal():
-        click.echo(f"{finding.grade}\t{line}{cure}")
+        say(f"{finding.grade}\t{line}{cure}")
         return
     from rich.text import Text
 
     grade = Text(f"{finding.grade:>8}  ", style=_COLORS[finding.grade])
-    console().print(grade + Text(line) + Text(cure, style="bold"), soft_wrap=True)
+    console().print(
+        grade + Text(printable(line)) + Text(printable(cure), style="bold"), soft_wrap=True
+    )

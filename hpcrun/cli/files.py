@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import print_json, print_table, run_object, size_of
+from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
 from hpcrun.workflow.clean import clean as clean_run
 from hpcrun.workflow.collect import collect as collect_run
 from hpcrun.workflow.files import copy_file, files_of, find_file
@@ -46,7 +46,7 @@ def download(
     if as_json:
         print_json({"run_id": run_id, "name": name, "path": str(copy), "size": copy.stat().st_size})
     else:
-        click.echo(str(copy))
+        say(str(copy))
 
 
 @click.command()
@@ -64,7 +64,7 @@ def collect(workspace: str | None, run: str, as_json: bool) -> None:
         print_json({**value, "collected": list(gathered)})
         return
     for line in gathered or ["nothing was left behind"]:
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -79,4 +79,4 @@ def clean(workspace: str | None, run: str, as_json: bool) -> None:
     if as_json:
         print_json({"run_id": run_id, "removed": removed, "bytes": freed})
     else:
-        click.echo(f"removed {removed} files ({size_of(freed)}) that the snapshot holds as well")
+        say(f"removed {removed} files ({size_of(freed)}) that the snapshot holds as well")

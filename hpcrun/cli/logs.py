@@ -10,7 +10,7 @@ from typing import TextIO
 import click
 
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import print_json, run_object
+from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.cli.runs import exit_code, tell_end, tell_goes_on
 from hpcrun.errors import StoreError
 from hpcrun.layout import Attempt, RunPaths
@@ -127,7 +127,7 @@ def _say_state(record: RunRecord, said: str) -> str:
     """Tells a waiting person each change of state, once."""
     state = f"{record.state} {record.attempt.reason}".strip()
     if state != said:
-        click.echo(f"hpcrun: {state}", err=True)
+        say(f"hpcrun: {state}", err=True)
     return state
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 import hpcrun
+from hpcrun.cli.output import say
 from hpcrun.errors import ConfigError, HpcrunError, Problem
 
 COMMANDS = {
@@ -124,7 +125,7 @@ def _drop_output() -> None:
 
 def _tell(error: HpcrunError) -> None:
     for problem in error.problems:
-        click.echo(f"hpcrun: {problem}", err=True)
+        say(f"hpcrun: {problem}", err=True)
 
 
 def _tell_bug(error: BaseException) -> None:
@@ -133,8 +134,8 @@ def _tell_bug(error: BaseException) -> None:
 
         traceback.print_exc()
     name = type(error).__name__
-    click.echo(f"hpcrun: a fault of hpcrun itself: {name}: {error}", err=True)
-    click.echo("hpcrun: HPCRUN_DEBUG=1 shows where; please report it", err=True)
+    say(f"hpcrun: a fault of hpcrun itself: {name}: {error}", err=True)
+    say("hpcrun: HPCRUN_DEBUG=1 shows where; please report it", err=True)
 
 
 def json_option(command: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import at_terminal, print_json, print_table
+from hpcrun.cli.output import at_terminal, print_json, print_table, printable
 from hpcrun.errors import StoreError
 from hpcrun.metrics import Metric, azure_shape, metrics_of
 from hpcrun.workflow.session import open_session
@@ -53,7 +53,7 @@ def draw(metrics_to_draw: Mapping[str, Metric], height: int = 14) -> None:
         plotext.theme("clear")
         plotext.plotsize(min(100, plotext.terminal_width() or 80), height)
         steps = [step for step, _ in points]
-        plotext.plot(steps, [value for _, value in points], label=name)
+        plotext.plot(steps, [value for _, value in points], label=printable(name))
         plotext.xticks(_ticks(steps[0], steps[-1]))
         text = plotext.build()
         click.echo(text if at_terminal() else plotext.uncolorize(text))

@@ -47,6 +47,21 @@ def _strict(value: Any) -> Any:
     return value
 
 
+def printable(text: str, kept: str = "") -> str:
+    """A text that others may have written, for a terminal: what would steer it is an escape.
+
+    kept: characters that stay all the same.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in text)
+
+
+def say(text: str = "", err: bool = False) -> None:
+    """Prints lines for people."""
+    click.echo(printable(text, kept="\n\t"), err=err)
+
+
 def at_terminal() -> bool:
     """Whether a person looks at standard output."""
     return sys.stdout.isatty()
@@ -63,9 +78,10 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], status_column: int | None = None
 ) -> None:
     """A table: with colors at a terminal, tab-separated when piped."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not at_terminal():
         for row in (columns, *rows):
-            click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+            click.echo("\t".join(row))
         return
     from rich.table import Table
     from rich.text import Text

@@ -10,7 +10,7 @@ import click
 
 import hpcrun
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import print_json, run_object
+from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.cli.scrub import Scrubber
 from hpcrun.store.plain import read_plain
 from hpcrun.workflow.session import open_session
@@ -43,4 +43,4 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     print_json({**value, "hidden": hidden})
     if not as_json:
         told = ", ".join(f"{what} ({count})" for what, count in hidden.items()) or "nothing"
-        click.echo(f"hidden: {told}; read the rest before you send it", err=True)
+        say(f"hidden: {told}; read the rest before you send it", err=True)

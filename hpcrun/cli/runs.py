@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import how_long, print_json, print_table, run_object, when
+from hpcrun.cli.output import how_long, print_json, print_table, run_object, say, when
 from hpcrun.errors import RunCanceled, RunFailed, StoreError, WaitTimeout
 from hpcrun.record import RunRecord
 from hpcrun.state import State
@@ -40,7 +40,7 @@ def list_runs(
         print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
         return
     if not records:
-        click.echo(f"no runs in {session.workspace}", err=True)
+        say(f"no runs in {session.workspace}", err=True)
         return
     columns = ("run", "status", "target", "job", "created", "took", "verdict")
     print_table(columns, [_row(record) for record in records], status_column=1)
@@ -66,7 +66,7 @@ def _readable(session: Session, ids: Sequence[str], user: str | None) -> Iterato
         try:
             yield session.store.read(run_id, user)
         except StoreError as error:
-            click.echo(f"hpcrun: {error}", err=True)
+            say(f"hpcrun: {error}", err=True)
 
 
 def _tell_what_is_old(records: Sequence[RunRecord]) -> None:
@@ -127,7 +127,7 @@ def wait(workspace: str | None, run: str, timeout: float | None, as_json: bool) 
     if as_json:
         print_json(run_object(record, session.store.paths(run_id, user)))
         return exit_code(record)
-    click.echo(f"run {run_id}: {record.state}")
+    say(f"run {run_id}: {record.state}")
     return tell_end(record)
 
 
@@ -144,7 +144,7 @@ def cancel(workspace: str | None, runs: tuple[str, ...], as_json: bool) -> None:
         print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
         return
     for record in records:
-        click.echo(f"run {record.run_id}: {record.state}")
+        say(f"run {record.run_id}: {record.state}")
 
 
 def wait_for(
@@ -165,7 +165,7 @@ def wait_for(
 
 def tell_goes_on(run_id: str) -> int:
     """Says after Ctrl-C that the run lives, and how to end it; gives the exit code."""
-    click.echo(f"\nrun {run_id} goes on; cancel it with: hpcrun cancel {run_id}", err=True)
+    say(f"\nrun {run_id} goes on; cancel it with: hpcrun cancel {run_id}", err=True)
     return 130
 
 
@@ -179,5 +179,5 @@ def exit_code(record: RunRecord) -> int:
 def tell_end(record: RunRecord) -> int:
     """Says on standard error why a run did not complete; gives the exit code."""
     if record.verdict is not None and record.state is not State.COMPLETED:
-        click.echo(f"hpcrun: {record.verdict.sentence}", err=True)
+        say(f"hpcrun: {record.verdict.sentence}", err=True)
     return exit_code(record)

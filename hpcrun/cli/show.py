@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import click
-
-from hpcrun.cli.output import COLORS, at_terminal, console, how_long, size_of, when
+from hpcrun.cli.output import COLORS, at_terminal, console, how_long, printable, say, size_of, when
 from hpcrun.layout import RunPaths
 from hpcrun.metrics import metrics_of
 from hpcrun.record import AttemptRecord, RunRecord
@@ -19,8 +17,9 @@ from hpcrun.workflow.session import Session
 def print_run(session: Session, record: RunRecord, paths: RunPaths) -> None:
     """Prints a run."""
     for name, value in _lines(session, record, paths):
+        value = printable(value)
         if not at_terminal():
-            click.echo(f"{name}\t{value}" if name else value)
+            say(f"{name}\t{value}" if name else value)
         else:
             _print_colored(name, value, record)
 

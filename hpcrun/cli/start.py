@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from hpcrun.cli.main import cli, json_option
-from hpcrun.cli.output import print_json, run_object
+from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.config import Environment
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.workflow.session import CONFIG, Session, open_session
@@ -90,8 +90,8 @@ def init(workspace: str | None, script: str | None, folder: str | None, as_json:
         print_json({"written": written})
         return
     for name in written:
-        click.echo(f"wrote {name}")
-    click.echo("next: hpcrun submit --follow")
+        say(f"wrote {name}")
+    say("next: hpcrun submit --follow")
 
 
 def _write(path: Path, text: str) -> str:
@@ -122,17 +122,17 @@ def demo(workspace: str | None, target: str, as_json: bool) -> int:
     asked.value.environment = _this_python()
     record = session.submit(session.prepare(asked, folder=source))
     run_id = record.run_id
-    click.echo(f"submitted run {run_id} as job {record.job_id} to {target}\n", err=as_json)
+    say(f"submitted run {run_id} as job {record.job_id} to {target}\n", err=as_json)
     code = follow_to_end(session, run_id) if not as_json else _wait(session, run_id)
     record, paths = session.record(run_id), session.store.paths(run_id)
     if as_json:
         print_json(run_object(record, paths))
         return code
-    click.echo()
+    say()
     print_run(session, record, paths)
-    click.echo()
+    say()
     draw(metrics_of(session.store.facts(paths, metrics=True)[0]), height=10)
-    click.echo("\nnext:")
+    say("\nnext:")
     for words in (
         f"show {run_id}",
         "metrics @last --plot",
@@ -141,7 +141,7 @@ def demo(workspace: str | None, target: str, as_json: bool) -> int:
         "list",
         "init      # in a folder of your own",
     ):
-        click.echo(f"  {_command()} {words}")
+        say(f"  {_command()} {words}")
     return code
 
 

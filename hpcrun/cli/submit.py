@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import print_json, print_table, run_object, size_of
+from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
 from hpcrun.config import RunConfiguration, load_config
 from hpcrun.reading import Origin, Read
 from hpcrun.snapshot import scan
@@ -60,10 +60,9 @@ def submit(workspace: str | None, /, follow: bool, as_json: bool, **request: Any
     if as_json and not follow:
         print_json(run_object(record, paths))
         return 0
-    out = sys.stderr if as_json else sys.stdout
-    click.echo(f"submitted run {record.run_id} as job {record.job_id} to {record.target}", file=out)
+    say(f"submitted run {record.run_id} as job {record.job_id} to {record.target}", err=as_json)
     if not follow:
-        click.echo(f"follow it with: hpcrun logs -f {record.run_id}", file=out)
+        say(f"follow it with: hpcrun logs -f {record.run_id}", err=as_json)
         return 0
     from hpcrun.cli.logs import follow_to_end
 
@@ -101,9 +100,7 @@ def explain(workspace: str | None, /, files: bool, as_json: bool, **request: Any
         return
     print_table(("value", "is", "from"), choices)
     if manifest is not None:
-        click.echo(
-            f"\n{len(manifest.entries)} files, {size_of(manifest.total_size)}; largest first"
-        )
+        say(f"\n{len(manifest.entries)} files, {size_of(manifest.total_size)}; largest first")
         rows = sorted(manifest.files, key=lambda entry: (-entry.size, entry.path))
         print_table(("file", "size"), [(entry.path, size_of(entry.size)) for entry in rows])
 
