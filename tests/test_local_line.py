@@ -209,6 +209,25 @@ def test_a_reader_that_goes_away_is_no_fault(project: Path) -> None:
     assert (done.stdout, done.stderr) == ("{\n", "")
 
 
+@pytest.mark.parametrize("words", ["list", "render", "explain", "show @last", "--help"])
+def test_a_reader_that_is_not_there_is_told_in_the_exit_code(project: Path, words: str) -> None:
+    told("submit")
+    # The pipe's reader has ended before hpcrun begins.
+    line = f"(sleep 0.1; {sys.executable} -m hpcrun {words}) | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+    told("wait", "@last")
+
+
+def test_a_status_that_is_none_is_refused(project: Path) -> None:
+    told("submit", "--follow")
+    assert len(told("list", "-s", "completed")) == 1
+    assert told("list", "-s", "Failed") == []
+    done = hpcrun("list", "-s", "Complete", code=2)
+    assert done.stderr == ("hpcrun: there is no status 'Complete' (did you mean `Completed`?)\n")
+    assert "known are NotStarted, Preparing, Queued" in hpcrun("list", "-s", "Bogus", code=2).stderr
+
+
 def test_init_writes_a_run_that_can_be_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,9 +82,11 @@ def cli(context: click.Context, workspace: str | None) -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Runs a command and exits with its documented code."""
+    output = sys.stdout
     try:
         _check_folder()
         code = cli.main(args=args, prog_name="hpcrun", standalone_mode=False)
+        sys.stdout.flush()
     except HpcrunError as error:
         _tell(error)
         sys.exit(error.exit_code)
@@ -94,10 +97,12 @@ def main(args: list[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit:
+        if sys.stdout is not output:  # click has replaced it: it met a broken pipe
+            _end_unread()
+        raise
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing more can be said to it.
-        _drop_output()
-        sys.exit(141)
+        _end_unread()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename:
             _tell_bug(error)
@@ -116,6 +121,12 @@ def _check_folder() -> None:
         Path.cwd()
     except FileNotFoundError as error:
         raise ConfigError(Problem("the current folder is gone", "go to another one")) from error
+
+
+def _end_unread() -> NoReturn:
+    """The reader of our output has gone (`| head`): nothing more can be said to it."""
+    _drop_output()
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _drop_output() -> None:

@@ -9,7 +9,8 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import how_long, print_json, print_table, run_object, say, when
-from hpcrun.errors import RunCanceled, RunFailed, StoreError, WaitTimeout
+from hpcrun.errors import ConfigError, Problem, RunCanceled, RunFailed, StoreError, WaitTimeout
+from hpcrun.reading import nearest
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 from hpcrun.workflow.cancel import cancel as cancel_run
@@ -34,7 +35,7 @@ def list_runs(
 ) -> None:
     """List runs, newest first."""
     session = open_session(given=workspace)
-    records = _records(session, last, experiment, status, user)
+    records = _records(session, last, experiment, _state(status), user)
     _tell_what_is_old(records)
     if as_json:
         print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
@@ -46,17 +47,27 @@ def list_runs(
     print_table(columns, [_row(record) for record in records], status_column=1)
 
 
+def _state(named: str | None) -> State | None:
+    """The state of that name, in any case of letters."""
+    if named is None:
+        return None
+    for state in State:
+        if str(state).lower() == named.lower():
+            return state
+    raise ConfigError(Problem(f"there is no status {named!r}", nearest(named, map(str, State))))
+
+
 def _records(
-    session: Session, last: int, experiment: str | None, status: str | None, user: str | None
+    session: Session, last: int, experiment: str | None, state: State | None, user: str | None
 ) -> list[RunRecord]:
     ids = session.store.run_ids(user)
     if experiment is not None:
         ids = [run_id for run_id in ids if run_id.rsplit("_", 2)[0] == experiment]
-    if status is None and last:
+    if state is None and last:
         ids = ids[:last]
     records = session.refreshed(_readable(session, ids, user))
-    if status is not None:
-        records = [r for r in records if str(r.state).lower() == status.lower()]
+    if state is not None:
+        records = [record for record in records if record.state is state]
     return records[:last] if last else records
 
 
@@ -73,7 +84,7 @@ def _tell_what_is_old(records: Sequence[RunRecord]) -> None:
     """Says on standard error why states may be old, each reason once."""
     problems = {problem for record in records for problem in record.problems}
     for problem in sorted(p for p in problems if p.startswith(NOT_REFRESHED)):
-        click.echo(f"hpcrun: states may be old, {problem}", err=True)
+        say(f"hpcrun: states may be old, {problem}", err=True)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:
