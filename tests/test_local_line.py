@@ -363,6 +363,33 @@ def test_a_character_in_two_pieces_is_read_whole(
     assert "é done" in out and "\ufffd" not in out
 
 
+def test_a_tilde_in_the_workspaces_name_is_a_home(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project.parent))
+    monkeypatch.setenv("HPCRUN_WORKSPACE", "~/history")
+    run = told("submit", "--follow")
+    assert run["record"].startswith(f"{project.parent}/history/users/")
+    assert not (project / "~").exists()
+    for words in (("list",), ("-w", "~nosuchuser/x", "list")):
+        monkeypatch.setenv("HPCRUN_WORKSPACE", "~nosuchuser/x")
+        assert "there is no home folder ~nosuchuser" in hpcrun(*words, code=2).stderr
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\nb"])
+def test_folders_that_no_search_path_can_hold_are_refused(project: Path, name: str) -> None:
+    shown = repr(name)[1:-1]
+    folder = project.parent / name
+    done = hpcrun("-w", str(folder), "submit", code=2)
+    assert f"the workspace '{project.parent}/{shown}' holds a" in done.stderr
+    assert done.stderr.count("\n") == 1 and not folder.exists()
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").symlink_to(sys.executable)
+    done = hpcrun("submit", "--set", f"environment={folder}", code=2)
+    assert f"the environment '{project.parent}/{shown}' holds a" in done.stderr
+    assert not (project.parent / "history").exists()
+
+
 def test_a_secret_in_the_source_folder_is_refused(project: Path) -> None:
     (project / "token").write_text("planted")
     (project / "token").chmod(0o600)

@@ -61,6 +61,9 @@ def prepare(
     run_id = run_id or new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())
     plan = resolve(asked, site, target, around, run_id, sdk)
+    problems = asked.with_findings(_unsearchable(plan)).problems
+    if problems:
+        raise ConfigError(*problems)
     limits = Limits(parse_memory(config.snapshot.max_bytes), config.snapshot.max_files)
     return Prepared(plan, render(plan, assets.template), site, source, limits)
 
@@ -90,6 +93,18 @@ def _missing(config: RunConfiguration, source: Path) -> Iterator[Finding]:
     yield from _check_environment(config.environment)
     for name, text in (config.secrets or {}).items():
         yield from _check_secret(name, Path(text), source)
+
+
+def _unsearchable(plan: Plan) -> Iterator[Finding]:
+    """What cannot stand in the job's PATH and PYTHONPATH, where `:` ends a folder."""
+    for key, what, folder, hint in (
+        ("", "the workspace", plan.workspace, "choose another folder: -w FOLDER"),
+        ("environment", "the environment", plan.setting.prefix or "", "make it in another folder"),
+    ):
+        for character in ":\n":
+            if character in folder:
+                message = f"{what} {folder!r} holds a {character!r}, which no search path can"
+                yield Finding(key, message, hint)
 
 
 def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration:

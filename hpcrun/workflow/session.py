@@ -161,9 +161,9 @@ def find_workspace(
 ) -> tuple[Path, str]:
     """(the workspace, where its name came from): flag, variable, project, user, default."""
     if given:
-        return Path(given).expanduser().absolute(), "--workspace"
+        return _folder(given, "--workspace"), "--workspace"
     if environ.get(WORKSPACE):
-        return Path(environ[WORKSPACE]).absolute(), WORKSPACE
+        return _folder(environ[WORKSPACE], WORKSPACE), WORKSPACE
     home = Path(environ.get("HOME", "/"))
     config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     for file in (find_config(start), config_home / "hpcrun" / "config.json"):
@@ -193,4 +193,13 @@ def _workspace_in(file: Path) -> Path | None:
     named = value.get("workspace")
     if not named:
         return None
-    return (file.parent.parent / Path(named).expanduser()).absolute()
+    return _folder(named, str(file), file.parent.parent)
+
+
+def _folder(named: str, origin: str, start: Path = Path()) -> Path:
+    """A folder by its name: `~` is a home, and what is relative begins at `start`."""
+    try:
+        return (start / Path(named).expanduser()).absolute()
+    except RuntimeError:
+        message = f"there is no home folder {named.partition('/')[0]} (from {origin})"
+        raise ConfigError(Problem(message, "name the whole path")) from None
