@@ -104,6 +104,12 @@ def test_show_has_each_value_on_its_line(store: FileStore) -> None:
     assert lines["tag"] == f"{SHOWN}={SHOWN}"
 
 
+def test_the_logs_of_a_run_that_never_started(store: FileStore) -> None:
+    words = (sys.executable, "-m", "hpcrun", "logs", "@last")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 8 and "has no output: it never started (" in done.stderr
+
+
 def test_json_is_exact(store: FileStore) -> None:
     (run,) = json.loads(piped("list", "--json"))
     assert (run["run_id"], run["display_name"], run["tags"]) == (RUN_ID, EVIL, {EVIL: EVIL})

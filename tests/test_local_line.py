@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import stat
 import subprocess
@@ -339,6 +340,24 @@ def test_a_script_that_removes_its_logs_breaks_no_follower(project: Path) -> Non
     done = hpcrun("submit", "--follow")
     assert "line1" in done.stdout
     hpcrun("logs", "--offset", "-5", "@last", code=2)
+
+
+def test_logs_that_are_not_there_are_told_as_what_they_are(project: Path) -> None:
+    go = project.parent / "go"
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
+    (project / "train.py").write_text(wait)
+    run = told("submit")
+    logs = Path(run["files"], "user_logs")
+    eventually(lambda: told("show", "@last")["status"] == "Running")
+    shutil.rmtree(logs)
+    assert "has no output yet (-f waits for it)" in hpcrun("logs", "@last", code=8).stderr
+    go.touch()
+    hpcrun("wait", "@last")
+    said = f"run {run['run_id']} has no output: its logs were removed (hpcrun show"
+    assert said in hpcrun("logs", "@last", code=8).stderr
+    assert said in hpcrun("logs", "--batch", "@last", code=8).stderr
+    assert said in hpcrun("logs", "--json", "@last", code=8).stderr
+    assert hpcrun("logs", "-f", "@last").stdout == ""
 
 
 def test_a_character_in_two_pieces_is_read_whole(

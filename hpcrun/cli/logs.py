@@ -45,10 +45,10 @@ def logs(
     paths = session.store.paths(run_id, user)
     if follow:
         return follow_to_end(session, run_id, as_json, rank, batch, offset, user)
-    attempt = session.store.read(run_id, user).attempt.attempt
-    source = find_source(paths, attempt, rank, batch)
+    record = session.store.read(run_id, user)
+    source = find_source(paths, record.attempt.attempt, rank, batch)
     if source is None:
-        raise _no_output(paths, attempt, run_id, rank)
+        raise _no_output(paths, record, None if batch else rank)
     tail = Tail(source, offset)
     if not as_json:
         _write(tail)
@@ -143,13 +143,16 @@ def find_source(
     return source
 
 
-def _no_output(paths: RunPaths, attempt: Attempt, run_id: str, rank: int) -> StoreError:
-    known = rank_logs(paths, attempt)
-    if known:
+def _no_output(paths: RunPaths, record: RunRecord, rank: int | None) -> StoreError:
+    run_id, known = record.run_id, rank_logs(paths, record.attempt.attempt)
+    if known and rank is not None:
         return StoreError(
             f"run {run_id} has no log of rank {rank}", f"there are {', '.join(known)}"
         )
-    return StoreError(f"run {run_id} has no output yet", "-f waits for it")
+    if not record.state.is_end:
+        return StoreError(f"run {run_id} has no output yet", "-f waits for it")
+    why = "it never started" if record.started is None else "its logs were removed"
+    return StoreError(f"run {run_id} has no output: {why}", f"hpcrun show {run_id}")
 
 
 def _write(tail: Tail, out: TextIO = sys.stdout) -> None:
