@@ -447,6 +447,32 @@ def test_a_full_disk_ends_nothing_and_loses_nothing(tmp_path: Path, sdk: Path) -
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root to mount a small file system")
+@pytest.mark.parametrize(("word", "status"), [("exit 3", 3), ("no-such-command", 127)])
+@pytest.mark.parametrize("freed", [True, False])
+def test_a_disk_that_is_full_from_the_start_changes_no_status(
+    tmp_path: Path, sdk: Path, word: str, status: int, freed: bool
+) -> None:
+    """The record, the batch log and the run's folder lie on it; the spool does not."""
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        job = Job(disk, sdk).make(agent={"kill_wait_seconds": 1})
+        job.batch_log.touch()
+        with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError):
+            while True:
+                filler.write(b"x" * 512)
+        words = ["sh", "-c", word] if status == 3 else [word]
+        agent = job.start(*words, HPCRUN_SPOOL=str(tmp_path / "spool"))
+        until((job.record / "agent-1.0.jsonl").exists)
+        time.sleep(2)
+        if freed:
+            (disk / "filler").unlink()
+        assert status_of(agent) == status
+        assert not (tmp_path / "spool").exists()
+        if freed:
+            verdict = job.folded().verdict
+            assert verdict is not None and verdict.exit_code == status
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root to mount a small file system")
 def test_a_disk_that_stays_full_is_a_loss_with_its_count(tmp_path: Path, sdk: Path) -> None:
     with small_disk(tmp_path / "disk", "256k") as disk:
         job = Job(tmp_path, sdk)

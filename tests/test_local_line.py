@@ -464,7 +464,7 @@ def test_a_snapshot_of_odd_names_and_links_is_restored(project: Path) -> None:
     Path("link").symlink_to("train.py")
     run = Experiment(Workspace.from_config(), "odd").submit(source(TRAIN, project))
     run.wait_for_completion()
-    with zipfile.ZipFile(run.restore_snapshot()) as archive:
+    with zipfile.ZipFile(run.restore_snapshot(path="restored")) as archive:
         assert archive.read(b"bad\xff.txt".decode("cp437")) == b"x"
         assert archive.read("link") == b"train.py"
         assert stat.S_ISLNK(archive.getinfo("link").external_attr >> 16)

@@ -15,6 +15,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from hpcrun.agent import agent, keeper, setting, spool
 from hpcrun.agent.lay import lay_out
+from hpcrun.agent.witness import say
 from hpcrun.errors import HpcrunError
 
 SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -34,7 +35,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _fail(sentence: str) -> int:
-    print(f"hpcrun: {sentence}", file=sys.stderr)
+    say(sentence)
     return 1
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from signal import SIGCHLD, SIGKILL, SIGTERM, Signals
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -19,7 +18,7 @@ from hpcrun.agent.helpers import Helpers
 from hpcrun.agent.lay import lay_out
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
-from hpcrun.agent.witness import Witness
+from hpcrun.agent.witness import Witness, say
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.journal import Journal
 from hpcrun.layout import FILES_VARIABLE, SPOOL_VARIABLE
@@ -51,8 +50,9 @@ def run(words: Sequence[str], teardown: str, node: Sequence[str]) -> int:
         agent = Agent(setting.read(os.environ), words, teardown, node)
         return agent.run()
     except Exception:  # noqa: BLE001 - the top of the agent
-        sys.excepthook(*sys.exc_info())
-        print("hpcrun: the agent failed, the command goes on without it", file=sys.stderr)
+        import traceback
+
+        say(f"the agent failed, the command goes on without it\n{traceback.format_exc()}")
     return _run_plainly(words, agent.command if agent is not None else None)
 
 
@@ -347,7 +347,7 @@ class Agent:
             end["evidence"] = self._last_words()
         self._witness.tell("ended", end)
         if not self._until(self._witness.settle, LAST_TRY, 1.0):
-            print(f"hpcrun: the end cannot be told: {self._witness.error}", file=sys.stderr)
+            say(f"the end cannot be told: {self._witness.error}")
 
     def _last_words(self) -> List[str]:
         try:
@@ -372,7 +372,7 @@ def _end(
 
 
 def _launch_failed(status: int, message: str) -> Dict[str, Any]:
-    print(f"hpcrun: {message}", file=sys.stderr)
+    say(message)
     return {**_end(status, None, "launch_failed"), "evidence": [message]}
 
 

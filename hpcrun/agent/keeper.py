@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from signal import SIGKILL, SIGTERM
 from typing import Any, Dict, List, NoReturn, Optional, Set, Tuple
@@ -22,7 +21,7 @@ from hpcrun.agent import memory, ranks, signals, spool
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.spool import Mirror
-from hpcrun.agent.witness import Witness
+from hpcrun.agent.witness import Witness, say
 from hpcrun.errors import StoreError
 from hpcrun.journal import Journal
 
@@ -79,7 +78,9 @@ def _be_keeper(setting: Setting, listening: int) -> NoReturn:
         _close_from(4)
         status = 0 if Keeper(setting, Words(3), bound=True).keep() else 1
     except Exception:  # noqa: BLE001 - the top of a process
-        sys.excepthook(*sys.exc_info())
+        import traceback
+
+        say(f"the keeper failed\n{traceback.format_exc()}")
     finally:
         os._exit(status)
 
@@ -237,6 +238,7 @@ class Keeper:
         while not self._is_drained():
             if time.monotonic() >= deadline:
                 self._tell_loss()
+                self._remove_empty()
                 return False
             time.sleep(LAST_PAUSE)
         self.tell("drained", host=self._setting.host)
@@ -259,7 +261,14 @@ class Keeper:
         where = f"{self._setting.host}:{self._setting.spool}"
         if count:
             self.tell("loss", count=count, where=where)
-        print(f"hpcrun: {count} records stay in {where}: {self._error()}", file=sys.stderr)
+            say(f"{count} records stay in {where}: {self._error()}")
+
+    def _remove_empty(self) -> None:
+        """Nothing waits in it, whatever could not be told."""
+        try:
+            os.rmdir(self._setting.spool or "")
+        except OSError:
+            pass  # what it holds may yet be collected
 
     def _error(self) -> Optional[OSError]:
         mirrored = self._mirror.error if self._mirror is not None else None
