@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from hpcrun import errors
+from hpcrun.assets import Assets
 from hpcrun.cli.main import COMMANDS
 from hpcrun.cli.output import run_object, verdict_object
 from hpcrun.config import RunConfiguration
@@ -16,6 +18,8 @@ from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import Fact
 from hpcrun.schema import json_schema
 from hpcrun.state import Cause, State
+from hpcrun.templating import FILTERS
+from tests.make_plan import plan, script
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -69,3 +73,27 @@ def test_json_names_every_key_of_a_run() -> None:
     assert {*run, *verdict, *run["attempts"][0]} <= words(text)
     for word in [*State, *Cause]:
         assert re.search(rf"\b{word}\b", text), word
+
+
+def test_the_template_in_the_docs_renders(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```jinja\n(.+?)^```", document("docs/templates.md"), re.M | re.S)
+    template = tmp_path / "templates/sbatch.sh.j2"
+    template.parent.mkdir()
+    template.write_text(text)
+    made = plan(RunConfiguration(script="train.py"))
+    own, shipped = script(made, Assets((tmp_path,))), script(made)
+    assert "\ncp -r '/shared/my data' \"$TMPDIR/data\"\n" in own
+    assert 'run --teardown \'rm -rf "$TMPDIR/data"' in own
+    assert set(shipped.split("\n")) - set(own.split("\n")) == {
+        line for line in shipped.split("\n") if line.startswith('    exec "${agent[@]}" run')
+    }
+    done = subprocess.run(["bash", "-n"], input=own, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_docs_name_every_block_and_filter_of_the_template() -> None:
+    text, found = document("docs/templates.md"), Assets().template("sbatch.sh.j2")
+    assert found is not None
+    rows = " ".join(re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE))
+    assert words(rows) == set(re.findall(r"{% block (\w+) %}", found[0]))
+    assert {*FILTERS, "safe", "shell"} <= words(text)
