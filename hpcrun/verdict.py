@@ -67,7 +67,7 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
     cause = Cause(ended.data.get("cause", Cause.EXIT_CODE))
     memory = [f.data["evidence"] for f in by_kind.get("out_of_memory", ())]
     if told is not None and told.get("cause") == Cause.OUT_OF_MEMORY:
-        memory.append(f"Slurm: {told.get('raw', '')}")
+        memory.append(f"the scheduler: {told.get('raw', '')}")
     evidence = tuple(ended.data.get("evidence", ())) + tuple(memory)
     rank_end = _first_to_fall(by_kind)
     rank = rank_end.rank if rank_end else None
@@ -114,7 +114,7 @@ def _verdict_of_word(
 ) -> Verdict:
     cause = Cause(told.get("cause") or Cause.UNKNOWN)
     raw = told.get("raw", "")
-    evidence = [f"Slurm: {raw}"] if raw else []
+    evidence = [f"the scheduler: {raw}"] if raw else []
     evidence += [f"the agent received {f.data.get('name')}" for f in by_kind.get("signal", ())]
     memory = [f.data["evidence"] for f in by_kind.get("out_of_memory", ())]
     evidence += memory
@@ -138,7 +138,7 @@ def _verdict_of_word(
         Cause.SIGNAL: f"the job was ended by {signal_name(told.get('signal'))}",
         Cause.EXIT_CODE: f"the job ended with exit code {told.get('exit_code')}",
         Cause.COMPLETED: "the job completed",
-        Cause.LOST: "the job is unknown to the scheduler, and the agent left no end",
+        Cause.LOST: f"the agent left no end, and {raw}",
     }
     sentence = sentences.get(cause, f"the job ended as {raw or 'unknown'}")
     return Verdict(cause, sentence, tuple(evidence), told.get("exit_code"), told.get("signal"))

@@ -73,13 +73,13 @@ def verdict(*facts: Fact) -> tuple[State, Cause, str]:
 def test_the_agents_exit_counts_over_the_schedulers_word() -> None:
     state, cause, _ = verdict(
         fact("ended", exit_code=0, cause="completed"),
-        scheduler(state="Failed", cause="lost", raw="unknown to the scheduler"),
+        scheduler(state="Failed", cause="lost", raw="the job is unknown to the scheduler"),
     )
     assert (state, cause) == (State.COMPLETED, Cause.COMPLETED)
 
 
 def test_lost_yields_to_a_late_end() -> None:
-    lost = scheduler(state="Failed", cause="lost", raw="unknown to the scheduler")
+    lost = scheduler(state="Failed", cause="lost", raw="the job is unknown to the scheduler")
     assert verdict(fact("started", host="n1"), lost)[1] is Cause.LOST
     ended = fact("ended", exit_code=3, cause="exit_code")
     assert verdict(fact("started", host="n1"), lost, ended)[1] is Cause.EXIT_CODE

@@ -257,7 +257,9 @@ class Agent:
         """Ends what outlives the command, as Slurm does when a job has ended."""
         if self._stopped_by is not None or self._over_limit:
             self._signal_all(SIGTERM)
-            self._until(self._nothing_is_left, None, ASKING)
+            # Where nobody reaps, as in a container without init, the dead stay there for ever.
+            limit = None if self._setting.scheduled else self._setting.kill_wait + LAST_TRY
+            self._until(self._nothing_is_left, limit, ASKING)
         elif not self._setting.scheduled and not self._until(
             self._nothing_is_left, LEFT_OVER, ASKING
         ):

@@ -33,7 +33,10 @@ def own_name(workspace: Path) -> str:
 def is_theirs(folder: Path) -> bool:
     """Whether a folder belongs to the user whose name it has."""
     uid = owner(folder)
-    return uid is not None and (folder.name == login_of(uid) or folder.name.endswith(f"-{uid}"))
+    if uid is None:
+        return False
+    login = login_of(uid)
+    return folder.name in (login, f"{login}-{uid}")
 
 
 def owner(folder: Path) -> int | None:

@@ -121,7 +121,7 @@ def _unknown(record: RunRecord) -> JobWord | None:
     """The word on a job that nobody remembers, once it has been gone for long enough."""
     if time.time() - (record.attempt.submitted or record.created) < FORGOTTEN:
         return None
-    return JobWord(State.FAILED, "unknown to the scheduler", Cause.LOST)
+    return JobWord(State.FAILED, "the job is unknown to the scheduler", Cause.LOST)
 
 
 def _joined(record: RunRecord, word: JobWord, store: FileStore) -> RunRecord:
