@@ -85,6 +85,17 @@ def test_no_repository_no_git_no_facts(repository: Path, tmp_path: Path) -> None
     assert git_properties(tmp_path / "gone", ENVIRON) == {}
 
 
+def test_git_is_asked_only_where_there_may_be_a_repository(
+    repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(repository / "src")
+    for source, asked in ((repository / "src", True), (tmp_path / "link", True), (tmp_path, False)):
+        with GitFacts.start(source, ENVIRON) as facts:
+            assert (facts.status is not None) is asked
+    git(repository, "worktree", "add", "-q", str(tmp_path / "tree"))
+    assert "azureml.git.commit" in git_properties(tmp_path / "tree", ENVIRON)
+
+
 def test_a_repository_of_the_surroundings_is_not_meant(repository: Path, tmp_path: Path) -> None:
     inside_a_hook = {**ENVIRON, "GIT_DIR": str(repository / ".git"), "GIT_INDEX_FILE": "/x"}
     assert git_properties(tmp_path, inside_a_hook) == {}
@@ -130,6 +141,7 @@ def test_a_git_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
     slow = tmp_path / "git"
     slow.write_text("#!/bin/sh\necho '# branch.oid 1234'\nexec sleep 600\n")
     slow.chmod(0o755)
+    (tmp_path / ".git").mkdir()
     environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     facts = GitFacts.start(tmp_path, environ, timeout=0.1)
     assert facts.properties() == {}
@@ -147,6 +159,7 @@ def test_what_is_not_asked_for_is_ended(tmp_path: Path) -> None:
     slow = tmp_path / "git"
     slow.write_text("#!/bin/sh\nexec sleep 600\n")
     slow.chmod(0o755)
+    (tmp_path / ".git").mkdir()
     with GitFacts.start(tmp_path, {"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as facts:
         pass
     assert facts.status is not None

@@ -53,7 +53,7 @@ class GitFacts:
         cls, source: Path, environ: Mapping[str, str] = os.environ, timeout: float = TIMEOUT
     ) -> GitFacts:
         """Starts git on a source folder. environ: for git, and for the overrides."""
-        status = _git(_STATUS, source, environ)
+        status = _git(_STATUS, source, environ) if _in_repository(source) else None
         remote = _git(_REMOTE, source, environ) if status is not None else None
         return cls(environ, status, remote, time.monotonic() + timeout)
 
@@ -128,6 +128,12 @@ def scrubbed(address: str) -> str:
     user = (match["user"] or "").partition(":")[0]
     stays = user and "ssh" in match["scheme"]
     return match["scheme"] + (f"{user}@" if stays else "") + match["rest"]
+
+
+def _in_repository(source: Path) -> bool:
+    """Whether git could find a repository; asking it costs two processes."""
+    real = Path(os.path.realpath(source))
+    return any(os.path.lexists(folder / ".git") for folder in (real, *real.parents))
 
 
 def _git(
