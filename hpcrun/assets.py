@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hpcrun.errors import ConfigError, Problem, SiteError, TemplateError
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
 SHIPPED = "shipped/"
 """An override reaches the template it replaces as `shipped/NAME`."""
@@ -74,10 +71,9 @@ def _text(path: Path, kind: type[SiteError] | type[TemplateError]) -> str:
         raise kind(Problem(f"it cannot be read: {error.strerror}", "", str(path))) from error
 
 
-def _shipped(folder: str) -> Traversable:
-    from importlib.resources import files  # 5 ms, not needed by `hpcrun list`
-
-    return files(f"hpcrun.{folder}")
+def _shipped(folder: str) -> Path:
+    """Where hpcrun's own ones lie. importlib.resources would cost 5 ms."""
+    return Path(import_module(f"hpcrun.{folder}").__path__[0])
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from hpcrun.errors import SchedulerError
 from hpcrun.ports import JobId, Submission
-from hpcrun.scheduler import Local
+from hpcrun.scheduler.local import Local
 from hpcrun.scheduler.process import ProcessName, environment, start_ticks
 from hpcrun.state import Cause, State
 from tests.signal_masks import settable
@@ -190,7 +190,7 @@ CLIENT = """
 import os, signal, sys
 from pathlib import PurePosixPath
 from hpcrun.ports import Submission
-from hpcrun.scheduler import Local
+from hpcrun.scheduler.local import Local
 script, name, folder = sys.argv[1:]
 at = PurePosixPath(folder)
 print(Local().submit(Submission(PurePosixPath(script), name, at, at / "log")), flush=True)

@@ -16,8 +16,8 @@ from filelock import FileLock
 import hpcrun.scheduler.shared
 from hpcrun.errors import SchedulerError
 from hpcrun.ports import JobId, JobWord, Submission
-from hpcrun.scheduler import Slurm, shared_jobs
-from hpcrun.scheduler.shared import forget
+from hpcrun.scheduler.shared import forget, shared_jobs
+from hpcrun.scheduler.slurm import Slurm
 from hpcrun.state import Cause, State
 
 ALL = JobWord(

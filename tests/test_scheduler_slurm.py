@@ -32,7 +32,8 @@ import json, os, signal, subprocess, sys, time
 from pathlib import Path, PurePosixPath
 from hpcrun.errors import OutcomeUnknown, SchedulerError
 from hpcrun.ports import JobId, Submission
-from hpcrun.scheduler import Slurm, shared_jobs
+from hpcrun.scheduler.shared import shared_jobs
+from hpcrun.scheduler.slurm import Slurm
 
 slurm = Slurm()
 

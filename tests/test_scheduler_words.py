@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcrun.errors import OutcomeUnknown, SchedulerError
-from hpcrun.scheduler import reason_in_words
 from hpcrun.scheduler.command import Answer
 from hpcrun.scheduler.environment import inherited
 from hpcrun.scheduler.hostlist import MOST, expand
 from hpcrun.scheduler.process import ProcessName
+from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.scheduler.refusal import judge
 from hpcrun.scheduler.slurm import job_id_in
 from hpcrun.scheduler.states import Exit, Step, Told, word_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import os
 import signal
@@ -82,6 +83,15 @@ def cli(context: click.Context, workspace: str | None) -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Runs a command and exits with its documented code."""
+    # Nearly all that is made here lives to the end: looking for garbage is a tenth of the time.
+    gc.set_threshold(100_000)
+    try:
+        _run(args)
+    finally:
+        gc.freeze()
+
+
+def _run(args: list[str] | None) -> NoReturn:
     output = sys.stdout
     try:
         _check_folder()

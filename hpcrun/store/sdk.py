@@ -5,7 +5,6 @@ The folder's name holds a digest of its content, so an upgrade never touches wha
 
 from __future__ import annotations
 
-import compileall
 import hashlib
 import os
 import shutil
@@ -49,6 +48,8 @@ def publish(folder: Path) -> Path:
     path = folder / sdk_name()
     if path.is_dir():
         return path
+    import compileall  # 3 ms, not needed when it is there
+
     with told(f"publish hpcrun's in-job part in {folder}"):
         aside = folder / f".{path.name}.{os.urandom(4).hex()}"
         try:

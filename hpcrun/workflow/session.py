@@ -19,7 +19,7 @@ from hpcrun.workflow.liveness import Heartbeats
 if TYPE_CHECKING:
     from hpcrun.config import RunConfiguration
     from hpcrun.reading import Read
-    from hpcrun.site import SiteConfig
+    from hpcrun.site import SchedulerRules, SiteConfig
     from hpcrun.workflow.prepare import Prepared
 
 CONFIG = Path(".hpcrun", "config.json")
@@ -62,13 +62,7 @@ class Session:
         """The scheduler behind a target."""
         site = self.site(target)
         if site.id not in self._schedulers:
-            from hpcrun.scheduler.local import Local
-            from hpcrun.scheduler.slurm import Slurm
-
-            local = site.scheduler.kind == "local"
-            self._schedulers[site.id] = (
-                Local() if local else Slurm(client_env=site.scheduler.client_env)
-            )
+            self._schedulers[site.id] = _scheduler(site.scheduler)
         return self._schedulers[site.id]
 
     def jobs(self, target: str, not_older_than: float | None = None) -> Mapping[JobId, JobWord]:
@@ -146,6 +140,16 @@ class Session:
     ) -> RunRecord:
         """The record of a run, up to date."""
         return self.refreshed([self.store.read(run_id, user)], not_older_than)[0]
+
+
+def _scheduler(rules: SchedulerRules) -> Scheduler:
+    if rules.kind == "local":
+        from hpcrun.scheduler.local import Local
+
+        return Local()
+    from hpcrun.scheduler.slurm import Slurm
+
+    return Slurm(client_env=rules.client_env)
 
 
 def find_config(start: Path) -> Path | None:
