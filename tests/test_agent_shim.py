@@ -275,6 +275,21 @@ def test_last_lines_survive_a_stop_of_the_whole_group(job: Job, shell: Sequence[
     assert lines and set(lines) == {"[70] caught 15"}
 
 
+@SHELLS
+def test_a_status_that_the_shell_has_lost_is_not_waited_for(job: Job, shell: Sequence[str]) -> None:
+    """bash 5.2 loses about every fifth status of a command that ends as its own trap is due."""
+    once = CATCH.replace("    print(", "    signal.signal(number, signal.SIG_IGN)\n    print(")
+    words = [*shell, str(job.sdk / "hpcrun/agent/task.sh"), sys.executable, "-ISuc", once, "15"]
+    for _ in range(20):
+        rank = subprocess.Popen(
+            words, env=job.environment(**srun(70, 80, 80)), start_new_session=True
+        )
+        until((job.files / "ready").exists)
+        (job.files / "ready").unlink()
+        os.killpg(rank.pid, signal.SIGTERM)
+        assert rank.wait(timeout=60) in ((5, 143) if "bash" in shell else (5,))
+
+
 def test_eighty_ranks_under_the_agent(job: Job) -> None:
     """The whole line: every rank's end is a fact, and the first that fell is named."""
     script = job.root / "eighty.sh"

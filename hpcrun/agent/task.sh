@@ -79,12 +79,12 @@ note() {
     [ -z "$HPCRUN_SPOOL" ] || { echo "$2" >>"$HPCRUN_SPOOL/$1"; } 2>/dev/null
 }
 
-# When this process began, in the kernel's ticks: the 22nd field of its stat.
-ticks() {
+# With the time when it began, in the kernel's ticks (the 22nd field of its stat), a pid is a name.
+note_start() {
     read -r stat </proc/$$/stat
     # shellcheck disable=SC2086  # its fields
     set -- ${stat##*) }
-    echo "${20}"
+    note starts "$RANK $$ ${20}"
 }
 
 logs=$HPCRUN_FILES/user_logs/$HPCRUN_ATTEMPT
@@ -94,26 +94,28 @@ if [ "$WORLD_SIZE" -gt 64 ]; then
     many=yes
     log=$logs/node-$host.log
 fi
-# A redirection that fails would end this shell.
-if ! { cd "$HPCRUN_FILES" && { [ -d "$logs" ] || mkdir -p "$logs"; } && (: >>"$log"); } 2>/dev/null; then
+# `true` is no special builtin: a redirection of `:` that fails would end this shell.
+if ! { cd "$HPCRUN_FILES" && { [ -d "$logs" ] || mkdir -p "$logs"; } && true >>"$log"; } 2>/dev/null; then
     echo "hpcrun: rank $RANK cannot write to $log" >&2
     many=
     log=
 fi
 
 # Puts the rank's number before every line, until nobody writes any more. Where the last line has
-# no end, the mark that is written behind it gives it one; it is taken out again.
+# no end, the mark that is written behind it gives it one; it is taken out again. It is no child of
+# this shell: bash 5.2 would wait for it where it has lost the status of the command.
 marker=
-mark=$(printf '\001')
 if [ -n "$many" ]; then
+    mark=$(printf '\001')
     pipe=${HPCRUN_SPOOL:-${TMPDIR:-/tmp}}/output-$RANK-$$
     if mkfifo -m 600 "$pipe"; then
-        (
+        exec 4<>"$pipe" # no end waits for the other to be opened
+        marker=$(
             trap '' TERM INT HUP QUIT USR1 USR2
-            exec sed -u "/^$mark\$/d; s/$mark\$//; s/^/[$RANK] /" <"$pipe" >>"$log"
-        ) &
-        marker=$!
-        exec 3>"$pipe"
+            sed -u "/^$mark\$/d; s/$mark\$//; s/^/[$RANK] /" <"$pipe" >>"$log" 4>&- &
+            echo $!
+        )
+        exec 3>"$pipe" 4>&-
         rm -f "$pipe"
     fi
 fi
@@ -124,7 +126,7 @@ fi
 # itself, others need a helper. Where there is none (busybox alone), they stay ignored.
 as_new() {
     if [ -z "$BASH_VERSION" ]; then
-        if env --default-signal=INT,QUIT true 2>/dev/null; then
+        if env --default-signal=INT,QUIT >/dev/null 2>&1; then
             exec env --default-signal=INT,QUIT sh -c 'exec "$@"' sh "$@"
         elif perl -e 1 2>/dev/null; then
             exec perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec { $ARGV[0] } @ARGV; exit 127' -- "$@"
@@ -179,7 +181,6 @@ reap() {
 child=
 early=
 caught=
-begun=$(ticks)
 trap 'pass HUP 129' HUP
 trap 'pass INT 130' INT
 trap 'pass QUIT 131' QUIT
@@ -188,7 +189,7 @@ trap 'pass USR2 140' USR2
 trap 'pass TERM 143' TERM
 trap 'pass CONT 146' CONT
 
-note starts "$RANK $$ $begun"
+note_start
 if [ -n "$marker" ]; then
     start "$@" >&3 2>&1 3>&-
 elif [ -n "$log" ]; then
@@ -210,7 +211,7 @@ if [ -n "$marker" ]; then
     echo "$mark" >&3
     exec 3>&-
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-        kill -0 "$marker" 2>/dev/null || break
+        [ -e "/proc/$marker/exe" ] || break # a zombie has none
         sleep 0.1
     done
 fi
