@@ -125,6 +125,7 @@ class Agent:
                 "nodes": list(told.nodes),
                 "restart": told.attempt.restart,
             },
+            sync=False,
         )
         for problem in told.problems:
             self._problem(problem)
@@ -169,12 +170,15 @@ class Agent:
         return _end(None, self._stopped_by, "signal", interrupted=True)
 
     def _launch(self) -> Dict[str, Any]:
-        """Starts helpers and command; gives the end, in case that the command cannot start."""
+        """Starts helpers and command; gives the end, in case that the command cannot start.
+
+        The command does not wait for the disk: what was told so far is synced once it runs.
+        """
         try:
             self._helpers.start()
         except OSError as error:
             self._problem(f"the helpers on other nodes cannot be started: {error.strerror}")
-        self._witness.tell("running", {"command": list(self._words)})
+        self._witness.tell("running", {"command": list(self._words)}, sync=False)
         try:
             self.command = process.start(
                 self._words, self._setting.paths.files, announce=self._keeper_pipe
@@ -182,6 +186,7 @@ class Agent:
         except OSError as error:
             status = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
             return _launch_failed(status, f"cannot start {self._words[0]}: {error.strerror}")
+        self._witness.settle()
         if self._setting.time_limit is not None:
             self._limit = time.monotonic() + self._setting.time_limit
         return {}

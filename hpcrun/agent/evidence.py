@@ -19,7 +19,7 @@ LINES, LINE, BYTES = 20, 1000, 4096
 TRACEBACK = "Traceback (most recent call last):"
 
 
-_MEMORY_KILL = re.compile(
+_MEMORY_KILL = (
     r"slurmstepd(?:-(?P<node>[^:\s]+))?: error: "
     r"Detected .*oom[-_]kill event.* StepId=(?P<step>\S+).*"
 )
@@ -53,7 +53,7 @@ def memory_kills(setting: Setting, since: int) -> List[Dict[str, Any]]:
     """
     kills = []
     for line in _tail(setting.batch_log, since):
-        told = _MEMORY_KILL.search(line)
+        told = re.search(_MEMORY_KILL, line)
         if told is not None:
             step = told["step"].rstrip(".").partition(".")[2] or told["step"]
             kills.append({"evidence": told[0], "step": step, "host": told["node"] or setting.host})

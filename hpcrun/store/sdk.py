@@ -29,8 +29,13 @@ def __getattr__(name):
 
     return Run
 '''
-_MAIN = """from hpcrun.agent.__main__ import main
+_MAIN = """import gc
 
+gc.disable()  # all that is imported stays
+from hpcrun.agent.__main__ import main
+
+gc.freeze()
+gc.enable()
 raise SystemExit(main())
 """
 

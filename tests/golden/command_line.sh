@@ -33,8 +33,9 @@ claim=/lab/history/users/ada/active/digits_1700000000_0123abcd/claim-1
 printf '%s\n' "$HPCRUN_JOB_ID" > "$claim.$HPCRUN_JOB_ID" || { echo "hpcrun: cannot write $HPCRUN_RECORD on $(hostname)" >&2; exit 1; }
 ln "$claim.$HPCRUN_JOB_ID" "$claim" 2>/dev/null || [ -e "$claim" ] || mv -n "$claim.$HPCRUN_JOB_ID" "$claim"
 rm -f "$claim.$HPCRUN_JOB_ID"
-if [ "$(cat "$claim")" != "$HPCRUN_JOB_ID" ]; then
-    echo "hpcrun: job $HPCRUN_JOB_ID is a duplicate: this submission is claimed by $(cat "$claim")"
+read -r holder < "$claim"
+if [ "$holder" != "$HPCRUN_JOB_ID" ]; then
+    echo "hpcrun: job $HPCRUN_JOB_ID is a duplicate: this submission is claimed by $holder"
     exit 0
 fi
 
@@ -46,9 +47,7 @@ export PYTHONPATH=$HPCRUN_FILES:/lab/history/users/ada/sdk/0.1.0-0123456789ab${P
 export HPCRUN_NNODES=1
 export HPCRUN_NPROC_PER_NODE=1
 export HPCRUN_WORLD_SIZE=1
-HPCRUN_NODELIST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\n' ' ')
-export HPCRUN_NODELIST=${HPCRUN_NODELIST% }
-export HPCRUN_MASTER_ADDR=127.0.0.1
+export HPCRUN_NODELIST=$SLURM_JOB_NODELIST HPCRUN_MASTER_ADDR=127.0.0.1
 # Below the range that Linux gives to clients, spread over the jobs of a node.
 export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${SLURM_RESTART_COUNT:-0}) % 18000))
 
