@@ -49,7 +49,9 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
     )
 
 
-_OF_ATTEMPT = frozenset(KINDS) - {"tags", "properties", "renamed", "problem", "metric"}
+_OF_ATTEMPT = frozenset(KINDS) - {
+    *("tags", "properties", "renamed", "problem", "metric", "followed", "system"),
+}
 
 _STATE_OF_KIND = {
     "submitting": State.NOT_STARTED,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from hpcrun.config import EXPERIMENT, EXPERIMENT_HINT, RunConfiguration
+from hpcrun.config import EXPERIMENT, EXPERIMENT_HINT, MetricFiles, RunConfiguration
 from hpcrun.directives import Directive, Job
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.layout import RUN_ID, RunPaths, UserPaths
@@ -105,6 +105,8 @@ class Plan:
     setting: Setting
     launch: Launch
     time_limit: timedelta | None
+    metric_files: tuple[MetricFiles, ...]
+    system_metrics_seconds: int
     choices: tuple[Choice, ...]
 
     @property

@@ -59,7 +59,10 @@ KINDS = {
     "loss": "agent or node helper: records that could not be brought to the store (count, where)",
     "problem": "any: something went wrong that did not stop the run (message)",
     "ended": "agent: the command's end (exit_code, signal, cause, interrupted)",
-    "metric": "rank: one logged value",
+    "metric": "rank or agent: one value, logged or found in a metric file",
+    "metric_files": "agent: what stood in metric files before the command began (marks)",
+    "followed": "agent: a piece of a metric file, whose metrics come next (agent.follow.recorded)",
+    "system": "agent or node helper: what a node does (agent.system)",
 }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hpcrun.config import (
     Environment,
     Mail,
+    MetricFiles,
     MpiConfiguration,
     PyTorchConfiguration,
     Resources,
@@ -64,6 +65,8 @@ secrets: {TOKEN: ~/token}
 mail: {on: [end, FAIL], address: a@b.c}
 sbatch: {switches: 2, contiguous: null, licenses: 'x:1'}
 snapshot: {max_bytes: 2G, max_files: 10}
+metric_files: [logs/*.jsonl, {pattern: outputs/m.csv, format: csv, prefix: '', step: epoch}]
+system_metrics_seconds: 60
 """
 
 
@@ -116,6 +119,8 @@ def test_every_key_of_a_full_file_is_read_as_it_is_written(tmp_path: Path) -> No
         mail=Mail(["end", "fail"], "a@b.c"),
         sbatch={"switches": "2", "contiguous": None, "licenses": "x:1"},
         snapshot=SnapshotLimits("2G", 10),
+        metric_files=["logs/*.jsonl", MetricFiles("outputs/m.csv", "csv", "", "epoch")],
+        system_metrics_seconds=60,
     )
 
 
@@ -346,6 +351,23 @@ def wrong(config: RunConfiguration) -> list[str]:
             SCRIPT + "distributed_job_config: {kind: mpi}\nresources: {node_count: 2}\n",
             ":3: 2 nodes in resources, and 1 in distributed_job_config"
             " (say it in distributed_job_config only)",
+        ),
+        (
+            SCRIPT + "metric_files: [loss.csv]\n",
+            ":2: the metric files 'loss.csv' are not below logs/ or outputs/ (logs/loss.csv)",
+        ),
+        (
+            SCRIPT + "metric_files:\n- outputs/../m.csv\n",
+            ":3: 'outputs/../m.csv' is no pattern of names (logs/**/events.out.tfevents.*)",
+        ),
+        (
+            SCRIPT + "metric_files: [logs/train.log]\n",
+            ":2: the name 'train.log' does not tell the format of these metric files"
+            " ({pattern: logs/train.log, format: jsonl})",
+        ),
+        (
+            SCRIPT + "system_metrics_seconds: -1\n",
+            ":2: `system_metrics_seconds` is -1, and must be at least 0",
         ),
         (SCRIPT + "snapshot: {max_bytes: 500}\n", ":2: '500' needs a unit; write 500G or 500M"),
         (

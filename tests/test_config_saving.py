@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from hpcrun.config import (
     Environment,
     Mail,
+    MetricFiles,
     MpiConfiguration,
     PyTorchConfiguration,
     Resources,
@@ -332,6 +333,10 @@ configs = st.builds(
     ),
     sbatch=maybe(st.dictionaries(words, maybe(words), max_size=3)),
     snapshot=st.builds(SnapshotLimits, words, counts),
+    metric_files=maybe(
+        st.lists(words | st.builds(MetricFiles, words, prefix=maybe(words)), max_size=2)
+    ),
+    system_metrics_seconds=counts,
 )
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hpcrun.config import (
     Environment,
     Mail,
+    MetricFiles,
     MpiConfiguration,
     PyTorchConfiguration,
     Resources,
@@ -190,6 +191,7 @@ def test_every_attribute_of_a_run_configuration_can_be_given() -> None:
     for name, value in {
         **{"description": "d", "display_name": "n", "secrets": {"A": "/a"}, "sbatch": {"x": None}},
         **{"mail": Mail(), "snapshot": SnapshotLimits("2G"), "environment_variables": {"A": "1"}},
+        **{"metric_files": ["logs/m.csv", MetricFiles("logs/*")], "system_metrics_seconds": 5},
     }.items():
         config = asked(ScriptRunConfig(".", "a.py", **{name: value}))  # type: ignore[arg-type]
         assert config == RunConfiguration(script="a.py", **{name: value})  # type: ignore[arg-type]
@@ -323,6 +325,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"environment_variables": {"A\0": "x"}}, "`environment_variables` holds a NUL character"),
     ({"mail": Mail(["ends"])}, "`mail.on[0]` cannot be 'ends' (did you mean `end`?)"),  # type: ignore[list-item]
     ({"resources": Resources(exclusive="yes")}, "`resources.exclusive` must be true or false"),  # type: ignore[arg-type]
+    ({"metric_files": "logs/m.csv"}, "`metric_files` must be a list, not 'logs/m.csv'"),
+    ({"metric_files": [Mail()]}, "`metric_files[0]` must be a MetricFiles, not a Mail"),
     ({"snapshot": 5}, "`snapshot` must be a SnapshotLimits, not '5'"),
 ]
 
@@ -345,7 +349,8 @@ def test_all_wrong_python_values_are_told_at_once() -> None:
         "there is no key `mpi` (known are source_directory, script, arguments, command,"
         " compute_target, environment, distributed_job_config, resources,"
         " max_run_duration_seconds, experiment, display_name, description, tags,"
-        " environment_variables, secrets, mail, sbatch, snapshot)",
+        " environment_variables, secrets, mail, sbatch, snapshot, metric_files,"
+        " system_metrics_seconds)",
     ]
 
 

@@ -74,6 +74,10 @@ sbatch:
   switches: "2"
 snapshot: {max_bytes: 2G}
 source_directory: src
+metric_files:
+  - logs/**/events.*
+  - {pattern: outputs/m.csv, step: epoch}
+system_metrics_seconds: 0
 """
 
 
@@ -114,6 +118,8 @@ def test_each_value_of_a_file_names_its_line() -> None:
         "variable MODE": ("slow", "run.yaml:30"),
         "variable NAME": ("a b", "run.yaml:30"),
         "secret KEY": ("in /keys/key", "run.yaml:31"),
+        "metric files": ("outputs/m.csv (step epoch)", "run.yaml:39"),
+        "system metrics": ("off", "run.yaml:40"),
     }
 
 
@@ -150,6 +156,7 @@ def test_what_is_not_given_comes_from_the_site_the_target_or_a_default() -> None
         "setup": ("source /etc/site.sh", "site lab"),
         "module folders": ("/modules", "site lab"),
         "modules": ("base/1", "site lab"),
+        "system metrics": ("every 30 s", "default"),
     }
 
 

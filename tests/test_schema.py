@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from hpcrun.config import (
     Environment,
     Mail,
+    MetricFiles,
     MpiConfiguration,
     PyTorchConfiguration,
     Resources,
@@ -29,7 +30,7 @@ from hpcrun.site import SiteConfig
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = (
-    *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits),
+    *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits, MetricFiles),
     *(MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration),
 )
 SCHEMA = json_schema(RunConfiguration)

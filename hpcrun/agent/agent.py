@@ -21,7 +21,7 @@ from hpcrun.agent.setting import Setting
 from hpcrun.agent.witness import Witness, say
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.journal import Journal
-from hpcrun.layout import FILES_VARIABLE, SPOOL_VARIABLE
+from hpcrun.layout import FILES_VARIABLE, SPOOL_VARIABLE, Attempt
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """A shell's statuses of a command that cannot be started."""
@@ -178,6 +178,7 @@ class Agent:
             self._helpers.start()
         except OSError as error:
             self._problem(f"the helpers on other nodes cannot be started: {error.strerror}")
+        self._look_back()
         self._witness.tell("running", {"command": list(self._words)}, sync=False)
         try:
             self.command = process.start(
@@ -190,6 +191,19 @@ class Agent:
         if self._setting.time_limit is not None:
             self._limit = time.monotonic() + self._setting.time_limit
         return {}
+
+    def _look_back(self) -> None:
+        """What stands in metric files before the command begins, an earlier attempt has written."""
+        told = self._setting
+        if not told.metric_files or told.attempt == Attempt(1, 0):
+            return
+        try:
+            from hpcrun.agent.follow.opened import look_back
+
+            marks = look_back(told.paths.files, told.metric_files)
+            self._witness.tell("metric_files", {"marks": marks})
+        except Exception as error:  # noqa: BLE001 - the command starts all the same
+            self._problem(f"what stands in the metric files cannot be told: {error!r}")
 
     # -- waiting ------------------------------------------------------------------------------
 

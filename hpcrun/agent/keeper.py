@@ -18,12 +18,14 @@ from signal import SIGKILL, SIGTERM
 from typing import Any, Dict, List, NoReturn, Optional, Set, Tuple
 
 from hpcrun.agent import memory, ranks, signals, spool
+from hpcrun.agent.measuring import Measuring
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.spool import Mirror
 from hpcrun.agent.witness import Witness, say
 from hpcrun.errors import StoreError
 from hpcrun.journal import Journal
+from hpcrun.layout import METRICS_SUFFIX
 
 PAUSE = 1.0
 """Seconds between two looks at the spool."""
@@ -137,6 +139,9 @@ class Keeper:
         self._mirror = Mirror(setting.spool, setting.paths.record) if setting.spool else None
         self._exits = ranks.Exits(setting.spool) if setting.spool else None
         self._kills = memory.MemoryKills(memory.job_group(), setting.host)
+        metrics = os.path.join(setting.paths.record, writer + METRICS_SUFFIX)
+        journal = Journal(metrics, setting.attempt)
+        self._measuring = Measuring(setting, journal, bound, self._tell_problem)
         self._told_problem = False
         self._pause = PAUSE
         self._next_try = self._next_sync = 0.0
@@ -163,10 +168,18 @@ class Keeper:
             if sync and self._mirror.error is None:
                 self._mirror.sync()
             self._mind(self._mirror.error, now)
+        # Only then is what stands in metric files told apart from what an earlier attempt left.
+        if self._words.command is not None or not self._bound:
+            self._measuring.look(now)
+        if sync:
+            self._measuring.sync()
 
     def tell(self, kind: str, **data: object) -> None:
         """Tells a fact at once."""
         self._witness.tell(kind, data)
+
+    def _tell_problem(self, message: str) -> None:
+        self.tell("problem", message=message)
 
     def _take_note(self) -> None:
         for data in self._new_exits():
@@ -237,6 +250,7 @@ class Keeper:
         deadline = time.monotonic() + self._setting.kill_wait
         while not self._is_drained():
             if time.monotonic() >= deadline:
+                self._measuring.tell_rest()
                 self._tell_loss()
                 self._remove_empty()
                 return False
@@ -248,7 +262,7 @@ class Keeper:
 
     def _is_drained(self) -> bool:
         self._take_note()
-        written = self._witness.settle()
+        written = self._measuring.finish() and self._witness.settle()
         if self._mirror is None:
             return written
         self._mirror.advance()

@@ -50,8 +50,11 @@ class MemoryKills:
         return sum(_counter(os.path.join(folder, "memory.oom_control")) for folder, _, _ in walk)
 
 
-def job_group() -> Optional[JobGroup]:
-    """The control group of the job this process is in; None outside Slurm."""
+def job_group(controller: str = "memory") -> Optional[JobGroup]:
+    """The control group of the job this process is in; None outside Slurm.
+
+    controller: of which hierarchy, where each has its own (version 1).
+    """
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as file:
             memberships = file.read().splitlines()
@@ -59,21 +62,23 @@ def job_group() -> Optional[JobGroup]:
             mounts = [line.split() for line in file]
     except OSError:
         return None
-    return next(job_groups(memberships, mounts), None)
+    return next(job_groups(memberships, mounts, controller), None)
 
 
-def job_groups(memberships: List[str], mounts: List[List[str]]) -> Iterator[JobGroup]:
+def job_groups(
+    memberships: List[str], mounts: List[List[str]], controller: str = "memory"
+) -> Iterator[JobGroup]:
     """The job's group in the lines of /proc/self/cgroup, where it is mounted."""
     for membership in memberships:
         number, controllers, path = membership.split(":", 2)
         unified = number == "0"
         parts = path.split("/")
         depth = next((n for n, part in enumerate(parts) if part.startswith("job_")), None)
-        if depth is None or not (unified or "memory" in controllers.split(",")):
+        if depth is None or not (unified or controller in controllers.split(",")):
             continue
         for _, point, kind, options, *_ in mounts:
-            memory = kind == "cgroup" and "memory" in options.split(",")
-            if kind == "cgroup2" if unified else memory:
+            wanted = kind == "cgroup" and controller in options.split(",")
+            if kind == "cgroup2" if unified else wanted:
                 yield JobGroup(point + "/".join(parts[: depth + 1]), unified)
 
 

@@ -36,7 +36,8 @@ class Setting(NamedTuple):
     host: this node's name, unshortened. scheduled: whether Slurm runs this job, and so ends it.
     spool: None if there is none. heartbeat, kill_wait, time_limit: seconds; time_limit is kept by
     the agent where no scheduler does. helpers: the words that start one task on each other node.
-    problems: what could not be read.
+    metric_files: the patterns of files to follow (see `follow.patterns`). sample_seconds: between
+    two measurements of the node; 0: none. problems: what could not be read.
     """
 
     paths: RunPaths
@@ -52,6 +53,8 @@ class Setting(NamedTuple):
     time_limit: Optional[float] = None
     helpers: Tuple[str, ...] = ()
     umask: Optional[int] = None
+    metric_files: Tuple[Mapping[str, Any], ...] = ()
+    sample_seconds: float = 30.0
     problems: Tuple[str, ...] = ()
 
     @property
@@ -83,6 +86,8 @@ def read(environ: Mapping[str, str]) -> Setting:
         time_limit=told.get("time_limit_seconds"),
         helpers=tuple(told.get("node_helpers") or ()),
         umask=_umask(told.get("umask")),
+        metric_files=tuple(told.get("metric_files") or ()),
+        sample_seconds=_seconds(told, "sample_seconds", 30.0),
         problems=problems,
     )
 

@@ -16,6 +16,7 @@ from hpcrun.errors import ConfigError, Problem, RunFailed, RunNotFound, WaitTime
 from hpcrun.layout import RunPaths, UserPaths, experiment_of
 from hpcrun.metrics import RankFacts, azure_shape, metrics_of
 from hpcrun.metrics import Run as LoggingRun
+from hpcrun.metrics.system import system_metrics
 from hpcrun.record import RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.snapshot import archive, read_manifest
@@ -279,6 +280,11 @@ class Run(LoggingRun):
         facts, _ = self._session.store.facts(self.paths, metrics=True)
         metrics = metrics_of(facts)
         return {key: azure_shape(metric) for key, metric in metrics.items() if name in (None, key)}
+
+    def get_system_metrics(self) -> dict[str, Any]:
+        """What its nodes did: {`system/<host>/cpu_percent`: value or list}, sample by sample."""
+        facts, _ = self._session.store.facts(self.paths, metrics=True)
+        return {key: azure_shape(metric) for key, metric in system_metrics(facts).items()}
 
     # -- tags and properties ------------------------------------------------------------------
 

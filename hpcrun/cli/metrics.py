@@ -10,6 +10,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import at_terminal, print_json, print_table, printable
 from hpcrun.errors import StoreError
 from hpcrun.metrics import Metric, azure_shape, metrics_of
+from hpcrun.metrics.system import system_metrics
 from hpcrun.workflow.session import open_session
 
 
@@ -17,16 +18,22 @@ from hpcrun.workflow.session import open_session
 @click.argument("run")
 @click.argument("names", nargs=-1)
 @click.option("--plot", is_flag=True, help="Draw them in the terminal.")
+@click.option("--system", is_flag=True, help="What its nodes did: CPU, memory, disks, GPUs.")
 @json_option
 @click.pass_obj
 def metrics(
-    workspace: str | None, run: str, names: tuple[str, ...], plot: bool, as_json: bool
+    workspace: str | None,
+    run: str,
+    names: tuple[str, ...],
+    plot: bool,
+    system: bool,
+    as_json: bool,
 ) -> None:
     """Print a run's metrics, all or those named."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
     facts, _ = session.store.facts(session.store.paths(run_id, user), metrics=True)
-    found = metrics_of(facts)
+    found = system_metrics(facts) if system else metrics_of(facts)
     missing = [name for name in names if name not in found]
     if missing:
         known = ", ".join(sorted(found)) or "none"

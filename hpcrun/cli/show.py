@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from hpcrun.cli.output import COLORS, at_terminal, console, how_long, printable, say, size_of, when
 from hpcrun.layout import RunPaths
 from hpcrun.metrics import metrics_of
-from hpcrun.record import AttemptRecord, RunRecord
+from hpcrun.metrics.system import Use, use_of
+from hpcrun.record import AttemptRecord, Fact, RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.workflow.files import files_of
 from hpcrun.workflow.session import Session
@@ -106,3 +108,33 @@ def _metrics(session: Session, paths: RunPaths) -> Iterator[tuple[str, str]]:
     facts, _ = session.store.facts(paths, metrics=True)
     for name, metric in sorted(metrics_of(facts).items()):
         yield "metric", f"{name} = {metric.last_text()} ({metric.count} values)"
+    yield from _followed(facts)
+    yield from _use(use_of(facts))
+
+
+def _followed(facts: Sequence[Fact]) -> Iterator[tuple[str, str]]:
+    """The metric files that were followed, and what in them is no metric."""
+    points: Counter[str] = Counter()
+    skipped: dict[str, Counter[str]] = {}
+    for fact in facts:
+        if fact.kind == "followed":
+            points[fact.data["file"]] += fact.data["points"]
+            skipped.setdefault(fact.data["file"], Counter()).update(fact.data.get("skipped", {}))
+    for file in sorted(points):
+        kinds = [f"{count} × {kind}" for kind, count in sorted(skipped[file].items())]
+        rest = f"; passed over: {', '.join(kinds)}" if kinds else ""
+        yield "metric file", f"{file}: {points[file]} values{rest}"
+
+
+def _use(use: Use) -> Iterator[tuple[str, str]]:
+    if use.idle is not None:
+        yield "GPUs", f"{_of_gpus(use.gpus)} idle {use.idle:.0f} % of the time"
+    if use.cpu is not None:
+        yield "CPUs", f"{use.cpu:.0f} % of {use.cpus} busy on average"
+    if use.memory is not None:
+        limit = f" of {size_of(use.memory_limit)}" if use.memory_limit is not None else ""
+        yield "memory", f"{size_of(use.memory)}{limit} at most on one node"
+
+
+def _of_gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"

@@ -10,7 +10,7 @@ from hpcrun.config.distributed import (
     processes_key,
 )
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment
-from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
+from hpcrun.config.model import Mail, MetricFiles, Resources, RunConfiguration, SnapshotLimits
 from hpcrun.config.quantities import parse_memory, parse_time
 from hpcrun.config.runfile import load_config
 from hpcrun.config.scriptrun import ScriptRunConfig
@@ -22,6 +22,7 @@ __all__ = [
     "DistributedConfiguration",
     "Environment",
     "Mail",
+    "MetricFiles",
     "MpiConfiguration",
     "PyTorchConfiguration",
     "Resources",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from hpcrun import flags, variables
+from hpcrun.agent.follow.patterns import FOLDERS, FORMATS, format_of
 from hpcrun.config.distributed import PyTorchConfiguration, nodes_key, processes_key
 from hpcrun.config.model import RunConfiguration
 from hpcrun.config.quantities import parse_memory, parse_time
@@ -28,6 +29,7 @@ def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
             *_names(config),
             *_variables(config),
             *_directives(config),
+            *_metric_files(config),
         )
     )
 
@@ -68,6 +70,7 @@ def _numbers(config: RunConfiguration) -> Iterator[Finding]:
         ("resources.cpus_per_task", resources.cpus_per_task, 1),
         ("max_run_duration_seconds", config.max_run_duration_seconds, 1),
         ("snapshot.max_files", config.snapshot.max_files, 1),
+        ("system_metrics_seconds", config.system_metrics_seconds, 0),
         *(
             (f"distributed_job_config.{name}", number, _LEAST[name])
             for name, number in (vars(distributed) if distributed is not None else {}).items()
@@ -184,5 +187,21 @@ def _directives(config: RunConfiguration) -> Iterator[Finding]:
 
 
 _WRITTEN = ("gpu_type", "partition", "qos", "account", "constraint", "reservation")
+
+def _metric_files(config: RunConfiguration) -> Iterator[Finding]:
+    for number, given in enumerate(config.metric_files or ()):
+        pattern, known = (given, None) if isinstance(given, str) else (given.pattern, given.format)
+        key, parts = f"metric_files[{number}]", pattern.split("/")
+        if parts[0] not in FOLDERS or len(parts) < 2:
+            folders = " or ".join(f"{folder}/" for folder in FOLDERS)
+            message = f"the metric files {pattern!r} are not below {folders}"
+            yield Finding(key, message, f"logs/{pattern}")
+        elif not all(parts) or {".", ".."} & set(parts):
+            message = f"{pattern!r} is no pattern of names"
+            yield Finding(key, message, "logs/**/events.out.tfevents.*")
+        elif known is None and not format_of(pattern) and not pattern.endswith("*"):
+            message = f"the name {parts[-1]!r} does not tell the format of these metric files"
+            yield Finding(key, message, f"{{pattern: {pattern}, format: {FORMATS[2]}}}")
+
 
 EXPERIMENT_HINT = "begin with a letter or digit; letters, digits, _ and - only; at most 200"

@@ -84,6 +84,20 @@ class SnapshotLimits:
 
 
 @dataclass
+class MetricFiles:
+    """Files that the script writes metrics into; they are followed while it runs."""
+
+    pattern: str
+    """Their names below ./logs or ./outputs: * and ? within a name, ** for any folders."""
+    format: Literal["tensorboard", "csv", "jsonl", "trainer_state"] | None = None
+    """How to read them; default: what each file's name tells."""
+    prefix: str | None = None
+    """What the metrics' names begin with; default: the folders that wildcards stand for."""
+    step: str | None = None
+    """The column or key of the step; default: step, global_step, _step, iteration or epoch."""
+
+
+@dataclass
 class RunConfiguration:
     """A run as its user describes it: what, where, in which environment, with which resources.
 
@@ -127,6 +141,10 @@ class RunConfiguration:
     """Further directives for sbatch: {switches: 2, contiguous: null}."""
     snapshot: SnapshotLimits = field(default_factory=SnapshotLimits)
     """What the snapshot may hold at most."""
+    metric_files: list[MetricFiles | str] | None = None
+    """Files whose metrics are brought into the history; a text is a pattern of names."""
+    system_metrics_seconds: int = 30
+    """How often each node's CPU, memory, disks, network and GPUs are measured; 0: never."""
 
     # -- Azure ML's names -------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from hpcrun.config.distributed import (
 )
 from hpcrun.config.editing import Rules, edited
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSection
-from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
+from hpcrun.config.model import Mail, MetricFiles, Resources, RunConfiguration, SnapshotLimits
 from hpcrun.config.runfile import anchor, file_text
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.reading import Finding, Read, check_value, nearest, read_partly, with_overrides
@@ -89,6 +89,8 @@ class _File:
     mail: Mail | None = None
     sbatch: dict[str, str | None] | None = None
     snapshot: SnapshotLimits = field(default_factory=SnapshotLimits)
+    metric_files: list[MetricFiles | str] | None = None
+    system_metrics_seconds: int = 30
     path: Any = None
     priority: Any = None
     history: Any = None
@@ -120,7 +122,7 @@ class _File:
 _SAME = (
     *("script", "command", "target", "max_run_duration_seconds", "environment_variables"),
     *("source_directory", "resources", "experiment", "display_name", "description", "tags"),
-    *("secrets", "mail", "sbatch", "snapshot"),
+    *("secrets", "mail", "sbatch", "snapshot", "metric_files", "system_metrics_seconds"),
 )
 """The keys that mean the same in a .runconfig and in a RunConfiguration."""
 
@@ -273,7 +275,7 @@ def _plain(value: Any) -> Any:
     """Dataclasses as mappings with camelCase keys."""
     if hasattr(value, "__dataclass_fields__"):
         return {_camel(f.name): _plain(getattr(value, f.name)) for f in fields(value)}
-    return value
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _snake(name: str) -> str:

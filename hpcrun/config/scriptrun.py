@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from hpcrun.config.distributed import DistributedConfiguration
 from hpcrun.config.environment import Environment
-from hpcrun.config.model import Mail, Resources, RunConfiguration, SnapshotLimits
+from hpcrun.config.model import Mail, MetricFiles, Resources, RunConfiguration, SnapshotLimits
 from hpcrun.errors import ConfigError, Problem
 
 T = TypeVar("T")
@@ -62,6 +62,8 @@ class ScriptRunConfig:
     mail = _Part[Mail | None]()
     sbatch = _Part[dict[str, str | None] | None]()
     snapshot = _Part[SnapshotLimits]()
+    metric_files = _Part[list[MetricFiles | str] | None]()
+    system_metrics_seconds = _Part[int]()
 
     def __init__(
         self,
@@ -85,6 +87,8 @@ class ScriptRunConfig:
         mail: Mail | None = None,
         sbatch: Mapping[str, str | None] | None = None,
         snapshot: SnapshotLimits | None = None,
+        metric_files: Sequence[MetricFiles | str] | None = None,
+        system_metrics_seconds: int | None = None,
     ) -> None:
         self.source_directory = source_directory
         self.script = script
@@ -113,6 +117,8 @@ class ScriptRunConfig:
             "mail": mail,
             "sbatch": sbatch,
             "snapshot": snapshot,
+            "metric_files": metric_files,
+            "system_metrics_seconds": system_metrics_seconds,
         }
         self.run_config = run_config if run_config is not None else RunConfiguration()
         for name, value in (in_run_config | own).items():

@@ -6,7 +6,7 @@ contradictions between the run and its target are found at once, before anything
 
 from __future__ import annotations
 
-from hpcrun.config import RunConfiguration, SnapshotLimits
+from hpcrun.config import MetricFiles, RunConfiguration, SnapshotLimits
 from hpcrun.directives import directives, forbidden, unwritable, written_twice
 from hpcrun.errors import ConfigError, PlanError
 from hpcrun.plan import LOCAL, Plan, Surroundings, experiment_name
@@ -40,6 +40,7 @@ def resolve(
     launching = launch(request)
     wanted = job(request, launching)
     prepared = setting(request, launching.nodes)
+    measured = _metric_files(request)
     lines = directives(wanted, site.scheduler)
     own = {f"--{name.lstrip('-')}": f"sbatch.{name}" for name in config.sbatch or {}}
     for finding in (
@@ -73,8 +74,27 @@ def resolve(
         setting=prepared,
         launch=launching,
         time_limit=wanted.time,
+        metric_files=measured,
+        system_metrics_seconds=config.system_metrics_seconds,
         choices=tuple(request.choices),
     )
+
+
+def _metric_files(request: Request) -> tuple[MetricFiles, ...]:
+    """The files to follow; notes them, and how often nodes are measured."""
+    config, key = request.config, "system_metrics_seconds"
+    given = [MetricFiles(f) if isinstance(f, str) else f for f in config.metric_files or ()]
+    for number, files in enumerate(given):
+        more = [
+            f"{name} {text}" for name, text in vars(files).items() if text and name != "pattern"
+        ]
+        told = f"{files.pattern} ({', '.join(more)})" if more else files.pattern
+        request.note("metric files", told, f"metric_files[{number}]")
+    seconds = config.system_metrics_seconds
+    told = f"every {seconds} s" if seconds else "off"
+    default = seconds == RunConfiguration().system_metrics_seconds and key not in request.origins
+    request.note("system metrics", told, "default" if default else key)
+    return tuple(given)
 
 
 def _describe(request: Request) -> None:

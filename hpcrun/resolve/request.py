@@ -64,7 +64,7 @@ class Request:
 
     def origin(self, source: str) -> str:
         """Where a config field, or what holds it, was given; any other text is one already."""
-        if not hasattr(self.config, source.split(".")[0]):
+        if not hasattr(self.config, source.split(".")[0].partition("[")[0]):
             return source
         while source and source not in self.origins:
             source = source.rpartition(".")[0]

@@ -15,7 +15,7 @@ import hpcrun
 from hpcrun.faults import told
 
 MODULES = ("errors", "state", "layout", "record", "verdict", "fold", "journal")
-PACKAGES = ("metrics", "agent")
+PACKAGES = ("metrics", "agent", "agent/follow")
 
 _INIT = '''"""The part of hpcrun that travels: what a training script and the agent need."""
 

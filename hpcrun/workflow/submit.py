@@ -90,6 +90,8 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
         "spool": plan.spool,
         "heartbeat_seconds": 30,
         "kill_wait_seconds": 30,
+        "metric_files": [vars(files) for files in plan.metric_files],
+        "sample_seconds": plan.system_metrics_seconds,
         "time_limit_seconds": (
             plan.time_limit.total_seconds() if local and plan.time_limit is not None else None
         ),
