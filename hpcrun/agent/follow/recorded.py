@@ -151,9 +151,10 @@ def _batches(path: str) -> Iterator[_Batch]:
 
 
 def _is_whole(line: bytes) -> bool:
-    """Whether a line of a journal is no torn one, without decoding it."""
+    """Whether a line of a journal is no torn one, without decoding it. Its newline may be missing:
+    whoever opens the journal next will write it."""
     try:
-        return line.endswith(b"\n") and int(line[:8], 16) == zlib.crc32(line[9:-1])
+        return int(line[:8], 16) == zlib.crc32(line[9:].rstrip(b"\n"))
     except ValueError:
         return False
 
