@@ -117,7 +117,7 @@ def make_lab(cluster: Cluster) -> Lab:
 
 def _environment(cache: Path) -> Path:
     """A virtual environment with all that hpcrun and the examples need, kept between sessions."""
-    stated = (REPOSITORY / "setup.cfg").read_bytes() + REQUIREMENTS.read_bytes()
+    stated = "\n".join(_dependencies()).encode() + REQUIREMENTS.read_bytes()
     version = subprocess.run([PYTHON, "-V"], capture_output=True, check=True).stdout
     venv = cache / f"venv-{hashlib.sha256(stated + version).hexdigest()[:12]}"
     if (venv / "complete").exists():

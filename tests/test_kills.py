@@ -106,7 +106,8 @@ def logged(record: Path) -> dict[int, list[int]]:
     """seed → its points in the order of their steps, from the journals of a run."""
     facts: list[Fact] = []
     for path in record.glob("*.metrics.jsonl"):
-        facts += decode_page(path.read_bytes(), path.name).facts
+        page = decode_page(path.read_bytes(), path.name)
+        facts += [fact for fact in page.facts if fact.kind == "metric"]
     points: dict[int, list[int]] = {}
     for fact in sorted(facts, key=lambda fact: fact.number):
         points.setdefault(int(fact.data["m"].removeprefix("point-")), []).append(fact.data["v"])

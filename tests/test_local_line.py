@@ -74,6 +74,41 @@ def source(code: str, project: Path) -> ScriptRunConfig:
     return config
 
 
+# -- metric files -------------------------------------------------------------------------------
+
+WRITES = """\
+import time
+from tensorboardX import SummaryWriter
+
+for folder in ("train", "val"):
+    writer = SummaryWriter(f"logs/{folder}")
+    for step in range(10):
+        writer.add_scalar("loss", step / 2, step)
+    writer.add_histogram("weights", [1.0, 2.0], 9)
+    writer.close()
+time.sleep(2.5)
+"""
+
+
+def test_metric_files_and_what_the_node_did(project: Path) -> None:
+    config = source(WRITES, project)
+    config.metric_files = ["logs/**/events.out.tfevents.*"]
+    config.system_metrics_seconds = 1
+    run = Experiment(Workspace.from_config(), "line").submit(config)
+    run.wait_for_completion()
+    halves = [step / 2 for step in range(10)]
+    assert run.get_metrics() == {"train/loss": halves, "val/loss": halves}
+    host = os.uname().nodename
+    system = run.get_system_metrics()
+    assert f"system/{host}/cpu_percent" in system
+    assert told("metrics", "--system", run.id) == system
+    assert told("metrics", run.id) == run.get_metrics()
+    shown = hpcrun("show", run.id).stdout
+    assert shown.count(": 10 values; passed over: 1 × histogram\n") == 2
+    assert f"of {os.cpu_count()} busy on average" in shown and "at most on one node" in shown
+    assert "idle" not in shown
+
+
 # -- the command line ---------------------------------------------------------------------------
 
 

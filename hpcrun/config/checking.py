@@ -188,6 +188,7 @@ def _directives(config: RunConfiguration) -> Iterator[Finding]:
 
 _WRITTEN = ("gpu_type", "partition", "qos", "account", "constraint", "reservation")
 
+
 def _metric_files(config: RunConfiguration) -> Iterator[Finding]:
     for number, given in enumerate(config.metric_files or ()):
         pattern, known = (given, None) if isinstance(given, str) else (given.pattern, given.format)

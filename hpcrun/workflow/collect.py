@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpcrun.agent.follow.follower import Follower
+from hpcrun.agent.follow.patterns import Pattern
 from hpcrun.agent.spool import bring
 from hpcrun.errors import SchedulerError
 from hpcrun.faults import told
-from hpcrun.layout import Attempt, RunPaths
+from hpcrun.layout import METRICS_SUFFIX, Attempt, RunPaths
+from hpcrun.plan import LOCAL
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause
 from hpcrun.store.plain import read_plain
@@ -25,7 +28,11 @@ def collect(session: Session, run_id: str) -> list[str]:
     user, _ = session.store.find(run_id)
     paths = session.store.paths(run_id, user)
     record = session.record(run_id, user)
-    return [*_statuses(session, record, paths), *_spools(session, record, paths)]
+    return [
+        *_statuses(session, record, paths),
+        *_metric_files(session, record, paths),
+        *_spools(session, record, paths),
+    ]
 
 
 def _statuses(session: Session, record: RunRecord, paths: RunPaths) -> list[str]:
@@ -47,6 +54,32 @@ def end_of_status(status: int) -> dict[str, object]:
         return {"exit_code": None, "signal": signal, "cause": str(Cause.SIGNAL)}
     cause = Cause.EXIT_CODE if status else Cause.COMPLETED
     return {"exit_code": status, "signal": None, "cause": str(cause)}
+
+
+def _metric_files(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[str]:
+    """Follows the metric files to their ends, where a killed job could not.
+
+    On `local` the one who follows them outlives all but a kill of its own.
+    """
+    given = record.request["agent"].get("metric_files")
+    lost = given and record.attempt.undrained and record.target != LOCAL
+    if not lost or record.user != session.user or not session.is_over(record):
+        return
+    journal = session.store.journal(paths, record.attempt.attempt, METRICS_SUFFIX)
+    problems: list[str] = []
+    patterns = [Pattern.of(pattern) for pattern in given]
+    follower = Follower(paths.files, paths.record, patterns, journal, problems.append)
+    count = 0
+    with told(f"follow the metric files of {paths.files}"):
+        while read := follower.look(final=True):
+            count += read
+        follower.sync()
+        journal.close()
+        if follower.error is not None:
+            raise follower.error
+    yield from problems
+    if count:
+        yield f"{count} bytes of metric files read"
 
 
 def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[str]:

@@ -26,7 +26,7 @@ from hpcrun.layout import Attempt
 from hpcrun.metrics.line import MetricLines
 from hpcrun.record import Fact, encode
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 """Bytes that are read of a file before it is another's turn."""
 
 LARGEST = 1 << 24
