@@ -113,6 +113,7 @@ class Follower:
 
     def _known_past(self) -> Past:
         if self._past is None:
+            self._journal.next_number()  # opens it, which ends a torn last line
             known = recorded.cursors(self._record)
             self._past = Past(known, recorded.marks(self._record), self._journal.attempt)
         return self._past
