@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from hpcrun.agent import memory
 from hpcrun.agent.nvml import GpuWatch, chosen_gpus
-from hpcrun.agent.system import Sampler, disk_bytes, network_bytes
+from hpcrun.agent.system import Sampler, busy_ticks, disk_bytes, network_bytes
 from hpcrun.layout import Attempt
 from hpcrun.metrics import azure_shape, metrics_of
 from hpcrun.metrics.system import system_metrics, use_of
@@ -193,6 +194,10 @@ def test_nothing_is_measured_where_nobody_wants_it(job: Job) -> None:
     assert list(job.record.glob("node-*.metrics.jsonl")) == []
 
 
+def test_idle_and_waiting_cpus_are_not_busy() -> None:
+    assert busy_ticks(["cpu  1 20 300 4000 50000 600 7 8 9 9", "cpu0 1 1 1 1 1 1 1 1 0 0"]) == 936
+
+
 def test_disks_and_network_of_the_kernels_tables() -> None:
     disks = [
         "   8       0 sda 100 0 2048 5 200 0 4096 9 0 0 0",
@@ -327,7 +332,9 @@ def test_a_library_that_fails_or_is_none_tells_nothing(nvml: Any, tmp_path: Path
 def test_a_driver_that_hangs_holds_nobody_up(nvml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpcrun.agent.nvml.PATIENCE", 0.1)
     watch = GpuWatch(nvml(wait=2))
-    assert (watch.sample(), watch.sample()) == ({}, {})
+    before = threading.active_count()
+    assert [watch.sample() for _ in range(3)] == [{}] * 3
+    assert threading.active_count() == before + 1
 
 
 @pytest.mark.parametrize(

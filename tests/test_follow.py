@@ -20,7 +20,7 @@ from tensorboardX import SummaryWriter
 
 from hpcrun.agent.follow import follower as following
 from hpcrun.agent.follow.follower import Follower
-from hpcrun.agent.follow.opened import look_back
+from hpcrun.agent.follow.opened import Opened, look_back
 from hpcrun.agent.follow.patterns import Pattern
 from hpcrun.errors import HpcrunError
 from hpcrun.journal import Journal
@@ -174,6 +174,21 @@ def test_each_line_is_one_point_of_the_attempt_that_wrote_it(
     assert [f.data["s"] for f in here.facts()] == [f.data["v"] for f in here.facts()]
     assert here.told == []
     assert file.exists()
+
+
+def test_a_last_point_without_its_newline_is_there_once(tmp_path: Path) -> None:
+    """Whoever ends the line makes it whole; nobody ends those of an earlier attempt's journal."""
+    here = run(tmp_path, "logs/*.jsonl")
+    here.put("logs/m.jsonl", "".join(jsonl(number) for number in range(3)))
+    here.look()
+    os.truncate(here.journal, here.journal.stat().st_size - 1)
+    here.die()
+    here.finish()
+    assert [value for _, value, _ in here.points()] == [0, 1, 2]
+    os.truncate(here.journal, here.journal.stat().st_size - 1)
+    here.begin(SECOND)
+    here.finish()
+    assert [value for _, value, _ in here.points()] == [0, 1, 2]
 
 
 def test_a_quiet_file_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,6 +409,16 @@ def test_only_regular_files_of_the_run_are_followed(tmp_path: Path) -> None:
     assert here.told == []
 
 
+def test_what_takes_a_files_place_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "link").symlink_to("secret")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="symbolic links"):
+        Opened(str(tmp_path), "link")
+    with Opened(str(tmp_path), "pipe") as opened:
+        assert not opened.is_file
+
+
 def test_more_files_than_are_followed_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,16 +466,16 @@ def test_a_newer_attempt_ends_what_an_older_one_follows(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_costs_no_point_and_doubles_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_full_disk_costs_no_point_and_doubles_none(tmp_path: Path, dies: bool) -> None:
     with small_disk(tmp_path / "record", "64k"):
         here = run(tmp_path, "logs/m.jsonl")
         here.put("logs/m.jsonl", "".join(jsonl(n) for n in range(3000)))
-        for number in range(3):
-            assert here.follower is not None
+        for _ in range(2):
             here.look()
-            assert here.follower.error is not None
-            if number == 1:
-                here.die()
+            assert here.follower is not None and here.follower.error is not None
+        if dies:
+            here.die()
         there = [value for _, value, _ in here.points()]
         assert 0 < len(there) < 3000
         words = ["mount", "-o", "remount,size=8m", str(tmp_path / "record")]

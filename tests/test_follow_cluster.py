@@ -75,12 +75,12 @@ def test_a_requeue_goes_on_with_the_files_and_doubles_nothing(lab: Lab) -> None:
     assert "CPUs\t" in shown and "memory\t" in shown
 
 
-def test_the_jobs_own_share_of_its_node(lab: Lab) -> None:
-    """The node has two CPUs or more, and other work; the job has one, and keeps it busy."""
+def test_the_jobs_own_share_of_both_its_nodes(lab: Lab) -> None:
+    """The nodes have two CPUs or more, and other work; the job has one, and keeps it busy."""
     text = (
         "import time\ne = time.time() + 6\nx = bytearray(60 << 20)\nwhile time.time() < e: pass\n"
     )
-    yaml = RUN_YAML + "resources: {time: 10m, memory: 300M, cpus_per_task: 1}\n"
+    yaml = RUN_YAML + "resources: {time: 10m, memory: 300M, cpus_per_task: 1, node_count: 2}\n"
     yaml = yaml.replace("resources: {time: 10m}\n", "", 1)
     source = lab.folder("follow-share", {"run.yaml": yaml, "train.py": text})
     run = lab.wait(lab.submit(source))
@@ -90,12 +90,15 @@ def test_the_jobs_own_share_of_its_node(lab: Lab) -> None:
         facts += [f for f in decode_page(path.read_bytes()).facts if f.kind == "system"]
     data = [fact.data for fact in facts]
     assert data and {one["of"] for one in data} == {"job"}
-    assert max(one["cpu_percent"] * one["cpus"] for one in data) > 20
-    assert max(one["memory_bytes"] for one in data) > 60 << 20
+    nodes = run["attempts"][0]["nodes"]
+    assert len(nodes) == 2
+    for node in nodes:
+        of_node = [one for one in data if one["host"] == node]
+        assert max(one["cpu_percent"] * one["cpus"] for one in of_node) > 20
+        assert max(one["memory_bytes"] for one in of_node) > 60 << 20
     assert {one["memory_limit_bytes"] for one in data} == {300 << 20}
     system = lab.json("metrics", "--system", run["run_id"])
-    host = run["attempts"][0]["host"]
-    assert f"system/{host}/cpu_percent" in system
+    assert {f"system/{node}/cpu_percent" for node in nodes} < set(system)
 
 
 def test_what_a_killed_job_left_in_its_files_is_collected(lab: Lab) -> None:

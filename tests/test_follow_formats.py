@@ -247,6 +247,13 @@ def test_a_header_that_is_written_again_is_no_row() -> None:
     assert told(table("step,a\n1,2\nstep,a\n2,3\n")) == [("a", 2, 1), ("a", 3, 2)]
 
 
+def test_a_cell_of_several_lines_is_one_cell() -> None:
+    text = 'a,name,b\n1,"two\nlines, ""3,4"" in\n5,6,7",2\n'
+    reading = table(text)
+    assert told(reading) == [("a", 1, None), ("b", 2, None)]
+    assert (reading.consumed, reading.skipped) == (len(text), {})
+
+
 # -- Hugging Face -------------------------------------------------------------------------------
 
 STATE = {

@@ -97,11 +97,16 @@ def _cpu_of(group: JobGroup) -> Optional[float]:
 
 
 def _cpu_of_node() -> Optional[float]:
+    ticks = busy_ticks(_lines("/proc/stat"))
+    return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
+
+
+def busy_ticks(lines: Iterable[str]) -> Optional[int]:
     """user, nice, system, irq, softirq and steal of /proc/stat: neither idle nor iowait."""
-    for line in _lines("/proc/stat"):
+    for line in lines:
         if line.startswith("cpu "):
             ticks = [int(word) for word in line.split()[1:9]]
-            return (sum(ticks) - sum(ticks[3:5])) / os.sysconf("SC_CLK_TCK")
+            return sum(ticks) - sum(ticks[3:5])
     return None
 
 
