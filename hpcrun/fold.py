@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpcrun.layout import Attempt
-from hpcrun.record import KINDS, AttemptRecord, Fact, RunRecord, Verdict
+from hpcrun.record import KINDS, AttemptRecord, Fact, RunFile, RunRecord, Verdict
 from hpcrun.state import Cause, State, end_state
 from hpcrun.verdict import FactsByKind, first, rank_ends, verdict_of
 
@@ -43,15 +43,15 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         tags=_fold_tags(request.get("tags", {}), ordered),
         properties=_fold_properties(request.get("properties", {}), ordered),
         request=request,
+        uploads=_uploads(ordered),
         problems=tuple(f.data["message"] for f in ordered if f.kind == "problem"),
         lost_records=sum(f.data.get("count", 0) for f in ordered if f.kind == "loss"),
         bad_lines=bad_lines,
     )
 
 
-_OF_ATTEMPT = frozenset(KINDS) - {
-    *("tags", "properties", "renamed", "problem", "metric", "followed", "system"),
-}
+_OF_RUN = {"tags", "properties", "renamed", "uploaded", "problem", "metric", "artifact"}
+_OF_ATTEMPT = frozenset(KINDS) - _OF_RUN - {"followed", "system"}
 
 _STATE_OF_KIND = {
     "submitting": State.NOT_STARTED,
@@ -172,6 +172,12 @@ def _latest(facts: Sequence[Fact], kind: str) -> list[Fact]:
 def _latest_text(facts: Sequence[Fact], key: str, default: str) -> str:
     told = [f.data[key] for f in _latest(facts, "renamed") if key in f.data]
     return str(told[-1]) if told else default
+
+
+def _uploads(facts: Sequence[Fact]) -> tuple[RunFile, ...]:
+    """The newest file of each name."""
+    told = [RunFile(*f) for fact in _latest(facts, "uploaded") for f in fact.data["files"]]
+    return tuple(sorted({file.name: file for file in told}.values()))
 
 
 def _fold_tags(given: Mapping[str, str], facts: Sequence[Fact]) -> Mapping[str, str]:

@@ -31,6 +31,10 @@ OUTPUT_VARIABLE = "HPCRUN_OUTPUT_DIRECTORY"
 
 JOURNAL_SUFFIX = ".jsonl"
 METRICS_SUFFIX = ".metrics.jsonl"
+ARTIFACTS_SUFFIX = ".artifacts.jsonl"
+
+SUFFIX_OF_KIND = {"metric": METRICS_SUFFIX, "artifact": ARTIFACTS_SUFFIX}
+"""The journals of facts that are many, or long; all others stand in one with JOURNAL_SUFFIX."""
 
 
 class Attempt(NamedTuple):
@@ -166,12 +170,17 @@ class RunPaths(NamedTuple):
         return posixpath.join(self.record, f"claim-{submission}")
 
 
-def journal_kind(name: str) -> Optional[Tuple[str, bool]]:
-    """(writer, whether it holds metrics) of a journal's file name; None for other files."""
+def journal_kind(name: str) -> Optional[Tuple[str, Optional[bool]]]:
+    """(writer, whether it holds metrics) of a journal's file name; None for other files.
+
+    A journal of artifacts (images) holds neither metrics nor the facts that make a record: None.
+    """
     if name.startswith("."):
         return None
     if name.endswith(METRICS_SUFFIX):
         return name[: -len(METRICS_SUFFIX)], True
+    if name.endswith(ARTIFACTS_SUFFIX):
+        return name[: -len(ARTIFACTS_SUFFIX)], None
     if name.endswith(JOURNAL_SUFFIX):
         return name[: -len(JOURNAL_SUFFIX)], False
     return None

@@ -48,6 +48,7 @@ KINDS = {
     "tags": "any: tags set (set) or removed (removed)",
     "properties": "any: properties added, write-once (set)",
     "renamed": "any: display_name or description set",
+    "uploaded": "any: files were uploaded (files: a list of [name, size, sha256])",
     "started": "agent: it runs (host, job_id, nodes, pid)",
     "running": "agent: the command was started (command)",
     "heartbeat": "agent: it is alive (count)",
@@ -63,6 +64,7 @@ KINDS = {
     "metric_files": "agent: what stood in metric files before the command began (marks)",
     "followed": "agent: a piece of a metric file, whose metrics come next (agent.follow.recorded)",
     "system": "agent or node helper: what a node does (agent.system)",
+    "artifact": "rank: the bytes of an image (file, content)",
 }
 
 
@@ -135,6 +137,15 @@ class Verdict(NamedTuple):
     rank: Optional[int] = None
 
 
+class RunFile(NamedTuple):
+    """One file of a run: its name (outputs/model.pt), its size in bytes, its SHA-256 in hex where
+    the record has it."""
+
+    name: str
+    size: int
+    sha256: Optional[str] = None
+
+
 class RankEnd(NamedTuple):
     """How one rank ended: its shell status (128 + n for signal n), its host, when by its clock."""
 
@@ -184,6 +195,8 @@ class RunRecord(NamedTuple):
     tags: Mapping[str, str] = _NOTHING
     properties: Mapping[str, str] = _NOTHING
     request: Mapping[str, Any] = _NOTHING
+    uploads: Tuple[RunFile, ...] = ()
+    """What was uploaded, by name."""
     problems: Tuple[str, ...] = ()
     lost_records: int = 0
     bad_lines: int = 0

@@ -3,7 +3,7 @@
 from hpcrun.metrics.context import Context, RunEnvironmentException
 from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.run import Run
-from hpcrun.metrics.series import Metric, azure_shape, metrics_of
+from hpcrun.metrics.series import Metric, azure_shape, azure_shapes, metrics_of
 from hpcrun.metrics.values import Value
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "RunEnvironmentException",
     "Value",
     "azure_shape",
+    "azure_shapes",
     "metrics_of",
 ]

@@ -12,17 +12,20 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
 
 from hpcrun.fold import fold
 from hpcrun.layout import journal_kind
+from hpcrun.metrics.charts import chart
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
+from hpcrun.metrics.images import image
 from hpcrun.metrics.ranks import RankFacts
-from hpcrun.metrics.series import azure_shape, metrics_of
+from hpcrun.metrics.series import azure_shapes, metrics_of
 from hpcrun.metrics.spool import recorder_of
+from hpcrun.metrics.uploads import Uploading
 from hpcrun.metrics.values import checked_name, checked_step, row, scalar, several, table
 from hpcrun.record import Fact, RunRecord, decode_page
 
 _log = logging.getLogger("hpcrun")
 
 
-class Run:
+class Run(Uploading):
     """The run that this process belongs to; `Run.get_context()` gives it.
 
     context: what is known of it. rank_guard: only rank 0 records; on other ranks the calls that
@@ -147,14 +150,63 @@ class Run:
         if not self._is_silent():
             self._append("metric", {"m": checked_name(name), "y": "table", "v": table(value)})
 
-    def get_metrics(self, name: Optional[str] = None) -> Dict[str, Any]:
-        """What was recorded: {name: value}, a list where there are several, a table as a dict.
+    def log_image(
+        self, name: str, path: Any = None, plot: Any = None, description: str = ""
+    ) -> None:
+        """Records an image, of 64 MiB at most; its file stands among the run's files.
 
-        name: only that metric. It tells what can be read from here: all of this node, and of
-        other nodes what has reached the record.
+        path: a PNG, JPEG, GIF, BMP, TIFF, WebP or SVG file. plot: a matplotlib figure or pyplot,
+        drawn as PNG. Exactly one of them; ValueError, TypeError, and OSError for the path.
         """
-        found = metrics_of(self._facts(metrics=True))
-        return {key: azure_shape(metric) for key, metric in found.items() if name in (None, key)}
+        if self._is_silent():
+            return
+        found = image(checked_name(name), path, plot)
+        self._append("artifact", found.artifact())
+        self._append("metric", found.metric(name))
+
+    def log_confusion_matrix(self, name: str, value: Any, description: str = "") -> None:
+        """Records a confusion matrix: {schema_type: "confusion_matrix", schema_version, data:
+        {class_labels, matrix}}, a dict or JSON. TypeError, ValueError."""
+        self._log_chart("confusion_matrix", name, value)
+
+    def log_residuals(self, name: str, value: Any, description: str = "") -> None:
+        """Records residuals: {schema_type: "residuals", schema_version, data: {bin_edges,
+        bin_counts}}, a dict or JSON. TypeError, ValueError."""
+        self._log_chart("residuals", name, value)
+
+    def log_predictions(self, name: str, value: Any, description: str = "") -> None:
+        """Records predictions: {schema_type: "predictions", schema_version, data: {bin_averages,
+        bin_errors, bin_counts, bin_edges}}, a dict or JSON. TypeError, ValueError."""
+        self._log_chart("predictions", name, value)
+
+    def log_accuracy_table(self, name: str, value: Any, description: str = "") -> None:
+        """Records an accuracy table: {schema_type: "accuracy_table", schema_version, data:
+        {probability_tables, probability_thresholds, class_labels, ...}}, a dict or JSON.
+        TypeError, ValueError."""
+        self._log_chart("accuracy_table", name, value)
+
+    def _log_chart(self, kind: str, name: str, value: Any) -> None:
+        if not self._is_silent():
+            data = {"m": checked_name(name), "y": kind, "v": chart(kind, value)}
+            self._append("metric", data)
+
+    def get_metrics(
+        self,
+        name: Optional[str] = None,
+        recursive: bool = False,
+        run_type: Optional[str] = None,
+        populate: bool = False,
+    ) -> Dict[str, Any]:
+        """What was recorded: {name: value}, a list where there are several, a table as a dict, a
+        chart as its document, an image as the name of its file.
+
+        name: only that metric. populate: an image as its bytes. recursive: {run id: metrics} of
+        this run and its children. run_type is Azure ML's. It tells what can be read from here:
+        all of this node, and of other nodes what has reached the record.
+        """
+        artifacts = self._facts(metrics=None) if populate else ()
+        own = azure_shapes(metrics_of(self._facts(metrics=True)), name, artifacts)
+        return {self.id: own} if recursive else own
 
     # -- tags and properties ------------------------------------------------------------------
 
@@ -227,7 +279,10 @@ class Run:
             _log.debug("hpcrun: rank %d records nothing; rank_guard=False lets it", self.rank)
         return self._silent
 
-    def _facts(self, metrics: bool) -> List[Fact]:
+    def _files_folder(self) -> str:
+        return self._context.files
+
+    def _facts(self, metrics: Optional[bool]) -> List[Fact]:
         facts: List[Fact] = []
         for folder in self._recorder.folders():
             for name in _journals(folder, metrics):
@@ -255,7 +310,7 @@ def _process_context(allow_offline: bool) -> Context:
     return replace(_offline[0], ranks=RankFacts.of(os.environ))
 
 
-def _journals(folder: str, metrics: bool) -> List[str]:
+def _journals(folder: str, metrics: Optional[bool]) -> List[str]:
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:

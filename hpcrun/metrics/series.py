@@ -3,8 +3,9 @@
 The data of a fact of kind "metric":
 
     m   the metric's name
-    y   "list", "row" or "table"; absent: one value
-    v   one value; a list of values; an object of values; an object of lists (see `values`)
+    y   "list", "row", "table", "image" or the name of a chart; absent: one value
+    v   one value; a list of values; an object of values; an object of lists (see `values`);
+        the name of an image's file; a document (see `charts`)
     s   the step, if one was given
     r   the rank, if it is not 0
 
@@ -32,17 +33,19 @@ from typing import (
 )
 
 from hpcrun.layout import Attempt
+from hpcrun.metrics.images import content_of
 from hpcrun.metrics.values import Value, decoded
 from hpcrun.record import Fact
 
-SCALAR, LIST, TABLE = "scalar", "list", "table"
+SCALAR, LIST, TABLE, IMAGE = "scalar", "list", "table", "image"
 
 
 @dataclass(frozen=True)
 class Metric:
     """All that was logged under one name. steps, ranks, attempts, times go with the values.
 
-    kind: "table" if any row or table was logged, else "list" if any list was, else "scalar".
+    kind: "table" if any row or table was logged, else "list" if any list was; "image" or the name
+    of a chart if nothing else was; else "scalar".
     columns: equally long; None where a row lacks a column. Values that were not logged as a row
     or table stand in the column that has the metric's own name.
     times: Unix seconds by the writer's clock.
@@ -94,6 +97,8 @@ class Metric:
         if self.kind == TABLE:
             return f"{self.count} rows × {len(self.columns)} columns"
         last = self.values[-1] if self.values else None
+        if isinstance(last, dict):
+            return str(last["schema_type"])
         return f"{last:.6g}" if isinstance(last, float) else str(last)
 
 
@@ -109,9 +114,26 @@ def azure_shape(metric: Metric) -> Union[Value, List[Value], Dict[str, List[Valu
     """One value as itself, several as a list, a table as a dict of lists."""
     if metric.kind == TABLE:
         return {name: list(column) for name, column in metric.columns.items()}
-    if metric.kind == SCALAR and len(metric.values) == 1:
+    if metric.kind != LIST and len(metric.values) == 1:
         return metric.values[0]
     return list(metric.values)
+
+
+def azure_shapes(
+    metrics: Mapping[str, Metric], name: Optional[str] = None, artifacts: Iterable[Fact] = ()
+) -> Dict[str, Any]:
+    """Metrics by name in Azure ML's shapes; name: only that one.
+
+    artifacts: where images shall be bytes: the facts that hold them.
+    """
+    chosen = {key: metric for key, metric in metrics.items() if name in (None, key)}
+    shapes: Dict[str, Any] = {key: azure_shape(metric) for key, metric in chosen.items()}
+    held = list(artifacts)
+    for key, metric in chosen.items():
+        if held and metric.kind == IMAGE:
+            contents = [content_of(held, str(value)) for value in metric.values]
+            shapes[key] = contents[0] if len(contents) == 1 else contents
+    return shapes
 
 
 def _ordered(facts: Iterable[Fact]) -> List[Fact]:
@@ -163,7 +185,9 @@ def _kind(facts: Sequence[Fact]) -> str:
     kinds = {fact.data.get("y") for fact in facts}
     if kinds & {"row", "table"}:
         return TABLE
-    return LIST if "list" in kinds else SCALAR
+    if "list" in kinds:
+        return LIST
+    return str(kinds.pop() or SCALAR) if len(kinds) == 1 else SCALAR
 
 
 def _rows(name: str, fact: Fact) -> List[_Row]:

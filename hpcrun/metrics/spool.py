@@ -1,7 +1,7 @@
 """Where the facts of a logging process go. Standard library only (Python 3.8+).
 
 They go to the spool on the node, from where the agent brings them to the record; without a spool
-straight to the record. One file for metrics and one for the rest, and one writer each:
+straight to the record. One file for metrics, one for images and one for the rest, and one writer:
 `rank-<rank>-<attempt>-<host>-<pid>`. A process that was forked begins files of its own.
 
 A failing file system (full, over quota, gone, read-only) never raises here. What cannot be written
@@ -22,13 +22,16 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.journal import Journal
-from hpcrun.layout import JOURNAL_SUFFIX, METRICS_SUFFIX
+from hpcrun.layout import ARTIFACTS_SUFFIX, JOURNAL_SUFFIX, METRICS_SUFFIX, SUFFIX_OF_KIND
 from hpcrun.metrics.context import Context
 from hpcrun.metrics.line import MetricLines
 from hpcrun.record import Fact, encode
 
 WAITING_LIMIT = 100_000
 """Facts that one file may hold in memory; more are dropped and counted."""
+
+IMAGES_LIMIT = 20
+"""The same, of images."""
 
 FIRST_LOOK, LAST_LOOK = 0.02, 0.5
 """Seconds between two looks at the record while flushing: they grow from one to the other."""
@@ -47,12 +50,13 @@ class Entry(NamedTuple):
 class RecordFile:
     """One journal that outlives a full disk. Not thread safe.
 
-    fallback: takes over for good when `settle` finds the journal unwritable.
-    dropped: facts that found no place in memory either.
+    limit: the facts that may wait in memory. fallback: takes over for good when `settle` finds
+    the journal unwritable. dropped: facts that found no place in memory either.
     """
 
-    def __init__(self, journal: Journal, fallback: Optional[Journal] = None) -> None:
+    def __init__(self, journal: Journal, limit: int, fallback: Optional[Journal] = None) -> None:
         self.journal = journal
+        self.limit = limit
         self.waiting: Deque[Entry] = deque()
         self.dropped = 0
         self.error: Optional[OSError] = None
@@ -108,17 +112,25 @@ class RecordFile:
         self.journal.write(line)
 
     def _keep(self, entry: Entry) -> None:
-        if len(self.waiting) >= WAITING_LIMIT and not self.settle():
+        if len(self.waiting) >= self.limit and not self.settle():
             self.dropped += 1
         else:
             self.waiting.append(entry)
 
 
 class Files(NamedTuple):
-    """The two files of a writer."""
+    """The files of a writer; each is made by its first fact."""
 
     facts: RecordFile
     metrics: RecordFile
+    artifacts: RecordFile
+
+    def of(self, kind: str) -> RecordFile:
+        """The file for facts of a kind."""
+        suffix = SUFFIX_OF_KIND.get(kind)
+        if suffix == METRICS_SUFFIX:
+            return self.metrics
+        return self.artifacts if suffix == ARTIFACTS_SUFFIX else self.facts
 
 
 class Recorder:
@@ -134,7 +146,7 @@ class Recorder:
         """Records a fact: when it returns, the fact is in the kernel's keeping, or waits here."""
         with self._lock:
             files = self._files or self._begin()
-            file = files.metrics if kind == "metric" else files.facts
+            file = files.of(kind)
             file.append(kind, data)
             if file.waiting and not self._warned:
                 self._warn(file)
@@ -179,16 +191,21 @@ class Recorder:
         if context.offline:
             _begin_offline(context)
         spool = context.spool if context.spool and _make(context.spool) else None
-        self._files = Files(self._open(spool, JOURNAL_SUFFIX), self._open(spool, METRICS_SUFFIX))
+        self._files = Files(
+            self._open(spool, JOURNAL_SUFFIX, WAITING_LIMIT),
+            self._open(spool, METRICS_SUFFIX, WAITING_LIMIT),
+            self._open(spool, ARTIFACTS_SUFFIX, IMAGES_LIMIT),
+        )
         return self._files
 
-    def _open(self, spool: Optional[str], suffix: str) -> RecordFile:
+    def _open(self, spool: Optional[str], suffix: str, limit: int) -> RecordFile:
         record, attempt = self._context.record, self._context.attempt
         writer = writer_name(self._context)
         if spool is None:
-            return RecordFile(Journal(os.path.join(record, writer + suffix), attempt))
+            return RecordFile(Journal(os.path.join(record, writer + suffix), attempt), limit)
         return RecordFile(
             Journal(os.path.join(spool, writer + suffix), attempt),
+            limit,
             Journal(os.path.join(record, f"{writer}-late{suffix}"), attempt),
         )
 

@@ -5,6 +5,7 @@
     float                itself; {"f": "nan"}, {"f": "inf"}, {"f": "-inf"}
     one-element arrays   the value in them, by .item() or .numpy()
     anything else        its repr, a text
+    a document           {"d": "<its JSON>"} (see `charts`)
 
 An object stands nowhere else in a value, so the text "nan" stays a text. Neither NumPy nor any
 framework is imported.
@@ -12,11 +13,15 @@ framework is imported.
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from typing import Any, Dict, List, Mapping, Optional, Union
 
-Value = Union[None, bool, int, float, str]
+Document = Dict[str, Any]
+"""A chart: {schema_type, schema_version, data}."""
+
+Value = Union[None, bool, int, float, str, Document]
 
 NAME_LIMIT = 1024
 """Characters of a metric's or column's name."""
@@ -94,6 +99,9 @@ def checked_step(step: Any) -> Optional[int]:
 def decoded(value: Any) -> Value:
     """The value of a JSON form."""
     if isinstance(value, dict):
+        if "d" in value:
+            document: Document = json.loads(value["d"])
+            return document
         return int(value["i"], 16) if "i" in value else float(value["f"])
     plain: Value = value
     return plain

@@ -18,8 +18,8 @@ from hpcrun.journal import Journal
 from hpcrun.layout import (
     FORMAT,
     JOURNAL_SUFFIX,
-    METRICS_SUFFIX,
     RUN_ID,
+    SUFFIX_OF_KIND,
     Attempt,
     RunPaths,
     UserPaths,
@@ -125,8 +125,7 @@ class FileStore:
     def append(self, paths: RunPaths, attempt: Attempt, kind: str, data: Mapping[str, Any]) -> None:
         """Writes one fact of this client, and waits until the file system has it."""
         with told(f"write to the record {paths.record}"):
-            suffix = METRICS_SUFFIX if kind == "metric" else JOURNAL_SUFFIX
-            journal = self.journal(paths, attempt, suffix)
+            journal = self.journal(paths, attempt, SUFFIX_OF_KIND.get(kind, JOURNAL_SUFFIX))
             try:
                 journal.append(kind, data, sync=True)
             finally:
@@ -211,8 +210,11 @@ class FileStore:
         request = {**self.request(paths), "run_id": run_id, "user": user or self.user}
         return fold(request, facts, bad)
 
-    def facts(self, paths: RunPaths, metrics: bool) -> tuple[list[Fact], int]:
-        """All facts of a run, either its metrics or the others, and the count of bad lines."""
+    def facts(self, paths: RunPaths, metrics: bool | None) -> tuple[list[Fact], int]:
+        """Facts of a run, and the count of bad lines.
+
+        metrics: True: what was logged; False: what makes its record; None: the bytes of images.
+        """
         facts: list[Fact] = []
         bad = 0
         for name in self._journals(paths, metrics):
@@ -221,7 +223,7 @@ class FileStore:
             bad += page.bad_lines
         return facts, bad
 
-    def _journals(self, paths: RunPaths, metrics: bool) -> Iterator[str]:
+    def _journals(self, paths: RunPaths, metrics: bool | None) -> Iterator[str]:
         with told(f"read the record {paths.record}"):
             names = sorted(os.listdir(paths.record))
         for name in names:
