@@ -505,6 +505,50 @@ def test_a_snapshot_of_odd_names_and_links_is_restored(project: Path) -> None:
         assert stat.S_ISLNK(archive.getinfo("link").external_attr >> 16)
 
 
+FILES = """\
+from hpcrun import Run
+
+run = Run.get_context()
+open("plot.png", "wb").write(b"\\x89PNG\\r\\n\\x1a\\n...")
+run.log_image("plot", "plot.png")
+run.log_confusion_matrix("errors", {
+    "schema_type": "confusion_matrix", "schema_version": "v1",
+    "data": {"class_labels": ["a", "b"], "matrix": [[1, 2], [3, 4]]},
+})
+run.upload_file("weights.bin", "plot.png")
+print("said")
+"""
+
+
+def test_images_charts_and_uploads_of_a_job_can_be_read(project: Path) -> None:
+    run = Experiment(Workspace.from_config(), "files").submit(source(FILES, project))
+    run.wait_for_completion()
+    metrics = run.get_metrics(populate=True)
+    assert metrics["plot"] == b"\x89PNG\r\n\x1a\n..."
+    assert metrics["errors"]["data"]["matrix"] == [[1, 2], [3, 4]]
+    name = run.get_metrics("plot")["plot"]
+    files = {file.name: file for file in run.get_files()}
+    assert files[name].sha256 == files["weights.bin"].sha256 is not None
+    for wanted in (name, "weights.bin"):
+        assert run.download_file(wanted, project / "copy").read_bytes() == metrics["plot"]
+    run.upload_file("outputs/later.txt", project / "train.py")
+    assert {f.name for f in run.get_files() if f.sha256} == {
+        name,
+        "weights.bin",
+        "outputs/later.txt",
+    }
+    assert json.loads(json.dumps(told("metrics", run.id)))["plot"] == name
+    assert {f["name"] for f in told("files", run.id)} >= {name, "weights.bin"}
+    assert Path(told("download", run.id, name, "there.png")["path"]).read_bytes()[:4] == b"\x89PNG"
+    logs = run.get_all_logs(project / "logs")
+    assert [p.read_text() for p in logs if p.name == "rank-0.log"] == ["said\n"]
+    assert run.get_details_with_logs()["logFiles"]["user_logs/1.0/rank-0.log"] == "said\n"
+    columns = run.get_metric_columns("plot")
+    assert columns["plot"].tolist() == [name]
+    with pytest.raises(HpcrunError, match="has no metric 'absent'"):
+        run.get_metric_columns("absent")
+
+
 def test_a_failed_run_raises_and_a_canceled_one_does_not(project: Path) -> None:
     experiment = Experiment(Workspace.from_config(), "ends")
     failed = experiment.submit(source("raise ValueError('bad column')", project))

@@ -10,7 +10,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
 from hpcrun.workflow.clean import clean as clean_run
 from hpcrun.workflow.collect import collect as collect_run
-from hpcrun.workflow.files import copy_file, files_of, find_file
+from hpcrun.workflow.files import fetch_file, files_of
 from hpcrun.workflow.session import open_session
 
 
@@ -22,7 +22,7 @@ def files(workspace: str | None, run: str, as_json: bool) -> None:
     """List a run's files."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    found = files_of(session.store.paths(run_id, user))
+    found = files_of(session.store, session.store.read(run_id, user))
     if as_json:
         print_json([file._asdict() for file in found])
     else:
@@ -41,8 +41,8 @@ def download(
     """Copy the file NAME of a run here, or to DESTINATION."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    source = find_file(session.store.paths(run_id, user), name)
-    copy = copy_file(source, destination or Path.cwd())
+    paths = session.store.paths(run_id, user)
+    copy = fetch_file(session.store, paths, name, destination or Path.cwd())
     if as_json:
         print_json({"run_id": run_id, "name": name, "path": str(copy), "size": copy.stat().st_size})
     else:

@@ -54,7 +54,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
         yield "tag", f"{key}={value}"
     yield from _git(record)
     yield from _metrics(session, paths)
-    files = files_of(paths)
+    files = files_of(session.store, record)
     total = sum(file.size for file in files)
     yield "files", f"{len(files)} ({size_of(total)}) in {paths.files}"
     yield "record", paths.record

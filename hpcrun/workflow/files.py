@@ -1,4 +1,4 @@
-"""The files of a run: outputs/, logs/ and user_logs/ under its folder."""
+"""The files of a run: those in its folder, and the images that it logged."""
 
 from __future__ import annotations
 
@@ -6,36 +6,44 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RunPaths
+from hpcrun.metrics.images import FOLDER as IMAGES
+from hpcrun.metrics.images import content_of, images_of
+from hpcrun.metrics.uploads import FOLDERS, PART, UPLOADS, place_of
+from hpcrun.record import RunFile, RunRecord
+from hpcrun.store import FileStore
 
-FOLDERS = ("outputs", "logs", "user_logs")
-
-
-class RunFile(NamedTuple):
-    """One file: its name (outputs/model.pt) and its size in bytes."""
-
-    name: str
-    size: int
+__all__ = ["RunFile", "fetch_file", "files_of", "files_on_disk", "find_file"]
 
 
-def files_of(paths: RunPaths) -> list[RunFile]:
-    """All files of a run, sorted by name. Symbolic links out of the folder are left out."""
-    return sorted(_walk(Path(paths.files)))
+def files_of(store: FileStore, record: RunRecord) -> list[RunFile]:
+    """All files of a run, sorted by name; with the digests that its record has."""
+    paths = store.paths(record.run_id, record.user)
+    logged, _ = store.facts(paths, metrics=True)
+    digests = {file.name: file.sha256 for file in record.uploads}
+    on_disk = [file._replace(sha256=digests.get(file.name)) for file in files_on_disk(paths)]
+    return sorted([*on_disk, *images_of(logged)], key=lambda file: file.name)
 
 
-def _walk(root: Path) -> Iterator[RunFile]:
-    for folder in FOLDERS:
-        if not _inside(root / folder, root):
+def files_on_disk(paths: RunPaths) -> list[RunFile]:
+    """The files in a run's folder, sorted by name. Symbolic links out of it are left out."""
+    root = Path(paths.files)
+    return sorted([*_walk(root, root, FOLDERS), *_walk(root, root / UPLOADS, ("",))])
+
+
+def _walk(root: Path, above: Path, folders: tuple[str, ...]) -> Iterator[RunFile]:
+    for folder in folders:
+        if not _inside(above / folder, root):
             continue
-        for where, _, names in os.walk(root / folder):
+        for where, _, names in os.walk(above / folder):
             for name in names:
                 path = Path(where, name)
-                if _inside(path, root) and path.is_file():
-                    yield RunFile(path.relative_to(root).as_posix(), path.stat().st_size)
+                whole = not (name.startswith(".") and name.endswith(PART))
+                if whole and _inside(path, root) and path.is_file():
+                    yield RunFile(path.relative_to(above).as_posix(), path.stat().st_size)
 
 
 def _inside(path: Path, root: Path) -> bool:
@@ -47,23 +55,31 @@ def _is_below(path: Path, root: Path) -> bool:
 
 
 def find_file(paths: RunPaths, name: str) -> Path:
-    """The path of a file of a run. StoreError if there is none of that name."""
+    """The path of a file in a run's folder. StoreError if there is none of that name."""
     root = Path(paths.files)
-    path = root / name
-    known = Path(name).parts[:1]
-    inside = bool(known) and known[0] in FOLDERS and ".." not in Path(name).parts
-    if not inside or not path.is_file() or not _is_below(path, root):
+    path = Path(place_of(paths.files, name))
+    if not path.is_file() or not _is_below(path, root):
         raise StoreError(f"the run has no file {name!r}", "hpcrun files RUN lists them")
     return path
 
 
-def copy_file(source: Path, destination: Path) -> Path:
-    """Copies one file; an existing folder as destination takes it under its own name."""
+def fetch_file(store: FileStore, paths: RunPaths, name: str, destination: Path) -> Path:
+    """Copies one file of a run, or a logged image; gives the copy's path.
+
+    destination: an existing folder takes it under the last part of its name.
+    """
     if destination.is_dir():
-        destination = destination / source.name
-    with told(f"copy {source} to {destination}"):
+        destination = destination / Path(name).name
+    content = None
+    if name.startswith(f"{IMAGES}/"):
+        content = content_of(store.facts(paths, metrics=None)[0], name)
+    source = find_file(paths, name) if content is None else None
+    with told(f"copy {name} to {destination}"):
         destination.parent.mkdir(parents=True, exist_ok=True)
         aside = destination.with_name(f".{destination.name}.part")
-        shutil.copyfile(source, aside)
+        if source is not None:
+            shutil.copyfile(source, aside)
+        else:
+            aside.write_bytes(content or b"")
         aside.rename(destination)
     return destination

@@ -1,0 +1,95 @@
+"""The files, logs and code of a run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcrun.api.known import KnownRun
+from hpcrun.errors import ConfigError, Problem
+from hpcrun.layout import UserPaths
+from hpcrun.snapshot import archive, read_manifest
+from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
+
+
+class RunFiles(KnownRun):
+    """What can be done with a run's files."""
+
+    def get_files(self) -> Sequence[RunFile]:
+        """Its files with their sizes in bytes, and the SHA-256 of what was uploaded or logged."""
+        return files_of(self._session.store, self.record())
+
+    # -- files --------------------------------------------------------------------------------
+
+    def get_file_names(self) -> Sequence[str]:
+        """The names of its files, such as outputs/model.pt, sorted."""
+        return [file.name for file in self.get_files()]
+
+    def download_file(self, name: str, output_file_path: str | Path | None = None) -> Path:
+        """Copies one file; default: its last name in the current folder. Gives the copy's path."""
+        destination = Path(output_file_path) if output_file_path is not None else Path.cwd()
+        return fetch_file(self._session.store, self.paths, name, destination)
+
+    def download_files(
+        self,
+        prefix: str | None = None,
+        output_directory: str | Path | None = None,
+        output_paths: Sequence[str | Path] | None = None,
+        batch_size: int = 100,
+        append_prefix: bool = True,
+        timeout_seconds: int | None = None,
+    ) -> Sequence[Path]:
+        """Copies the files whose name begins with a prefix; gives the copies' paths.
+
+        output_directory: default: the current folder. output_paths: one for each file, in the
+        order of get_file_names(). append_prefix: keep the prefix in the copies' names.
+        batch_size and timeout_seconds are Azure ML's and have no meaning here.
+        """
+        names = [name for name in self.get_file_names() if name.startswith(prefix or "")]
+        if output_paths is not None and len(output_paths) != len(names):
+            raise ConfigError(
+                Problem(f"{len(output_paths)} output_paths given for {len(names)} files")
+            )
+        folder = Path(output_directory) if output_directory is not None else Path.cwd()
+        targets = output_paths or [
+            folder / (name if append_prefix else name.removeprefix(prefix or "").lstrip("/"))
+            for name in names
+        ]
+        return [
+            fetch_file(self._session.store, self.paths, name, Path(target))
+            for name, target in zip(names, targets, strict=True)
+        ]
+
+    def get_all_logs(self, destination: str | Path | None = None) -> Sequence[Path]:
+        """Copies all its logs; gives the copies' paths.
+
+        destination: the folder; default: assets/<run id> in the current one.
+        """
+        folder = Path(destination) if destination is not None else Path("assets", self.id)
+        store, paths = self._session.store, self.paths
+        return [fetch_file(store, paths, name, folder / name) for name in self._log_names()]
+
+    def _log_names(self) -> list[str]:
+        names = [file.name for file in files_on_disk(self.paths)]
+        return [name for name in names if name.split("/")[0] in ("logs", "user_logs")]
+
+    # -- code ---------------------------------------------------------------------------------
+
+    def get_snapshot_id(self) -> str:
+        """The digest of its source, as it was submitted."""
+        return str(self.record().request["snapshot"]["digest"])
+
+    def restore_snapshot(
+        self, snapshot_id: str | None = None, path: str | Path | None = None
+    ) -> Path:
+        """Writes its source as a zip file `<digest>.zip` into a folder; gives the file's path.
+
+        snapshot_id: another snapshot of the same user. path: default: a new temporary folder.
+        """
+        digest = snapshot_id or self.get_snapshot_id()
+        own = UserPaths.of(str(self._session.workspace), self._user)
+        manifest = read_manifest(own, digest)
+        folder = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix="hpcrun-"))
+        archive(manifest, Path(own.objects), folder / f"{digest}.zip")
+        return folder / f"{digest}.zip"

@@ -1,0 +1,170 @@
+"""What every run of a workspace has: its name, its record, and a way to add facts to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpcrun.errors import ConfigError, Problem, RunNotFound
+from hpcrun.layout import RunPaths
+from hpcrun.metrics import RankFacts
+from hpcrun.metrics import Run as LoggingRun
+from hpcrun.record import RunRecord
+
+if TYPE_CHECKING:
+    from hpcrun.api.experiment import Experiment
+
+
+class KnownRun(LoggingRun):
+    """One run of a workspace, as its record knows it."""
+
+    def __init__(self, experiment: Experiment, run_id: str, user: str | None = None) -> None:
+        self._experiment = experiment
+        self._run_id = run_id
+        self._session = experiment.workspace.session
+        self._user = user or self._session.user
+
+    # -- identity -----------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """`<experiment>_<unix seconds>_<8 hex>`."""
+        return self._run_id
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment it belongs to."""
+        return self._experiment
+
+    @property
+    def experiment_name(self) -> str:
+        """The name of its experiment."""
+        return self._experiment.name
+
+    @property
+    def ranks(self) -> RankFacts:
+        """0 of 1: what is logged here is logged from outside of the job."""
+        return RankFacts()
+
+    @property
+    def rank(self) -> int:
+        """0."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def output_directory(self) -> str:
+        """Its folder outputs/."""
+        return self.paths.outputs
+
+    @property
+    def type(self) -> str:
+        """Azure ML's word: azureml.scriptrun for one that was submitted."""
+        return "azureml.scriptrun"
+
+    @property
+    def display_name(self) -> str:
+        """A name for people; empty if none was given."""
+        return self.record().display_name
+
+    @display_name.setter
+    def display_name(self, value: str) -> None:
+        self._append("renamed", {"display_name": value})
+
+    @property
+    def description(self) -> str:
+        """A text for people; empty if none was given."""
+        return self.record().description
+
+    @description.setter
+    def description(self, value: str) -> None:
+        self._append("renamed", {"description": value})
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Its tags."""
+        return self.record().tags
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Its properties: git facts, the snapshot's digest, and what was added."""
+        return self.record().properties
+
+    @property
+    def paths(self) -> RunPaths:
+        """Its folders: the record, and the files where the job runs."""
+        return self._session.store.paths(self._run_id, self._user)
+
+    def record(self) -> RunRecord:
+        """All that is known, without asking the scheduler."""
+        return self._session.store.read(self._run_id, self._user)
+
+    def get_status(self) -> str:
+        """Its status, one of Azure ML's names. Asks the scheduler only when the agent is silent."""
+        return str(self._refreshed().state)
+
+    @property
+    def status(self) -> str:
+        """Its status, as get_status() gives it."""
+        return self.get_status()
+
+    # -- tags and properties ------------------------------------------------------------------
+
+    def tag(self, key: str, value: str | None = None) -> None:
+        """Sets one tag."""
+        self.set_tags({key: "" if value is None else value})
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags; others stay."""
+        self._append("tags", {"set": {str(k): str(v) for k, v in tags.items()}})
+
+    def get_tags(self) -> Mapping[str, str]:
+        """Its tags."""
+        return self.tags
+
+    def remove_tags(self, tags: str | Sequence[str]) -> None:
+        """Removes tags; one that is not there is no error."""
+        self._append("tags", {"removed": [tags] if isinstance(tags, str) else list(tags)})
+
+    def add_properties(self, properties: Mapping[str, str]) -> None:
+        """Adds properties. They are write-once: changing one raises ConfigError."""
+        known = self.properties
+        changed = [k for k, v in properties.items() if k in known and known[k] != str(v)]
+        if changed:
+            raise ConfigError(
+                Problem(
+                    f"the property {changed[0]!r} of run {self.id} is set already",
+                    "properties are write-once; use a tag",
+                )
+            )
+        self._append("properties", {"set": {str(k): str(v) for k, v in properties.items()}})
+
+    def get_properties(self) -> Mapping[str, str]:
+        """Its properties."""
+        return self.properties
+
+    # -----------------------------------------------------------------------------------------
+
+    def _refreshed(self) -> RunRecord:
+        return self._session.refreshed([self.record()])[0]
+
+    def _files_folder(self) -> str:
+        self._must_be_own()
+        return self.paths.files
+
+    def _append(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Writes a fact to the record, for this user's own runs."""
+        self._must_be_own()
+        attempt = self.record().attempt.attempt
+        self._session.store.append(self.paths, attempt, kind, data)
+
+    def _must_be_own(self) -> None:
+        if self._user != self._session.user:
+            raise RunNotFound(f"run {self.id} is {self._user}'s", "only they can change it")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(experiment={self.experiment.name!r}, id={self.id!r})"
