@@ -30,6 +30,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         )
         for number in sorted(numbers)
     ]
+    archived = newest(ordered, "archived")
     return RunRecord(
         run_id=request["run_id"],
         experiment=request["experiment"],
@@ -40,9 +41,11 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         attempts=tuple(attempts),
         display_name=_latest_text(ordered, "display_name", request.get("display_name", "")),
         description=_latest_text(ordered, "description", request.get("description", "")),
-        tags=_fold_tags(request.get("tags", {}), ordered),
+        tags=fold_tags(request.get("tags", {}), ordered),
         properties=_fold_properties(request.get("properties", {}), ordered),
         request=request,
+        children=tuple(dict.fromkeys(f.data["run_id"] for f in _latest(ordered, "child"))),
+        archived=bool(archived.data["archived"]) if archived is not None else False,
         uploads=_uploads(ordered),
         problems=tuple(f.data["message"] for f in ordered if f.kind == "problem"),
         lost_records=sum(f.data.get("count", 0) for f in ordered if f.kind == "loss"),
@@ -50,8 +53,8 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
     )
 
 
-_OF_RUN = {"tags", "properties", "renamed", "uploaded", "problem", "metric", "artifact"}
-_OF_ATTEMPT = frozenset(KINDS) - _OF_RUN - {"followed", "system"}
+_OF_RUN = {"tags", "properties", "renamed", "child", "archived", "uploaded", "problem"}
+_OF_ATTEMPT = frozenset(KINDS) - _OF_RUN - {"metric", "artifact"}
 
 _STATE_OF_KIND = {
     "submitting": State.NOT_STARTED,
@@ -169,6 +172,11 @@ def _latest(facts: Sequence[Fact], kind: str) -> list[Fact]:
     return sorted((f for f in facts if f.kind == kind), key=lambda f: (f.time, f.writer, f.number))
 
 
+def newest(facts: Sequence[Fact], kind: str) -> Fact | None:
+    """The last word of a kind, if there is any."""
+    return next(reversed(_latest(facts, kind)), None)
+
+
 def _latest_text(facts: Sequence[Fact], key: str, default: str) -> str:
     told = [f.data[key] for f in _latest(facts, "renamed") if key in f.data]
     return str(told[-1]) if told else default
@@ -180,7 +188,8 @@ def _uploads(facts: Sequence[Fact]) -> tuple[RunFile, ...]:
     return tuple(sorted({file.name: file for file in told}.values()))
 
 
-def _fold_tags(given: Mapping[str, str], facts: Sequence[Fact]) -> Mapping[str, str]:
+def fold_tags(given: Mapping[str, str], facts: Sequence[Fact]) -> Mapping[str, str]:
+    """The tags given, with those that facts set and remove."""
     tags = dict(given)
     for fact in _latest(facts, "tags"):
         for key in fact.data.get("removed", ()):

@@ -4,6 +4,8 @@
     <workspace>/users/<user>/active/<run id>/            run.json, script.sh, journals
     <workspace>/users/<user>/files/<yyyy-mm>/<run id>/   outputs/ logs/ user_logs/, the job's folder
     <workspace>/users/<user>/snapshots/                  objects/<2>/<62>, <digest>.json
+    <workspace>/users/<user>/experiments/<name>/         journals: tags, archived
+    <workspace>/users/<user>/models/<name>/<version>/    model.json, the model's files
     <workspace>/users/<user>/sdk/<version>/              what travels to the nodes
 
 Names inside the job (HPCRUN_*) are here too, since agent, script and training process share them.
@@ -16,6 +18,9 @@ import re
 from typing import NamedTuple, Optional, Tuple
 
 FORMAT = 1
+
+INTERACTIVE = "interactive"
+"""The target of a run without a job: its process tells what happens, and nobody else knows."""
 
 RUN_ID = re.compile(r"(?P<experiment>.+)_(?P<seconds>\d{9,11})_(?P<hex>[0-9a-f]{8})\Z")
 
@@ -109,6 +114,14 @@ class UserPaths(NamedTuple):
     @property
     def objects(self) -> str:
         return posixpath.join(self.root, "snapshots", "objects")
+
+    @property
+    def experiments(self) -> str:
+        return posixpath.join(self.root, "experiments")
+
+    @property
+    def models(self) -> str:
+        return posixpath.join(self.root, "models")
 
     @property
     def sdk(self) -> str:

@@ -48,6 +48,8 @@ KINDS = {
     "tags": "any: tags set (set) or removed (removed)",
     "properties": "any: properties added, write-once (set)",
     "renamed": "any: display_name or description set",
+    "child": "any: a child run was made (run_id)",
+    "archived": "client: hidden from lists, or shown again (archived; of an experiment: until)",
     "uploaded": "any: files were uploaded (files: a list of [name, size, sha256])",
     "started": "agent: it runs (host, job_id, nodes, pid)",
     "running": "agent: the command was started (command)",
@@ -64,6 +66,7 @@ KINDS = {
     "metric_files": "agent: what stood in metric files before the command began (marks)",
     "followed": "agent: a piece of a metric file, whose metrics come next (agent.follow.recorded)",
     "system": "agent or node helper: what a node does (agent.system)",
+    "ended": "agent, interactive run: its end (exit_code, signal, cause, interrupted, message)",
     "artifact": "rank: the bytes of an image (file, content)",
 }
 
@@ -195,11 +198,20 @@ class RunRecord(NamedTuple):
     tags: Mapping[str, str] = _NOTHING
     properties: Mapping[str, str] = _NOTHING
     request: Mapping[str, Any] = _NOTHING
+    children: Tuple[str, ...] = ()
+    """The ids of its child runs, as they were made."""
+    archived: bool = False
+    """Whether lists leave it out."""
     uploads: Tuple[RunFile, ...] = ()
     """What was uploaded, by name."""
     problems: Tuple[str, ...] = ()
     lost_records: int = 0
     bad_lines: int = 0
+
+    @property
+    def parent(self) -> Optional[str]:
+        """The id of the run whose child it is."""
+        return self.request.get("parent")
 
     @property
     def attempt(self) -> AttemptRecord:

@@ -56,6 +56,7 @@ class Cause(str, enum.Enum):
     LAUNCH_FAILED = "launch_failed"
     SUBMIT_FAILED = "submit_failed"
     CANCELED = "canceled"
+    REPORTED = "reported"
     AGENT_LOST = "agent_lost"
     LOST = "lost"
     UNKNOWN = "unknown"

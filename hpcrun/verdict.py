@@ -65,6 +65,8 @@ def verdict_of(
 def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] | None) -> Verdict:
     code, signal = ended.data.get("exit_code"), ended.data.get("signal")
     cause = Cause(ended.data.get("cause", Cause.EXIT_CODE))
+    if "message" in ended.data:
+        return Verdict(cause, ended.data["message"], (), code, signal)
     memory = [f.data["evidence"] for f in by_kind.get("out_of_memory", ())]
     if told is not None and told.get("cause") == Cause.OUT_OF_MEMORY:
         memory.append(f"the scheduler: {told.get('raw', '')}")

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.run import Run
+from hpcrun.api.wanted import Names, Wanted, check_view, in_view
 from hpcrun.api.workspace import Workspace
 from hpcrun.config import RunConfiguration, ScriptRunConfig
 from hpcrun.config.runconfig import load_runconfig
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.layout import experiment_of
+from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.plan import check_experiment
 from hpcrun.reading import Read, read_value
+from hpcrun.store.experiments import (
+    ExperimentRecord,
+    forget_experiment,
+    read_experiment,
+    tell_experiment,
+)
+from hpcrun.workflow.begin import begin
+
+if TYPE_CHECKING:
+    from hpcrun.api.interactive import InteractiveRun
 
 
 class Experiment:
@@ -27,10 +42,103 @@ class Experiment:
         self.name = name
 
     @classmethod
-    def list(cls, workspace: Workspace) -> Sequence[Experiment]:
-        """The experiments of this user's runs, sorted by name."""
-        names = {experiment_of(run_id) for run_id in workspace.session.store.run_ids()}
-        return [cls(workspace, name) for name in sorted(names)]
+    def list(
+        cls,
+        workspace: Workspace,
+        experiment_name: str | None = None,
+        view_type: str = "ActiveOnly",
+        tags: Names = None,
+    ) -> Sequence[Experiment]:
+        """The experiments of this user's runs, sorted by name.
+
+        experiment_name: only that one. view_type: ActiveOnly, ArchivedOnly or All. tags: a tag
+        that an experiment must have, or tags with their values.
+        """
+        check_view(view_type)
+        wanted = Wanted.of(None, tags, None)
+        newest: dict[str, str] = {}
+        for run_id in workspace.session.store.run_ids():
+            newest.setdefault(experiment_of(run_id), run_id)
+        found = [cls(workspace, n) for n in sorted(newest) if experiment_name in (None, n)]
+        return [
+            experiment
+            for experiment in found
+            if wanted.has_tags(experiment.tags)
+            and in_view(view_type, experiment.archived_time is not None)
+        ]
+
+    @classmethod
+    def delete(cls, workspace: Workspace, experiment_id: str) -> None:
+        """Removes an experiment without runs: its tags. StoreError: it has runs."""
+        runs = [r for r in workspace.session.store.run_ids() if experiment_of(r) == experiment_id]
+        if runs:
+            hint = "delete them first: hpcrun delete"
+            raise StoreError(f"experiment {experiment_id!r} has {len(runs)} runs", hint)
+        forget_experiment(workspace.session.store, experiment_id)
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Its tags."""
+        return self._record().tags
+
+    def tag(self, key: str, value: str | None = None) -> None:
+        """Sets one tag; without a value to the empty text."""
+        self.set_tags({key: "" if value is None else value})
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags; others stay."""
+        self._tell("tags", {"set": {str(k): str(v) for k, v in tags.items()}})
+
+    def remove_tags(self, tags: str | Sequence[str]) -> None:
+        """Removes tags; one that is not there is no error."""
+        self._tell("tags", {"removed": [tags] if isinstance(tags, str) else [*tags]})
+
+    def archive(self) -> None:
+        """Hides the experiment and its runs so far from lists; nothing is deleted.
+
+        Runs made later are shown, as are those of a new experiment of that name in Azure ML.
+        """
+        self._tell("archived", {"until": time.time()})
+
+    def reactivate(self) -> None:
+        """Shows the experiment and its runs again, except those archived by themselves."""
+        self._tell("archived", {"until": None})
+
+    @property
+    def archived_time(self) -> datetime | None:
+        """When it was archived, in UTC; None if it is not, or has newer runs."""
+        until = self._record().archived
+        newest = next(self._run_ids(), None)
+        store = self.workspace.session.store
+        if until is None or (newest is not None and store.read(newest).created > until):
+            return None
+        return datetime.fromtimestamp(until, UTC)
+
+    def start_logging(
+        self,
+        outputs: str | Path | bool | None = None,
+        snapshot_directory: str | Path | None = ".",
+        display_name: str | None = None,
+    ) -> InteractiveRun:
+        """Begins an interactive run: a run without a job, kept by this process.
+
+        outputs: the folder whose files are copied into the run at its end; None or True:
+        ./outputs; False: none. snapshot_directory: the source to keep with it; None: none.
+        Use it in a `with` statement, or end it with complete(), fail() or cancel().
+        """
+        from hpcrun.api.interactive import InteractiveRun
+
+        folder = "outputs" if outputs is None or outputs is True else outputs
+        source = Path(snapshot_directory) if snapshot_directory is not None else None
+        context = begin(self.workspace.session.store, self.name, display_name, source)
+        live = LiveRun(context, str(Path(folder).absolute()) if folder is not False else None)
+        live.start()
+        return InteractiveRun(self, live)
 
     def submit(
         self,
@@ -39,11 +147,13 @@ class Experiment:
         *,
         run_id: str | None = None,
         source_directory: str | Path | None = None,
+        parent: str | None = None,
     ) -> Run:
         """Submits a run and returns at once.
 
         config: what to run; a string names a .runconfig in `source_directory` (default: here).
         tags: added to those of the config. run_id: an id of one's own, in the usual form.
+        parent: the id of the run whose child it becomes; `Run.submit_child` gives it.
         Raises ConfigError, PlanError, SnapshotError, SchedulerError, StoreError; then nothing
         was submitted, unless the error says that this is not known.
         """
@@ -52,29 +162,44 @@ class Experiment:
         asked.value.experiment = self.name
         asked.value.tags = {**own, **{str(k): str(v) for k, v in (tags or {}).items()}}
         session = self.workspace.session
-        record = session.submit(session.prepare(asked, run_id))
+        record = session.submit(session.prepare(asked, run_id), parent)
         return Run(self, record.run_id)
 
     def get_runs(
         self,
         type: str | None = None,
-        tags: str | Mapping[str, str] | None = None,
-        properties: Mapping[str, str] | None = None,
+        tags: Names = None,
+        properties: Names = None,
         include_children: bool = False,
+        *,
+        status: str | None = None,
+        view_type: str = "ActiveOnly",
     ) -> Iterator[Run]:
         """This user's runs of the experiment, newest first.
 
-        tags: a name that a run must have, or names with their values. properties: the same.
-        type and include_children are Azure ML's; all runs are of one type without children.
+        type: azureml.scriptrun (submitted) or interactive. tags, properties: a name that a run
+        must have, or names with their values. include_children: child runs as well. status: only
+        runs of it. view_type: ActiveOnly, ArchivedOnly or All.
         """
-        wanted = {tags: None} if isinstance(tags, str) else dict(tags or {})
-        store = self.workspace.session.store
-        for run_id in store.run_ids():
-            if experiment_of(run_id) != self.name:
+        check_view(view_type)
+        wanted = Wanted.of(type, tags, properties, status)
+        session, experiment = self.workspace.session, self._record()
+        for run_id in self._run_ids():
+            record = session.store.read(run_id)
+            if record.parent is not None and not include_children:
                 continue
-            record = store.read(run_id)
-            if _has(record.tags, wanted) and _has(record.properties, properties or {}):
+            if in_view(view_type, experiment.hides(record)) and wanted.fits(record, session):
                 yield Run(self, run_id)
+
+    def _run_ids(self) -> Iterator[str]:
+        ids = self.workspace.session.store.run_ids()
+        return (run_id for run_id in ids if experiment_of(run_id) == self.name)
+
+    def _record(self) -> ExperimentRecord:
+        return read_experiment(self.workspace.session.store, self.name)
+
+    def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        tell_experiment(self.workspace.session.store, self.name, kind, data)
 
     def _asked(
         self, config: ScriptRunConfig | RunConfiguration | str, source: str | Path | None
@@ -95,9 +220,3 @@ class Experiment:
 
     def __repr__(self) -> str:
         return f"Experiment({self.name!r})"
-
-
-def _has(given: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
-    return all(
-        name in given and (value is None or given[name] == value) for name, value in wanted.items()
-    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hpcrun.api.known import KnownRun
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.snapshot import archive, read_manifest
 from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
@@ -77,8 +78,15 @@ class RunFiles(KnownRun):
     # -- code ---------------------------------------------------------------------------------
 
     def get_snapshot_id(self) -> str:
-        """The digest of its source, as it was submitted."""
-        return str(self.record().request["snapshot"]["digest"])
+        """The digest of its source, as it was submitted. StoreError: the run has none."""
+        return str(self._snapshot()["digest"])
+
+    def _snapshot(self) -> Mapping[str, Any]:
+        request = self.record().request
+        if "snapshot" not in request:
+            raise StoreError(f"run {self.id} has no snapshot", "start_logging() may take one")
+        snapshot: Mapping[str, Any] = request["snapshot"]
+        return snapshot
 
     def restore_snapshot(
         self, snapshot_id: str | None = None, path: str | Path | None = None

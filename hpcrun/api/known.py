@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hpcrun.api.wanted import type_of
 from hpcrun.errors import ConfigError, Problem, RunNotFound
 from hpcrun.layout import RunPaths
 from hpcrun.metrics import RankFacts
@@ -63,36 +64,8 @@ class KnownRun(LoggingRun):
 
     @property
     def type(self) -> str:
-        """Azure ML's word: azureml.scriptrun for one that was submitted."""
-        return "azureml.scriptrun"
-
-    @property
-    def display_name(self) -> str:
-        """A name for people; empty if none was given."""
-        return self.record().display_name
-
-    @display_name.setter
-    def display_name(self, value: str) -> None:
-        self._append("renamed", {"display_name": value})
-
-    @property
-    def description(self) -> str:
-        """A text for people; empty if none was given."""
-        return self.record().description
-
-    @description.setter
-    def description(self, value: str) -> None:
-        self._append("renamed", {"description": value})
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """Its tags."""
-        return self.record().tags
-
-    @property
-    def properties(self) -> Mapping[str, str]:
-        """Its properties: git facts, the snapshot's digest, and what was added."""
-        return self.record().properties
+        """azureml.scriptrun, Azure ML's word for what was submitted; or interactive."""
+        return type_of(self.record())
 
     @property
     def paths(self) -> RunPaths:
@@ -112,24 +85,6 @@ class KnownRun(LoggingRun):
         """Its status, as get_status() gives it."""
         return self.get_status()
 
-    # -- tags and properties ------------------------------------------------------------------
-
-    def tag(self, key: str, value: str | None = None) -> None:
-        """Sets one tag."""
-        self.set_tags({key: "" if value is None else value})
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags; others stay."""
-        self._append("tags", {"set": {str(k): str(v) for k, v in tags.items()}})
-
-    def get_tags(self) -> Mapping[str, str]:
-        """Its tags."""
-        return self.tags
-
-    def remove_tags(self, tags: str | Sequence[str]) -> None:
-        """Removes tags; one that is not there is no error."""
-        self._append("tags", {"removed": [tags] if isinstance(tags, str) else list(tags)})
-
     def add_properties(self, properties: Mapping[str, str]) -> None:
         """Adds properties. They are write-once: changing one raises ConfigError."""
         known = self.properties
@@ -143,11 +98,10 @@ class KnownRun(LoggingRun):
             )
         self._append("properties", {"set": {str(k): str(v) for k, v in properties.items()}})
 
-    def get_properties(self) -> Mapping[str, str]:
-        """Its properties."""
-        return self.properties
-
     # -----------------------------------------------------------------------------------------
+
+    def _read(self) -> RunRecord:
+        return self.record()
 
     def _refreshed(self) -> RunRecord:
         return self._session.refreshed([self.record()])[0]

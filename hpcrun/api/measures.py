@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.columns import columns_of, frame_of
@@ -63,5 +64,5 @@ class RunMetrics(KnownRun):
     def _metrics(self) -> dict[str, Metric]:
         return metrics_of(self._session.store.facts(self.paths, metrics=True)[0])
 
-    def _descendants(self) -> list[RunMetrics]:
+    def _descendants(self) -> Iterator[RunMetrics]:
         raise NotImplementedError

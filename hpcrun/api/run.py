@@ -5,20 +5,23 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcrun.api.family import RunFamily
 from hpcrun.api.files import RunFiles
 from hpcrun.api.measures import RunMetrics
 from hpcrun.api.stream import stream
+from hpcrun.api.wanted import Names
 from hpcrun.errors import RunFailed, WaitTimeout
 from hpcrun.layout import experiment_of
 from hpcrun.record import RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.state import State
 from hpcrun.workflow.cancel import cancel
+from hpcrun.workflow.delete import Deletion, delete, plan_deletion
 
 if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
@@ -28,7 +31,7 @@ FIRST_LOOK, LAST_LOOK = 0.5, 15.0
 """Seconds between two looks at a run's record while waiting: they grow from one to the other."""
 
 
-class Run(RunFiles, RunMetrics):
+class Run(RunFiles, RunFamily, RunMetrics):
     """One run of a workspace. In a training script, `Run.get_context()` gives the script's own.
 
     experiment: the experiment it belongs to. run_id: its id.
@@ -49,14 +52,13 @@ class Run(RunFiles, RunMetrics):
         cls,
         experiment: Experiment,
         type: str | None = None,
-        tags: str | Mapping[str, str] | None = None,
-        properties: Mapping[str, str] | None = None,
+        tags: Names = None,
+        properties: Names = None,
         status: str | None = None,
         include_children: bool = False,
     ) -> Sequence[Run]:
-        """This user's runs of an experiment, newest first; status keeps those of one status."""
-        runs = experiment.get_runs(type, tags, properties, include_children)
-        return [run for run in runs if status is None or run.get_status() == status]
+        """This user's runs of an experiment, newest first; see `Experiment.get_runs`."""
+        return [*experiment.get_runs(type, tags, properties, include_children, status=status)]
 
     # -- status -------------------------------------------------------------------------------
 
@@ -170,6 +172,27 @@ class Run(RunFiles, RunMetrics):
     def cancel(self) -> None:
         """Asks for its end. Returns at once; a run that has ended already is left as it is."""
         cancel(self._session, self.record())
+
+    def archive(self) -> None:
+        """Hides it from lists; nothing is deleted, and it can be named as before."""
+        self._append("archived", {"archived": True})
+
+    def reactivate(self) -> None:
+        """Shows it in lists again."""
+        self._append("archived", {"archived": False})
+
+    def plan_deletion(self) -> Deletion:
+        """What delete() would remove: it and its descendants, their files and bytes."""
+        return plan_deletion(self._session, [self.record()])
+
+    def delete(self) -> Deletion:
+        """Deletes it for good, with its descendants; gives what that was.
+
+        Snapshots and models stay. StoreError: one has not ended, or is another user's.
+        """
+        deletion = self.plan_deletion()
+        delete(self._session, deletion)
+        return deletion
 
 
 def _iso(seconds: float | None) -> str | None:

@@ -28,7 +28,7 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     user, run_id = session.store.find(run)
     record = session.record(run_id, user)
     paths = session.store.paths(run_id, user)
-    script = read_plain(Path(paths.script)).decode("utf-8", "replace")
+    script = _script(Path(paths.script))
     scrubber = Scrubber({str(Path.home()): "~", record.user: "USER"})
     choices = scrubber.choices(record.request.get("choices", ()))
     value = {
@@ -44,3 +44,8 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     if not as_json:
         told = ", ".join(f"{what} ({count})" for what, count in hidden.items()) or "nothing"
         say(f"hidden: {told}; read the rest before you send it", err=True)
+
+
+def _script(path: Path) -> str:
+    """The script that was submitted; an interactive run has none."""
+    return read_plain(path).decode("utf-8", "replace") if path.exists() else ""

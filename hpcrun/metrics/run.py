@@ -8,12 +8,13 @@ import os
 import time
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from hpcrun.fold import fold
 from hpcrun.layout import journal_kind
 from hpcrun.metrics.charts import chart
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
+from hpcrun.metrics.family import Parent
 from hpcrun.metrics.images import image
 from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.series import azure_shapes, metrics_of
@@ -25,7 +26,7 @@ from hpcrun.record import Fact, RunRecord, decode_page
 _log = logging.getLogger("hpcrun")
 
 
-class Run(Uploading):
+class Run(Parent, Uploading):
     """The run that this process belongs to; `Run.get_context()` gives it.
 
     context: what is known of it. rank_guard: only rank 0 records; on other ranks the calls that
@@ -80,6 +81,19 @@ class Run(Uploading):
     def display_name(self) -> str:
         """A name for people; empty if none was given."""
         return self._read().display_name
+
+    @display_name.setter
+    def display_name(self, value: str) -> None:
+        self._append("renamed", {"display_name": str(value)})
+
+    @property
+    def description(self) -> str:
+        """A text for people; empty if none was given."""
+        return self._read().description
+
+    @description.setter
+    def description(self, value: str) -> None:
+        self._append("renamed", {"description": str(value)})
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -206,7 +220,15 @@ class Run(Uploading):
         """
         artifacts = self._facts(metrics=None) if populate else ()
         own = azure_shapes(metrics_of(self._facts(metrics=True)), name, artifacts)
-        return {self.id: own} if recursive else own
+        if not recursive:
+            return own
+        from hpcrun.metrics.interactive import context_beside
+
+        found = {self.id: own}
+        for run_id in self._read().children:
+            child = Run(context_beside(self._context, run_id))
+            found.update(child.get_metrics(name, recursive=True, populate=populate))
+        return found
 
     # -- tags and properties ------------------------------------------------------------------
 
@@ -217,6 +239,10 @@ class Run(Uploading):
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Sets tags; others stay."""
         self._append("tags", {"set": _texts(tags)})
+
+    def remove_tags(self, tags: Union[str, Sequence[str]]) -> None:
+        """Removes tags; one that is not there is no error."""
+        self._append("tags", {"removed": [tags] if isinstance(tags, str) else list(tags)})
 
     def add_properties(self, properties: Mapping[str, Any]) -> None:
         """Adds properties. They are write-once: a name that is set already keeps its value."""
@@ -278,6 +304,18 @@ class Run(Uploading):
             self._told = True
             _log.debug("hpcrun: rank %d records nothing; rank_guard=False lets it", self.rank)
         return self._silent
+
+    def _make_child(
+        self, run_id: str, name: Optional[str], tags: Mapping[str, str], outputs: Optional[str]
+    ) -> Any:
+        from hpcrun.metrics.interactive import InteractiveRun, context_beside, make_child
+
+        context = context_beside(self._context, run_id)
+        if self._is_silent():
+            return InteractiveRun(replace(context, ranks=self.ranks))
+        make_child(context, self.id, name, tags)
+        self._append("child", {"run_id": run_id})
+        return InteractiveRun(context, outputs)
 
     def _files_folder(self) -> str:
         return self._context.files

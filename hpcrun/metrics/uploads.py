@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import posixpath
-import shutil
 from typing import Any, BinaryIO, Dict, List, Optional, Sequence, Tuple
 
 from hpcrun.errors import StoreError
@@ -173,4 +172,4 @@ def _name(aside: str, target: str) -> None:
     except OSError:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
-        shutil.move(aside, target)
+        os.rename(aside, target)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from hpcrun.errors import SchedulerError
+from hpcrun.layout import INTERACTIVE
 from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
+from hpcrun.workflow.interactive import canceled
 from hpcrun.workflow.session import Session
 
 
@@ -15,6 +17,8 @@ def cancel(session: Session, record: RunRecord) -> RunRecord:
         return record
     if record.user != session.user:
         raise SchedulerError(f"run {record.run_id} is {record.user}'s", "only they can cancel it")
+    if record.target == INTERACTIVE:
+        return canceled(record, session.store, session.user)
     if record.job_id is None:
         raise SchedulerError(
             f"run {record.run_id} has no job yet that could be canceled",

@@ -18,6 +18,8 @@ def clean(session: Session, record: RunRecord) -> tuple[int, int]:
         raise StoreError(f"run {record.run_id} is {record.state}", "clean it when it has ended")
     if record.user != session.user:
         raise StoreError(f"run {record.run_id} is {record.user}'s", "only they can clean it")
+    if "snapshot" not in record.request:
+        raise StoreError(f"run {record.run_id} has no snapshot", "there is no copy of its source")
     root = Path(session.store.paths(record.run_id).files)
     with told(f"clean {root}"):
         snapshot = Path(record.request["snapshot"]["manifest"])

@@ -11,7 +11,7 @@ from hpcrun.agent.follow.patterns import Pattern
 from hpcrun.agent.spool import bring
 from hpcrun.errors import SchedulerError
 from hpcrun.faults import told
-from hpcrun.layout import METRICS_SUFFIX, Attempt, RunPaths
+from hpcrun.layout import INTERACTIVE, METRICS_SUFFIX, Attempt, RunPaths
 from hpcrun.plan import LOCAL
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause
@@ -103,6 +103,8 @@ def _brought(session: Session, record: RunRecord, node: str, spool: str, to: str
     if node.split(".")[0] == os.uname().nodename.split(".")[0]:
         with told(f"gather {spool}"):
             return bring(spool, to)
+    if record.target == INTERACTIVE:
+        raise SchedulerError("the run has no scheduler", "collect it there")
     words = [*record.request["agent"]["words"], "bring", spool, to]
     said = session.scheduler(record.target).run_on(node, record.request["job"], words)
     return int(said.split()[-1])

@@ -28,14 +28,19 @@ class Heartbeats:
 
     def silent(self, run_id: str, attempt: str, count: int) -> bool:
         """Whether the count has not moved for SILENCE seconds, or was never seen before."""
+        still = self.still(run_id, attempt, count)
+        return still is None or not 0 <= still < SILENCE
+
+    def still(self, run_id: str, attempt: str, count: int) -> float | None:
+        """Seconds since the count was first seen as it is; None if none was ever seen."""
         seen = self._load()
         key = f"{run_id}/{attempt}"
         before = seen.get(key)
         if before is not None and before[0] == count:
-            return not 0 <= time.time() - before[1] < SILENCE
+            return time.time() - before[1]
         seen[key] = (count, time.time())
         self._changed = True
-        return before is None
+        return None if before is None else 0.0
 
     def save(self) -> None:
         """Keeps what was seen for the next process; a failure only costs a question."""

@@ -13,11 +13,12 @@ from typing import Any
 
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.fold import fold
-from hpcrun.layout import Attempt
+from hpcrun.layout import INTERACTIVE, Attempt
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.state import Cause, State
 from hpcrun.store import FileStore
+from hpcrun.workflow.interactive import LOST, end_of, is_left, is_silent
 from hpcrun.workflow.liveness import Heartbeats
 
 FORGOTTEN = 120.0
@@ -42,11 +43,24 @@ def refresh(
     broken, the record says so and is what it was.
     """
     return [
-        _refreshed(record, store, scheduler_of, jobs_of, heartbeats)
+        _judged(record, store, heartbeats)
+        if record.target == INTERACTIVE
+        else _refreshed(record, store, scheduler_of, jobs_of, heartbeats)
         if record.user == store.user
         else record
         for record in records
     ]
+
+
+def _judged(record: RunRecord, store: FileStore, heartbeats: Heartbeats) -> RunRecord:
+    """An interactive run has no scheduler that could be asked."""
+    if record.state.is_end or not is_silent(record, heartbeats):
+        return record
+    attempt = record.attempt.attempt
+    if record.user == store.user and is_left(record, store):
+        return _noted(record, store, attempt, "ended", end_of(Cause.LOST, LOST))
+    word = JobWord(State.NOT_RESPONDING, "")
+    return _with_fact(record, store, attempt, "scheduler", fact_data(word))
 
 
 def _refreshed(

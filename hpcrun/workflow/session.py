@@ -92,12 +92,12 @@ class Session:
         self._sites[prepared.site.id] = prepared.site
         return prepared
 
-    def submit(self, prepared: Prepared) -> RunRecord:
-        """Submits a prepared run."""
+    def submit(self, prepared: Prepared, parent: str | None = None) -> RunRecord:
+        """Submits a prepared run. parent: the id of the run whose child it becomes."""
         from hpcrun.workflow.submit import submit
 
         try:
-            return submit(prepared, self.store, self.scheduler(prepared.plan.target))
+            return submit(prepared, self.store, self.scheduler(prepared.plan.target), parent)
         finally:
             self._forget_jobs(prepared.plan.target)
 

@@ -23,8 +23,10 @@ from hpcrun.workflow.cut import WITHDRAWN, this_client
 from hpcrun.workflow.prepare import Prepared
 
 
-def submit(prepared: Prepared, store: FileStore, scheduler: Scheduler) -> RunRecord:
-    """Submits a run and gives its record."""
+def submit(
+    prepared: Prepared, store: FileStore, scheduler: Scheduler, parent: str | None = None
+) -> RunRecord:
+    """Submits a run and gives its record. parent: the id of the run whose child it becomes."""
     plan = prepared.plan
     scheduler.check()
     with GitFacts.start(prepared.source) as git:
@@ -35,6 +37,8 @@ def submit(prepared: Prepared, store: FileStore, scheduler: Scheduler) -> RunRec
         properties = {"ContentSnapshotId": manifest.digest, **git.properties()}
     client, attempt = this_client(), Attempt(plan.submission)
     request = request_of(plan, manifest, properties) | client
+    if parent is not None:
+        request["parent"] = parent
     paths = store.create(request, prepared.script.text)
     try:
         store.append(paths, attempt, "submitting", {"token": plan.token, **client})

@@ -1,0 +1,88 @@
+"""The parent and the children of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hpcrun.api.known import KnownRun
+from hpcrun.api.wanted import Names, Wanted
+from hpcrun.errors import StoreError
+from hpcrun.metrics.interactive import InteractiveRun as LiveRun
+from hpcrun.metrics.interactive import interactive_context, make_child
+
+if TYPE_CHECKING:
+    from hpcrun.api.run import Run
+    from hpcrun.config import RunConfiguration, ScriptRunConfig
+
+
+class RunFamily(KnownRun):
+    """What a run can do with its parent and children."""
+
+    @property
+    def parent(self) -> Run | None:
+        """The run whose child it is; None if it is no child, or the parent was deleted."""
+        parent = self.record().parent
+        return self._relative(parent) if parent is not None else None
+
+    def get_children(
+        self,
+        recursive: bool = False,
+        tags: Names = None,
+        properties: Names = None,
+        type: str | None = None,
+        status: str | None = None,
+    ) -> Iterator[Run]:
+        """Its children, newest first; recursive: after each child its own.
+
+        tags, properties: a name that a child must have, or names with their values. type,
+        status: only children of these. Reads the run and its children, and no other run.
+        """
+        wanted = Wanted.of(type, tags, properties, status)
+        for run_id in reversed(self.record().children):
+            child = self._relative(run_id)
+            if child is None:
+                continue
+            if wanted.fits(child.record(), self._session):
+                yield child
+            if recursive:
+                yield from child.get_children(True, tags, properties, type, status)
+
+    def submit_child(
+        self,
+        config: ScriptRunConfig | RunConfiguration | str,
+        tags: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> Run:
+        """Submits a run of the same experiment as a child of this one; see `Experiment.submit`."""
+        self._must_be_own()
+        child = self.experiment.submit(config, tags, parent=self.id, **more)
+        self._append("child", {"run_id": child.id})
+        return child
+
+    def _make_child(
+        self, run_id: str, name: str | None, tags: Mapping[str, str], outputs: str | None
+    ) -> Any:
+        from hpcrun.api.interactive import InteractiveRun
+
+        self._must_be_own()
+        context = interactive_context(self._session.store.paths(run_id), run_id)
+        make_child(context, self.id, name, tags)
+        self._append("child", {"run_id": run_id})
+        return InteractiveRun(self.experiment, LiveRun(context, outputs))
+
+    def _descendants(self) -> Iterator[Run]:
+        return self.get_children(recursive=True)
+
+    def _relative(self, run_id: str) -> Run | None:
+        """The run of that id, if it is there."""
+        from hpcrun.api.run import Run
+
+        run = Run(self.experiment, run_id, self._user)
+        try:
+            run.record()
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        return run

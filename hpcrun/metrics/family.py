@@ -1,0 +1,80 @@
+"""Making child runs. Standard library only (Python 3.8+)."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, List, Mapping, Optional, Sequence
+
+from hpcrun.layout import RUN_ID
+
+CHILDREN_LIMIT = 100
+"""Children that one call of create_children makes."""
+
+
+class Parent:
+    """The part of a Run that makes children: runs without a job, which this process keeps."""
+
+    @property
+    def experiment_name(self) -> str:
+        """The experiment it belongs to, and its children."""
+        raise NotImplementedError
+
+    def child_run(
+        self,
+        name: Optional[str] = None,
+        run_id: Optional[str] = None,
+        outputs: Optional[str] = None,
+    ) -> Any:
+        """A child of this run, an InteractiveRun that begins now; use it in a `with` statement.
+
+        name: its display name. run_id: an id of one's own, in the usual form. outputs: a folder
+        whose files are copied into the child's outputs/ at its end. It waits for the shared file
+        system; what the child logs does not. StoreError, ValueError.
+        """
+        child = self._make_child(child_id(self.experiment_name, run_id), name, {}, outputs)
+        child.start()
+        return child
+
+    def create_children(
+        self,
+        count: Optional[int] = None,
+        tag_key: Optional[str] = None,
+        tag_values: Optional[Sequence[Any]] = None,
+    ) -> List[Any]:
+        """Children that have not begun: each does with start(), or with what it logs first.
+
+        count: how many, each with the tag azureml.batch_child_number. Or tag_key and tag_values:
+        one for each value, with that tag. At most 100 a call. StoreError, ValueError.
+        """
+        many = tags_of_children(count, tag_key, tag_values)
+        return [self._make_child(child_id(self.experiment_name), None, t, None) for t in many]
+
+    def _make_child(
+        self, run_id: str, name: Optional[str], tags: Mapping[str, str], outputs: Optional[str]
+    ) -> Any:
+        raise NotImplementedError
+
+
+def child_id(experiment: str, run_id: Optional[str] = None) -> str:
+    """A new id, or the one that is given. ValueError."""
+    if run_id is None:
+        return f"{experiment}_{int(time.time())}_{os.urandom(4).hex()}"
+    match = RUN_ID.match(run_id)
+    if match is None or match.group("experiment") != experiment:
+        raise ValueError(f"{run_id!r} is no run id of experiment {experiment!r}")
+    return run_id
+
+
+def tags_of_children(
+    count: Optional[int], tag_key: Optional[str], tag_values: Optional[Sequence[Any]]
+) -> List[Mapping[str, str]]:
+    """The tags of each child that create_children makes. ValueError."""
+    if (count is None) == (tag_key is None or tag_values is None):
+        raise ValueError("create_children() takes either count, or tag_key and tag_values")
+    tags: List[Mapping[str, str]] = [{str(tag_key): str(value)} for value in tag_values or ()]
+    if count is not None:
+        tags = [{"azureml.batch_child_number": str(number)} for number in range(count)]
+    if len(tags) > CHILDREN_LIMIT:
+        raise ValueError(f"{len(tags)} children; one call makes {CHILDREN_LIMIT} at most")
+    return tags

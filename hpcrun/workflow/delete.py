@@ -1,0 +1,76 @@
+"""Deleting runs: first a value that says what and how much, then the deed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from hpcrun.errors import StoreError
+from hpcrun.record import RunRecord
+from hpcrun.store.removal import remove, taken_up
+from hpcrun.workflow.session import Session
+
+
+class RunSize(NamedTuple):
+    """A run, and the files and bytes that its record and files take up."""
+
+    record: RunRecord
+    files: int
+    bytes: int
+
+
+class Deletion(NamedTuple):
+    """What would be deleted: runs with all their descendants, children before their parents.
+
+    Snapshots are not part of it: runs share them. Models are copies of their own, and stay.
+    """
+
+    runs: tuple[RunSize, ...]
+
+    @property
+    def files(self) -> int:
+        """How many files."""
+        return sum(run.files for run in self.runs)
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes."""
+        return sum(run.bytes for run in self.runs)
+
+
+def plan_deletion(session: Session, records: Iterable[RunRecord]) -> Deletion:
+    """What deleting runs would remove. StoreError: one goes on, or is another user's."""
+    found: dict[str, RunRecord] = {}
+    for record in records:
+        for each in _with_descendants(session, record):
+            found.setdefault(each.run_id, each)
+    for record in session.refreshed(found.values()):
+        if record.user != session.user:
+            raise StoreError(f"run {record.run_id} is {record.user}'s", "only they can delete it")
+        if not session.is_over(record):
+            hint = f"hpcrun cancel {record.run_id}"
+            raise StoreError(f"run {record.run_id} is {record.state}; it has not ended", hint)
+    return Deletion(
+        tuple(
+            RunSize(record, *taken_up(session.store.paths(record.run_id)))
+            for record in found.values()
+        )
+    )
+
+
+def delete(session: Session, deletion: Deletion) -> None:
+    """Deletes what was planned. StoreError; what is left then can be deleted again."""
+    for run in deletion.runs:
+        remove(session.store.paths(run.record.run_id))
+
+
+def _with_descendants(session: Session, record: RunRecord) -> Iterator[RunRecord]:
+    for run_id in record.children:
+        try:
+            child = session.store.read(run_id, record.user)
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                continue  # it was deleted before
+            raise
+        yield from _with_descendants(session, child)
+    yield record
