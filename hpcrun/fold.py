@@ -30,7 +30,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         )
         for number in sorted(numbers)
     ]
-    archived = newest(ordered, "archived")
+    archived = last_word(ordered, "archived")
     return RunRecord(
         run_id=request["run_id"],
         experiment=request["experiment"],
@@ -172,7 +172,7 @@ def _latest(facts: Sequence[Fact], kind: str) -> list[Fact]:
     return sorted((f for f in facts if f.kind == kind), key=lambda f: (f.time, f.writer, f.number))
 
 
-def newest(facts: Sequence[Fact], kind: str) -> Fact | None:
+def last_word(facts: Sequence[Fact], kind: str) -> Fact | None:
     """The last word of a kind, if there is any."""
     return next(reversed(_latest(facts, kind)), None)
 

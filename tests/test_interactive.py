@@ -322,10 +322,10 @@ def test_children_that_are_refused(experiment: Experiment) -> None:
 
 def test_a_silent_child_is_lost_with_the_run_that_made_it(experiment: Experiment) -> None:
     code = "parent = experiment.start_logging()\nrun = parent.child_run()\nrun.log('x', 1)"
-    child = left_alone(experiment, code)
+    left_alone(experiment, code)
+    (child,) = (run for run in experiment.get_runs(include_children=True) if run.parent)
     parent = child.parent
-    assert parent is not None
-    child.get_status()
+    assert parent is not None and child.get_status() == "Running"
     seen_long_ago(child)
     assert child.get_status() == "NotResponding"
     parent.cancel()

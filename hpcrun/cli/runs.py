@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import click
 
@@ -13,6 +14,7 @@ from hpcrun.errors import ConfigError, Problem, RunCanceled, RunFailed, StoreErr
 from hpcrun.reading import nearest
 from hpcrun.record import RunRecord
 from hpcrun.state import State
+from hpcrun.store.experiments import ExperimentRecord, read_experiment
 from hpcrun.workflow.cancel import cancel as cancel_run
 from hpcrun.workflow.refresh import NOT_REFRESHED
 from hpcrun.workflow.session import Session, open_session
@@ -23,6 +25,8 @@ from hpcrun.workflow.session import Session, open_session
 @click.option("-e", "--experiment", help="Only runs of this experiment.")
 @click.option("-s", "--status", help="Only runs of this status.")
 @click.option("-u", "--user", help="Another user's runs.")
+@click.option("--children", is_flag=True, help="Child runs as well.")
+@click.option("--archived", is_flag=True, help="Archived runs as well.")
 @json_option
 @click.pass_obj
 def list_runs(
@@ -31,11 +35,14 @@ def list_runs(
     experiment: str | None,
     status: str | None,
     user: str | None,
+    children: bool,
+    archived: bool,
     as_json: bool,
 ) -> None:
     """List runs, newest first."""
     session = open_session(given=workspace)
-    records = _records(session, last, experiment, _state(status), user)
+    hidden = Hidden(session, user, children, archived)
+    records = _records(session, last, experiment, _state(status), user, hidden)
     _tell_what_is_old(records)
     if as_json:
         print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
@@ -57,15 +64,40 @@ def _state(named: str | None) -> State | None:
     raise ConfigError(Problem(f"there is no status {named!r}", nearest(named, map(str, State))))
 
 
+class Hidden:
+    """Which runs a list leaves out: children and what is archived, unless they are asked for."""
+
+    def __init__(self, session: Session, user: str | None, children: bool, archived: bool) -> None:
+        self._store = session.store
+        self._user = user
+        self._children = children
+        self._archived = archived
+        self._experiments: dict[str, ExperimentRecord] = {}
+
+    def __contains__(self, record: RunRecord) -> bool:
+        if record.parent is not None and not self._children:
+            return True
+        return not self._archived and self._experiment(record.experiment).hides(record)
+
+    def _experiment(self, name: str) -> ExperimentRecord:
+        if name not in self._experiments:
+            self._experiments[name] = read_experiment(self._store, name, self._user)
+        return self._experiments[name]
+
+
 def _records(
-    session: Session, last: int, experiment: str | None, state: State | None, user: str | None
+    session: Session,
+    last: int,
+    experiment: str | None,
+    state: State | None,
+    user: str | None,
+    hidden: Hidden,
 ) -> list[RunRecord]:
     ids = session.store.run_ids(user)
     if experiment is not None:
         ids = [run_id for run_id in ids if run_id.rsplit("_", 2)[0] == experiment]
-    if state is None and last:
-        ids = ids[:last]
-    records = session.refreshed(_readable(session, ids, user))
+    shown = (record for record in _readable(session, ids, user) if record not in hidden)
+    records = session.refreshed(islice(shown, last) if state is None and last else shown)
     if state is not None:
         records = [record for record in records if record.state is state]
     return records[:last] if last else records

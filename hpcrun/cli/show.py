@@ -52,6 +52,12 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
             yield "attempt", _attempt(attempt)
     for key, value in sorted(record.tags.items()):
         yield "tag", f"{key}={value}"
+    if record.parent is not None:
+        yield "parent", record.parent
+    for child in record.children:
+        yield "child", child
+    if record.archived:
+        yield "archived", "yes: lists leave it out"
     yield from _git(record)
     yield from _metrics(session, paths)
     files = files_of(session.store, record)
