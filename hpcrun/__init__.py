@@ -14,6 +14,7 @@ _HOMES = {
     "Environment": "hpcrun.config",
     "Experiment": "hpcrun.api",
     "HpcrunError": "hpcrun.errors",
+    "Model": "hpcrun.api",
     "MpiConfiguration": "hpcrun.config",
     "PyTorchConfiguration": "hpcrun.config",
     "Resources": "hpcrun.config",

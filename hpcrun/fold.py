@@ -45,6 +45,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         properties=_fold_properties(request.get("properties", {}), ordered),
         request=request,
         children=tuple(dict.fromkeys(f.data["run_id"] for f in _latest(ordered, "child"))),
+        models=tuple(f"{f.data['name']}:{f.data['version']}" for f in _latest(ordered, "model")),
         archived=bool(archived.data["archived"]) if archived is not None else False,
         uploads=_uploads(ordered),
         problems=tuple(f.data["message"] for f in ordered if f.kind == "problem"),
@@ -53,7 +54,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
     )
 
 
-_OF_RUN = {"tags", "properties", "renamed", "child", "archived", "uploaded", "problem"}
+_OF_RUN = {"tags", "properties", "renamed", "child", "model", "archived", "uploaded", "problem"}
 _OF_ATTEMPT = frozenset(KINDS) - _OF_RUN - {"metric", "artifact"}
 
 _STATE_OF_KIND = {

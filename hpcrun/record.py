@@ -49,6 +49,7 @@ KINDS = {
     "properties": "any: properties added, write-once (set)",
     "renamed": "any: display_name or description set",
     "child": "any: a child run was made (run_id)",
+    "model": "any: a model was registered (name, version)",
     "archived": "client: hidden from lists, or shown again (archived; of an experiment: until)",
     "uploaded": "any: files were uploaded (files: a list of [name, size, sha256])",
     "started": "agent: it runs (host, job_id, nodes, pid)",
@@ -200,6 +201,8 @@ class RunRecord(NamedTuple):
     request: Mapping[str, Any] = _NOTHING
     children: Tuple[str, ...] = ()
     """The ids of its child runs, as they were made."""
+    models: Tuple[str, ...] = ()
+    """The models that were registered from it, as `<name>:<version>`."""
     archived: bool = False
     """Whether lists leave it out."""
     uploads: Tuple[RunFile, ...] = ()

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcrun.api.known import KnownRun
+from hpcrun.api.model import Model
 from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.layout import UserPaths
+from hpcrun.metrics.models import ModelRecord
 from hpcrun.snapshot import archive, read_manifest
 from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
 
@@ -70,6 +72,9 @@ class RunFiles(KnownRun):
         folder = Path(destination) if destination is not None else Path("assets", self.id)
         store, paths = self._session.store, self.paths
         return [fetch_file(store, paths, name, folder / name) for name in self._log_names()]
+
+    def _as_model(self, record: ModelRecord) -> Model:
+        return Model(self._experiment.workspace, record.name, version=record.version)
 
     def _log_names(self) -> list[str]:
         names = [file.name for file in files_on_disk(self.paths)]

@@ -110,6 +110,9 @@ class KnownRun(LoggingRun):
         self._must_be_own()
         return self.paths.files
 
+    def _models_folder(self) -> str:
+        return self._session.store.own.models
+
     def _append(self, kind: str, data: Mapping[str, Any]) -> None:
         """Writes a fact to the record, for this user's own runs."""
         self._must_be_own()

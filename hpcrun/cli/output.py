@@ -154,6 +154,7 @@ def run_object(record: RunRecord, paths: RunPaths) -> dict[str, Any]:
         "properties": dict(record.properties),
         "parent": record.parent,
         "children": list(record.children),
+        "models": list(record.models),
         "archived": record.archived,
         "problems": list(record.problems),
         "lost_records": record.lost_records,

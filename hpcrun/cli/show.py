@@ -56,6 +56,8 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
         yield "parent", record.parent
     for child in record.children:
         yield "child", child
+    for model in record.models:
+        yield "model", model
     if record.archived:
         yield "archived", "yes: lists leave it out"
     yield from _git(record)

@@ -16,6 +16,7 @@ from hpcrun.metrics.charts import chart
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
 from hpcrun.metrics.family import Parent
 from hpcrun.metrics.images import image
+from hpcrun.metrics.models import Registering
 from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.series import azure_shapes, metrics_of
 from hpcrun.metrics.spool import recorder_of
@@ -26,7 +27,7 @@ from hpcrun.record import Fact, RunRecord, decode_page
 _log = logging.getLogger("hpcrun")
 
 
-class Run(Parent, Uploading):
+class Run(Parent, Uploading, Registering):
     """The run that this process belongs to; `Run.get_context()` gives it.
 
     context: what is known of it. rank_guard: only rank 0 records; on other ranks the calls that
@@ -319,6 +320,9 @@ class Run(Parent, Uploading):
 
     def _files_folder(self) -> str:
         return self._context.files
+
+    def _models_folder(self) -> str:
+        return os.path.join(os.path.dirname(os.path.dirname(self._context.record)), "models")
 
     def _facts(self, metrics: Optional[bool]) -> List[Fact]:
         facts: List[Fact] = []

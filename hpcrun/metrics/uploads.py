@@ -46,12 +46,12 @@ def upload(files: str, name: str, source: Any) -> RunFile:
     if name.split("/")[0] in TAKEN:
         raise StoreError(f"{name!r} cannot be uploaded: hpcrun itself writes there")
     if hasattr(source, "read"):
-        return _put(target, name, source)
+        return put(target, name, source)
     path = os.fspath(source)
     with open(path, "rb") as stream:
         if os.path.exists(target) and os.path.samefile(path, target):
             return _there(name, stream)
-        return _put(target, name, stream)
+        return put(target, name, stream)
 
 
 def upload_all(files: str, names: Sequence[str], sources: Sequence[Any]) -> List[RunFile]:
@@ -138,7 +138,8 @@ def _there(name: str, stream: BinaryIO) -> RunFile:
     return RunFile(name, size, digest.hexdigest())
 
 
-def _put(target: str, name: str, stream: BinaryIO) -> RunFile:
+def put(target: str, name: str, stream: BinaryIO) -> RunFile:
+    """Copies a stream to a path that is not taken. name: what the file is called. StoreError."""
     aside = os.path.join(os.path.dirname(target), f".{os.urandom(6).hex()}{PART}")
     digest, size = hashlib.sha256(), 0
     try:

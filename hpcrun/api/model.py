@@ -1,0 +1,196 @@
+"""Model: one version of a registered model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcrun.api.wanted import Names, Wanted
+from hpcrun.errors import RunNotFound, StoreError
+from hpcrun.faults import told
+from hpcrun.metrics.models import CONTENT, DELETED, RECORD, read, register, versions
+from hpcrun.record import RunFile
+
+if TYPE_CHECKING:
+    from hpcrun.api.run import Run
+    from hpcrun.api.workspace import Workspace
+
+
+class Model:
+    """One version of a model of this user's: a folder of files, and a record written once.
+
+    name: the model; or id: `<name>:<version>`. version: default: the newest. StoreError: there is
+    none.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        name: str | None = None,
+        id: str | None = None,
+        version: int | None = None,
+    ) -> None:
+        given, _, number = (id or name or "").partition(":")
+        wanted = int(number) if number.isdecimal() else version
+        models = _folder(workspace)
+        known = versions(models, given) if given else []
+        if not known or (wanted is not None and wanted not in known):
+            some = ", ".join(str(each) for each in known[-5:])
+            hint = f"it has {some}" if known else "Model.list(workspace) gives all"
+            raise StoreError(f"there is no model {id or name!r}, version {wanted or 'any'}", hint)
+        self.workspace = workspace
+        self._record = read(models, given, wanted or known[-1])
+
+    @classmethod
+    def list(
+        cls,
+        workspace: Workspace,
+        name: str | None = None,
+        tags: Names = None,
+        latest: bool = False,
+        run_id: str | None = None,
+    ) -> Sequence[Model]:
+        """This user's models, by name, the newest version first.
+
+        name, tags, run_id: only those of a name, with tags, made by a run. latest: only the
+        newest version of each.
+        """
+        folder, wanted = Path(_folder(workspace)), Wanted.of(None, tags, None)
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        found = []
+        for each in [n for n in names if name in (None, n)]:
+            numbers = versions(str(folder), each)[::-1]
+            found += [cls(workspace, each, version=n) for n in numbers[: 1 if latest else None]]
+        return [
+            model
+            for model in found
+            if wanted.has_tags(model.tags) and run_id in (None, model.run_id)
+        ]
+
+    @classmethod
+    def register(
+        cls,
+        workspace: Workspace,
+        model_path: str | Path,
+        model_name: str,
+        tags: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        description: str = "",
+        model_framework: str | None = None,
+        model_framework_version: str | None = None,
+    ) -> Model:
+        """Copies a local file or folder as the next version of a model. ValueError, StoreError."""
+        workspace.session.store.prepare()
+        details = {
+            "description": description,
+            "tags": dict(tags or {}),
+            "properties": dict(properties or {}),
+            "framework": model_framework,
+            "framework_version": model_framework_version,
+        }
+        record = register(_folder(workspace), model_name, str(model_path), details)
+        return cls(workspace, record.name, version=record.version)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._record.name
+
+    @property
+    def version(self) -> int:
+        """Its version, from 1."""
+        return self._record.version
+
+    @property
+    def id(self) -> str:
+        """`<name>:<version>`."""
+        return self._record.id
+
+    @property
+    def path(self) -> Path:
+        """The folder with its files."""
+        return Path(self._record.path)
+
+    @property
+    def files(self) -> Sequence[RunFile]:
+        """Its files: names below `path`, sizes in bytes, SHA-256."""
+        return self._record.files
+
+    @property
+    def created_time(self) -> datetime:
+        """When it was registered, in UTC."""
+        return datetime.fromtimestamp(self._record.created, UTC)
+
+    @property
+    def description(self) -> str:
+        """A text for people."""
+        return self._record.description
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Its tags, as they were given."""
+        return self._record.tags
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Its properties, as they were given."""
+        return self._record.properties
+
+    @property
+    def model_framework(self) -> str | None:
+        """The framework that was named."""
+        return self._record.framework
+
+    @property
+    def model_framework_version(self) -> str | None:
+        """The framework's version that was named."""
+        return self._record.framework_version
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run that made it."""
+        return self._record.run_id
+
+    @property
+    def run(self) -> Run | None:
+        """The run that made it; None if none did, or it was deleted."""
+        from hpcrun.api.run import Run
+
+        try:
+            return Run.get(self.workspace, self.run_id) if self.run_id else None
+        except RunNotFound:
+            return None
+
+    def download(self, target_dir: str | Path = ".", exist_ok: bool = False) -> Path:
+        """Copies its files into a folder; gives the path of its file or topmost folder there.
+
+        exist_ok: replace files that are there; else StoreError.
+        """
+        target = Path(target_dir)
+        there = [file.name for file in self.files if (target / file.name).exists()]
+        if there and not exist_ok:
+            raise StoreError(f"{target / there[0]} exists already", "exist_ok=True replaces it")
+        with told(f"copy model {self.id} to {target}"):
+            for file in self.files:
+                (target / file.name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.path / file.name, target / file.name)
+        return target / self.files[0].name.split("/")[0] if self.files else target
+
+    def delete(self) -> None:
+        """Removes this version for good; its number is never given again."""
+        folder = self.path.parent
+        with told(f"delete model {self.id}"):
+            aside = folder.with_name(f".{folder.name}{DELETED}")
+            folder.rename(aside)
+            shutil.rmtree(aside / CONTENT, ignore_errors=True)
+            (aside / RECORD).unlink()
+
+    def __repr__(self) -> str:
+        return f"Model({self.id!r})"
+
+
+def _folder(workspace: Workspace) -> str:
+    return workspace.session.store.own.models
