@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,8 @@ def test_a_run_without_snapshot_and_outputs(experiment: Experiment, here: Path) 
         run.get_snapshot_id()
     with pytest.raises(StoreError, match="has no snapshot"):
         run.restore_snapshot()
+    with pytest.raises(StoreError, match="has no environment"):
+        run.get_environment()
 
 
 @pytest.mark.parametrize(
@@ -236,6 +238,29 @@ def test_a_silent_run_does_not_respond_until_somebody_cancels_it(experiment: Exp
     assert any("bytes of attempt 1.0 gathered" in line for line in collect(run._session, run.id))
     assert run.get_metrics("x") == {"x": [1, 2]}
     assert not spool(run).exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "sentence"),
+    [
+        (lambda run: run.complete(), "Completed", " completed the run"),
+        (lambda run: run.fail("disk", "E1"), "Failed", "E1: disk"),
+        (lambda run: run.cancel(), "Canceled", "the run was canceled by "),
+    ],
+)
+def test_an_interactive_run_can_be_ended_from_outside(
+    experiment: Experiment, act: Callable[[Run], None], state: str, sentence: str
+) -> None:
+    with experiment.start_logging(snapshot_directory=None) as run:
+        other = Run.get(experiment.workspace, run.id)
+        act(other)
+        assert other.get_status() == state
+        run.log("x", 1)
+    verdict = other.record().verdict
+    assert verdict is not None and sentence in verdict.sentence
+    other.complete()
+    # What its process says afterwards does not change the end, and is not lost.
+    assert (other.get_status(), other.get_metrics()) == (state, {"x": 1})
 
 
 def test_a_companion_that_died_is_replaced(experiment: Experiment) -> None:

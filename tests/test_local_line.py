@@ -486,6 +486,9 @@ def test_the_api_in_azure_mls_words(project: Path) -> None:
         run.add_properties({"p": "r"})
     run.display_name = "named"
     assert (run.display_name, run.get_properties()["p"]) == ("named", "q")
+    environment = run.get_environment()
+    assert environment.python.interpreter_path == sys.executable
+    assert (environment.name, environment.modules) == ("this", [])
     archive = run.restore_snapshot(path=project / "restored")
     assert archive.name == f"{run.get_snapshot_id()}.zip" and archive.exists()
     assert [r.id for r in experiment.get_runs(tags={"kind": "x"})] == [run.id]

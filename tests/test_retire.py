@@ -176,6 +176,14 @@ def test_a_deleted_child_is_no_child_any_more(experiment: Experiment) -> None:
     assert read_experiment(experiment.workspace.session.store, "notes").tags == {}
 
 
+def test_children_that_never_began_go_with_their_parent(experiment: Experiment) -> None:
+    with experiment.start_logging(outputs=False, snapshot_directory=None) as run:
+        waiting = run.create_children(2)
+    assert {c.get_status() for c in waiting} == {"NotStarted"}
+    assert len(run.delete().runs) == 3
+    assert listed("--children") == set()
+
+
 def test_what_is_not_deleted(experiment: Experiment) -> None:
     done = make(experiment)
     with experiment.start_logging(outputs=False, snapshot_directory=None) as running:

@@ -15,13 +15,16 @@ from hpcrun.api.files import RunFiles
 from hpcrun.api.measures import RunMetrics
 from hpcrun.api.stream import stream
 from hpcrun.api.wanted import Names
-from hpcrun.errors import RunFailed, WaitTimeout
-from hpcrun.layout import experiment_of
+from hpcrun.config import Environment
+from hpcrun.config.environment import PythonSection
+from hpcrun.errors import RunFailed, StoreError, WaitTimeout
+from hpcrun.layout import INTERACTIVE, experiment_of
 from hpcrun.record import RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
-from hpcrun.state import State
+from hpcrun.state import Cause, State
 from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.delete import Deletion, delete, plan_deletion
+from hpcrun.workflow.interactive import end
 
 if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
@@ -119,6 +122,26 @@ class Run(RunFiles, RunFamily, RunMetrics):
         }
         return {**details, "logFiles": texts}
 
+    def get_environment(self) -> Environment:
+        """What its command found, as it was resolved: interpreter, virtual environment, modules
+        and variables, the site's among them. StoreError: an interactive run has none of its own.
+        """
+        request = self.record().request
+        if "environment" not in request:
+            raise StoreError(f"run {self.id} has no environment of its own", "no job ran it")
+        told, choices = request["environment"], [choice[:2] for choice in request["choices"]]
+        return Environment(
+            name=dict(choices)["environment"].partition(" (")[0],
+            python=PythonSection(told["python"]),
+            virtual_environment=told["virtual_environment"],
+            modules=list(told["modules"]),
+            environment_variables={
+                name.removeprefix("variable "): value
+                for name, value in choices
+                if name.startswith("variable ")
+            },
+        )
+
     def wait_for_completion(
         self,
         show_output: bool = False,
@@ -172,6 +195,32 @@ class Run(RunFiles, RunFamily, RunMetrics):
     def cancel(self) -> None:
         """Asks for its end. Returns at once; a run that has ended already is left as it is."""
         cancel(self._session, self.record())
+
+    def complete(self) -> None:
+        """Ends an interactive run from outside of its process, as completed.
+
+        Of a submitted run the exit code decides, and of an ended one its end stands: then nothing
+        happens.
+        """
+        self._end(Cause.COMPLETED, f"{self._session.user} completed the run")
+
+    def fail(self, error_details: object = None, error_code: str | None = None) -> None:
+        """Ends an interactive run from outside of its process, as failed; see `complete`.
+
+        To a submitted run a problem is added.
+        """
+        told = [str(part) for part in (error_code, error_details) if part is not None]
+        message = ": ".join(told) or f"{self._session.user} called fail()"
+        if not self._end(Cause.REPORTED, message):
+            self._append("problem", {"message": message})
+
+    def _end(self, cause: Cause, message: str) -> bool:
+        """Ends the run if it is interactive and goes on; whether it is interactive."""
+        self._must_be_own()
+        record = self._refreshed()
+        if record.target == INTERACTIVE and not record.state.is_end:
+            end(record, self._session.store, cause, message)
+        return record.target == INTERACTIVE
 
     def archive(self) -> None:
         """Hides it from lists; nothing is deleted, and it can be named as before."""

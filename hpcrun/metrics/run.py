@@ -12,22 +12,20 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Un
 
 from hpcrun.fold import fold
 from hpcrun.layout import journal_kind
-from hpcrun.metrics.charts import chart
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
 from hpcrun.metrics.family import Parent
-from hpcrun.metrics.images import image
+from hpcrun.metrics.logs import Logging
 from hpcrun.metrics.models import Registering
 from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.series import azure_shapes, metrics_of
 from hpcrun.metrics.spool import recorder_of
 from hpcrun.metrics.uploads import Uploading
-from hpcrun.metrics.values import checked_name, checked_step, row, scalar, several, table
 from hpcrun.record import Fact, RunRecord, decode_page
 
 _log = logging.getLogger("hpcrun")
 
 
-class Run(Parent, Uploading, Registering):
+class Run(Logging, Parent, Uploading, Registering):
     """The run that this process belongs to; `Run.get_context()` gives it.
 
     context: what is known of it. rank_guard: only rank 0 records; on other ranks the calls that
@@ -135,75 +133,6 @@ class Run(Parent, Uploading, Registering):
         return self._context.outputs
 
     # -- metrics ------------------------------------------------------------------------------
-
-    def log(self, name: str, value: object, description: str = "", step: Any = None) -> None:
-        """Records one value: a number, a text, or an array of one element.
-
-        step: an int from 0; steps may repeat and come in any order. description: as in Azure ML,
-        accepted and kept nowhere.
-        """
-        if self._is_silent():
-            return
-        data = {"m": checked_name(name), "v": scalar(value)}
-        if step is not None:
-            data["s"] = checked_step(step)
-        self._append("metric", data)
-
-    def log_list(self, name: str, value: Any, description: str = "") -> None:
-        """Records a list, array, range or generator; further ones of the name are joined to it."""
-        if not self._is_silent():
-            data = {"m": checked_name(name), "y": "list", "v": several(value)}
-            self._append("metric", data)
-
-    def log_row(self, name: str, description: Optional[str] = None, **columns: object) -> None:
-        """Records one row of a table; a column that another row lacks is None there."""
-        if not self._is_silent():
-            self._append("metric", {"m": checked_name(name), "y": "row", "v": row(columns)})
-
-    def log_table(self, name: str, value: Mapping[str, Any], description: str = "") -> None:
-        """Records a table, a dict of columns of equal length; further ones add rows."""
-        if not self._is_silent():
-            self._append("metric", {"m": checked_name(name), "y": "table", "v": table(value)})
-
-    def log_image(
-        self, name: str, path: Any = None, plot: Any = None, description: str = ""
-    ) -> None:
-        """Records an image, of 64 MiB at most; its file stands among the run's files.
-
-        path: a PNG, JPEG, GIF, BMP, TIFF, WebP or SVG file. plot: a matplotlib figure or pyplot,
-        drawn as PNG. Exactly one of them; ValueError, TypeError, and OSError for the path.
-        """
-        if self._is_silent():
-            return
-        found = image(checked_name(name), path, plot)
-        self._append("artifact", found.artifact())
-        self._append("metric", found.metric(name))
-
-    def log_confusion_matrix(self, name: str, value: Any, description: str = "") -> None:
-        """Records a confusion matrix: {schema_type: "confusion_matrix", schema_version, data:
-        {class_labels, matrix}}, a dict or JSON. TypeError, ValueError."""
-        self._log_chart("confusion_matrix", name, value)
-
-    def log_residuals(self, name: str, value: Any, description: str = "") -> None:
-        """Records residuals: {schema_type: "residuals", schema_version, data: {bin_edges,
-        bin_counts}}, a dict or JSON. TypeError, ValueError."""
-        self._log_chart("residuals", name, value)
-
-    def log_predictions(self, name: str, value: Any, description: str = "") -> None:
-        """Records predictions: {schema_type: "predictions", schema_version, data: {bin_averages,
-        bin_errors, bin_counts, bin_edges}}, a dict or JSON. TypeError, ValueError."""
-        self._log_chart("predictions", name, value)
-
-    def log_accuracy_table(self, name: str, value: Any, description: str = "") -> None:
-        """Records an accuracy table: {schema_type: "accuracy_table", schema_version, data:
-        {probability_tables, probability_thresholds, class_labels, ...}}, a dict or JSON.
-        TypeError, ValueError."""
-        self._log_chart("accuracy_table", name, value)
-
-    def _log_chart(self, kind: str, name: str, value: Any) -> None:
-        if not self._is_silent():
-            data = {"m": checked_name(name), "y": kind, "v": chart(kind, value)}
-            self._append("metric", data)
 
     def get_metrics(
         self,

@@ -6,7 +6,8 @@ from hpcrun.errors import SchedulerError
 from hpcrun.layout import INTERACTIVE
 from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
-from hpcrun.workflow.interactive import canceled
+from hpcrun.state import Cause
+from hpcrun.workflow.interactive import end
 from hpcrun.workflow.session import Session
 
 
@@ -18,7 +19,8 @@ def cancel(session: Session, record: RunRecord) -> RunRecord:
     if record.user != session.user:
         raise SchedulerError(f"run {record.run_id} is {record.user}'s", "only they can cancel it")
     if record.target == INTERACTIVE:
-        return canceled(record, session.store, session.user)
+        message = f"the run was canceled by {session.user}"
+        return end(record, session.store, Cause.CANCELED, message)
     if record.job_id is None:
         raise SchedulerError(
             f"run {record.run_id} has no job yet that could be canceled",

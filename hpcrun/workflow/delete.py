@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hpcrun.errors import StoreError
+from hpcrun.layout import INTERACTIVE
 from hpcrun.record import RunRecord
+from hpcrun.state import State
 from hpcrun.store.removal import remove, taken_up
 from hpcrun.workflow.session import Session
 
@@ -47,7 +49,9 @@ def plan_deletion(session: Session, records: Iterable[RunRecord]) -> Deletion:
     for record in session.refreshed(found.values()):
         if record.user != session.user:
             raise StoreError(f"run {record.run_id} is {record.user}'s", "only they can delete it")
-        if not session.is_over(record):
+        # A child that never began has no process that could begin it, but this one's.
+        waits = record.target == INTERACTIVE and record.state is State.NOT_STARTED
+        if not session.is_over(record) and not waits:
             hint = f"hpcrun cancel {record.run_id}"
             raise StoreError(f"run {record.run_id} is {record.state}; it has not ended", hint)
     return Deletion(

@@ -11,6 +11,7 @@ from typing import Any
 
 from hpcrun.errors import HpcrunError
 from hpcrun.record import RunRecord
+from hpcrun.state import Cause
 from hpcrun.store import FileStore
 from hpcrun.workflow.liveness import SILENCE, Heartbeats
 
@@ -36,15 +37,13 @@ def is_left(record: RunRecord, store: FileStore) -> bool:
         return False  # the parent was deleted, or cannot be read now
 
 
-def canceled(record: RunRecord, store: FileStore, by: str) -> RunRecord:
-    """The record of an interactive run that somebody has ended from outside of its process."""
-    paths, attempt = store.paths(record.run_id), record.attempt.attempt
-    store.append(paths, attempt, "cancel_requested", {"by": by})
-    message = f"the run was canceled by {by}"
-    store.append(paths, attempt, "ended", end_of("canceled", message))
+def end(record: RunRecord, store: FileStore, cause: Cause, message: str) -> RunRecord:
+    """The record of an interactive run that is ended from outside of its process."""
+    attempt = record.attempt.attempt
+    store.append(store.paths(record.run_id), attempt, "ended", end_of(cause, message))
     return store.read(record.run_id)
 
 
-def end_of(cause: str, message: str) -> dict[str, Any]:
+def end_of(cause: Cause, message: str) -> dict[str, Any]:
     """The data of an `ended` fact."""
-    return {"exit_code": None, "signal": None, "cause": cause, "message": message}
+    return {"exit_code": None, "signal": None, "cause": str(cause), "message": message}

@@ -80,6 +80,11 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
             "nodes": plan.launch.nodes,
             "processes_per_node": plan.launch.processes_per_node,
         },
+        "environment": {
+            "python": plan.launch.python,
+            "virtual_environment": plan.setting.prefix,
+            "modules": list(plan.setting.modules),
+        },
         "choices": [list(choice) for choice in plan.choices],
         "hpcrun": plan.version,
     }
