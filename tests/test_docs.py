@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from hpcrun import errors
+from hpcrun import Experiment, Model, Run, errors
+from hpcrun.api.interactive import InteractiveRun
 from hpcrun.assets import Assets
 from hpcrun.cli.main import COMMANDS
 from hpcrun.cli.output import run_object, verdict_object
@@ -49,6 +51,14 @@ def test_the_readmes_exit_codes_are_those_of_the_errors() -> None:
 def test_run_yaml_names_every_key(name: str) -> None:
     keys = set(json_schema(RunConfiguration)["$defs"][name]["properties"])
     assert keys <= words(document("docs/run_yaml.md"))
+
+
+@pytest.mark.parametrize("kind", [Experiment, Run, InteractiveRun, Model])
+def test_every_member_is_told_of(kind: type) -> None:
+    members = [name for name in dir(kind) if not name.startswith("_")]
+    assert set(members) <= words(document("docs/runs.md")), kind
+    for name in members:
+        assert inspect.getdoc(getattr(kind, name)), name
 
 
 def test_json_names_every_command() -> None:
