@@ -95,6 +95,7 @@ class KeptRun:
 
     def __init__(self, spool_folder: str, record: str, attempt: str) -> None:
         self.finishing = False
+        self._drained_is_told = False
         self._spool = spool_folder
         self._host = os.uname().nodename
         writer = f"companion-{self._host.split('.')[0]}-{os.getpid()}"
@@ -137,12 +138,16 @@ class KeptRun:
         if self._mirror.error is not None or self._mirror.missing() or not self._witness.settle():
             return False
         self._mirror.close()
+        if not self._drained_is_told:
+            self._drained_is_told = True
+            self._witness.tell("drained", {"host": self._host})
+        if not self._witness.settle():
+            return False
         try:
             spool.remove(self._spool)
         except OSError:
             pass  # all of it is in the record
-        self._witness.tell("drained", {"host": self._host})
-        return self._witness.settle()
+        return True
 
     def _end_is_told(self) -> bool:
         for name in _names(self._spool):

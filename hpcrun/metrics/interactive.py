@@ -24,6 +24,9 @@ from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.run import Run
 from hpcrun.metrics.uploads import files_below, upload_all
 
+LETTING_GO = 5.0
+"""Seconds for which the companion is waited for once all is in the record."""
+
 
 class InteractiveRun(Run):
     """A run that this process itself keeps, from start() to complete(), fail() or cancel().
@@ -105,6 +108,14 @@ class InteractiveRun(Run):
         self.flush()
         self._recorder.close()
         COMPANION.finish(self.id)
+        self._wait_for_companion()
+
+    def _wait_for_companion(self) -> None:
+        """Until it lets go of the spool: Slurm kills it as soon as this process has ended."""
+        deadline = time.monotonic() + LETTING_GO
+        spool = self._context.spool
+        while spool is not None and os.path.isdir(spool) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _collect(self) -> None:
         """Copies the outputs folder. What cannot be copied fails nothing; it is told."""
