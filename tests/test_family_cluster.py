@@ -85,7 +85,7 @@ def test_a_child_of_a_job_that_is_killed(lab: Lab, yaml: str) -> None:
     source = lab.folder("family-killed", {"run.yaml": yaml, "train.py": KILLED})
     run_id = lab.submit(source)
     eventually(lambda: "ready" in lab.run("logs", run_id).stdout)
-    (child_id,) = lab.json("show", run_id)["children"]
+    (child_id,) = eventually(lambda: lab.json("show", run_id)["children"])
     assert lab.json("show", child_id)["status"] == "Running"
     lab.ok("cancel", run_id)
     assert lab.wait(run_id)["status"] == "Canceled"
@@ -100,10 +100,9 @@ def test_a_child_whose_companion_was_killed_with_the_job(lab: Lab) -> None:
     source = lab.folder("family-gone", {"run.yaml": yaml, "train.py": KILLED})
     run_id = lab.submit(source)
     eventually(lambda: "ready" in lab.run("logs", run_id).stdout)
-    run = lab.json("show", run_id)
-    (child_id,) = run["children"]
-    lab.cluster.run("alice", ["scancel", "--signal=KILL", run["job_id"]])
-    lab.cluster.run("alice", ["scancel", "--signal=KILL", "--full", run["job_id"]])
+    (child_id,) = eventually(lambda: lab.json("show", run_id)["children"])
+    job_id = lab.json("show", run_id)["job_id"]
+    lab.cluster.run("alice", ["scancel", "--signal=KILL", "--full", job_id])
     lab.wait(run_id)
     child = lab.json("show", child_id)
     if child["status"] == "Running":

@@ -113,8 +113,8 @@ def test_a_run_in_a_with_statement(experiment: Experiment, here: Path) -> None:
     ]
     assert found.restore_snapshot(path=here / "zip").name == f"{found.get_snapshot_id()}.zip"
     assert found.get_details()["status"] == found.wait_for_completion()["status"] == "Completed"
-    eventually(lambda: not found.record().attempt.undrained)
-    assert not spool(found).exists()
+    # complete() has waited for the companion: where a job ends, it is killed at once.
+    assert not record.attempt.undrained and not spool(found).exists()
     assert (record.problems, record.lost_records, record.bad_lines) == ((), 0, 0)
 
 
@@ -166,6 +166,19 @@ def test_an_interpreter_that_ends_without_a_word_has_failed(experiment: Experime
     assert "without complete() or fail()" in verdict.sentence
     assert run.get_metrics() == {"x": 1}
     eventually(lambda: not companions())
+
+
+def test_a_forked_process_that_lives_on_does_not_hide_the_interpreters_end(
+    experiment: Experiment,
+) -> None:
+    code = "run = experiment.start_logging(snapshot_directory=None)\nrun.log('x', 1)\n"
+    code += "import time\npid = os.fork()\nif pid == 0:\n    os.close(1), os.close(2)\n"
+    code += "    time.sleep(100)\nprint(pid, flush=True)\nos.kill(os.getpid(), 9)"
+    done = python(code, -signal.SIGKILL)
+    try:
+        eventually(lambda: newest(experiment).get_status() == "Failed")
+    finally:
+        os.kill(int(done.stdout), signal.SIGKILL)
 
 
 ACKNOWLEDGING = """

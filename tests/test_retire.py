@@ -121,9 +121,11 @@ def on_disk(run: Run) -> tuple[int, int]:
 
 def test_the_preview_says_what_goes(experiment: Experiment, tmp_path: Path) -> None:
     run, other = make(experiment, children=2), make(experiment)
+    grandchild = next(run.get_children()).child_run()
+    grandchild.complete()
     run.upload_file("outputs/big", __file__)
     (Path(run.paths.outputs) / "link").symlink_to(tmp_path)
-    family = [*run.get_children(), run]
+    family = [*run.get_children(recursive=True), run]
     sizes = {r.id: on_disk(r) for r in family}
     plan = told("delete", run.id)
     assert plan["deleted"] is False
@@ -133,7 +135,7 @@ def test_the_preview_says_what_goes(experiment: Experiment, tmp_path: Path) -> N
     assert plan["files"] == sum(count for count, _ in sizes.values())
     assert (run.plan_deletion().files, run.plan_deletion().bytes) == (plan["files"], plan["bytes"])
     done = hpcrun("delete", run.id)
-    assert "3 runs, " in done.stdout and "nothing was deleted" in done.stderr
+    assert "4 runs, " in done.stdout and "nothing was deleted" in done.stderr
     assert listed() == {run.id, other.id}
     assert told("delete", "--yes", run.id)["deleted"] is True
     assert listed("--children", "--archived") == {other.id}
