@@ -314,6 +314,8 @@ def test_children(experiment: Experiment) -> None:
                 grandchild.log("a", 3)
         second, third = run.create_children(tag_key="lr", tag_values=[0.1, 0.2])
         assert second.get_status() == "NotStarted"
+        second.add_properties({"p": "q"})
+        assert second.get_status() == "NotStarted"
         second.log("a", 4)
         assert second.get_status() == "Running"
         second.complete()
@@ -321,6 +323,9 @@ def test_children(experiment: Experiment) -> None:
     ids = [c.id for c in run.get_children(recursive=True)]
     assert ids == [third.id, second.id, first.id, grandchild.id]
     assert [c.id for c in run.get_children(tags={"lr": "0.1"})] == [second.id]
+    assert [c.id for c in run.get_children(properties={"p": "q"})] == [second.id]
+    assert [c.id for c in run.get_children(properties={"p": "r"})] == []
+    assert [r.id for r in experiment.get_runs(properties="p", include_children=True)] == [second.id]
     assert [c.id for c in run.get_children(tags="lr", status="NotStarted")] == [third.id]
     assert [c.id for c in run.get_children(type="azureml.scriptrun")] == []
     metrics = run.get_metrics(recursive=True)
