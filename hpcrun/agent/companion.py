@@ -5,7 +5,8 @@ is seen: it tells that the runs are alive, brings their spools to their records,
 end where the interpreter has gone without doing so. It hears JSON on its standard input, one
 object a line:
 
-    {"begin": run id, "spool": ..., "record": ..., "attempt": "1.0"}
+    {"begin": run id, "beats": true, "spool": ..., "record": ..., "attempt": "1.0"}
+                            keep it; beats: it has begun (it may be said again)
     {"finish": run id}      its end is told: bring the rest and let it go
 
 The end of the input, or of the parent, means that the interpreter is gone.
@@ -85,16 +86,19 @@ class Companion:
 
     def _hear(self, word: Mapping[str, Any]) -> None:
         if "begin" in word:
-            self._runs[word["begin"]] = KeptRun(word["spool"], word["record"], word["attempt"])
+            if word["begin"] not in self._runs:
+                kept = KeptRun(word["spool"], word["record"], word["attempt"])
+                self._runs[word["begin"]] = kept
+            self._runs[word["begin"]].beats = word["beats"]
         elif word["finish"] in self._runs:
             self._runs[word["finish"]].finishing = True
 
 
 class KeptRun:
-    """One interactive run. finishing: its end is told."""
+    """One interactive run. beats: it has begun. finishing: its end is told."""
 
     def __init__(self, spool_folder: str, record: str, attempt: str) -> None:
-        self.finishing = False
+        self.beats = self.finishing = False
         self._drained_is_told = False
         self._spool = spool_folder
         self._host = os.uname().nodename
@@ -111,7 +115,7 @@ class KeptRun:
     def look(self) -> bool:
         """Brings what is new; whether it has ended and all is brought."""
         now = time.monotonic()
-        if now >= self._next_beat and not self.finishing:
+        if self.beats and now >= self._next_beat and not self.finishing:
             self._next_beat = now + BEAT
             # A count that only grows, also from one companion to the next.
             self._witness.tell("heartbeat", {"count": int(time.time())})
@@ -124,7 +128,7 @@ class KeptRun:
 
     def abandon(self) -> None:
         """Nobody will tell its end any more."""
-        if not self._end_is_told():
+        if self.beats and not self._end_is_told():
             end = {"exit_code": None, "signal": None, "cause": "lost", "message": LEFT}
             self._witness.tell("ended", end)
         self.finishing = True

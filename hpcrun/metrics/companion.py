@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from hpcrun.metrics.context import Context
 
@@ -29,14 +29,17 @@ class Companion:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._process: Optional[subprocess.Popen[bytes]] = None
-        self._runs: Dict[str, Context] = {}
+        self._runs: Dict[str, Tuple[Context, bool]] = {}
         self._owner = os.getpid()
 
-    def begin(self, context: Context) -> bool:
-        """Keeps a run from now on; tells whether there is somebody who does."""
+    def begin(self, context: Context, beats: bool) -> bool:
+        """Keeps a run from now on; tells whether there is somebody who does.
+
+        beats: it has begun, and others shall see that it is alive.
+        """
         with self._lock:
-            self._runs[context.run_id] = context
-            return self._is_there() and self._say(_begin(context))
+            self._runs[context.run_id] = context, beats
+            return self._is_there() and self._say(_begin(context, beats))
 
     def look(self) -> None:
         """Sees that it lives."""
@@ -63,7 +66,7 @@ class Companion:
             return True
         _close(self._process)
         self._process = _start()
-        told = [self._say(_begin(context)) for context in self._runs.values()]
+        told = [self._say(_begin(context, beats)) for context, beats in self._runs.values()]
         return self._process is not None and all(told)
 
     def _say(self, word: Mapping[str, Any]) -> bool:
@@ -85,9 +88,10 @@ def _close(process: Optional[subprocess.Popen[bytes]]) -> None:
             pass  # it has gone already
 
 
-def _begin(context: Context) -> Dict[str, Any]:
+def _begin(context: Context, beats: bool) -> Dict[str, Any]:
     return {
         "begin": context.run_id,
+        "beats": beats,
         "spool": context.spool,
         "record": context.record,
         "attempt": str(context.attempt),

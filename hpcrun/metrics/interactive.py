@@ -39,7 +39,7 @@ class InteractiveRun(Run):
     def __init__(self, context: Context, outputs: Optional[str] = None) -> None:
         super().__init__(context)
         self._collected = outputs
-        self._started = self._ended = False
+        self._kept = self._started = self._ended = False
 
     @property
     def output_directory(self) -> str:
@@ -52,7 +52,7 @@ class InteractiveRun(Run):
             return
         self._started = True
         context = self._context
-        kept = context.spool is not None and COMPANION.begin(context)
+        kept = context.spool is not None and COMPANION.begin(context, beats=True)
         host = os.uname().nodename
         nodes = [host] if context.spool is not None else []
         self._recorder.append("started", {"host": host, "nodes": nodes, "pid": os.getpid()})
@@ -132,8 +132,12 @@ class InteractiveRun(Run):
             self._recorder.append("problem", {"message": message})
 
     def _append(self, kind: str, data: Dict[str, Any]) -> None:
+        if self._is_silent():
+            return
         if kind in ("metric", "artifact"):
             self.start()
+        elif not self._started and not self._kept and self._context.spool is not None:
+            self._kept = COMPANION.begin(self._context, beats=False)
         super()._append(kind, data)
 
 
