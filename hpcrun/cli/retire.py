@@ -7,7 +7,7 @@ import time
 import click
 
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import at_terminal, print_json, print_table, size_of, when
+from hpcrun.cli.output import at_terminal, print_json, print_table, say, size_of, when
 from hpcrun.errors import ConfigError, Problem, RunNotFound
 from hpcrun.layout import experiment_of
 from hpcrun.plan import check_experiment
@@ -42,7 +42,7 @@ def archive(
         return
     word = "shown again" if undo else "archived"
     for name in [*found, *([f"experiment {experiment}"] if experiment else [])]:
-        click.echo(f"{name}: {word}")
+        say(f"{name}: {word}")
 
 
 def _archive_experiment(session: Session, name: str, undo: bool) -> None:
@@ -75,7 +75,7 @@ def delete(workspace: str | None, runs: tuple[str, ...], yes: bool, as_json: boo
     if as_json:
         print_json(_object(deletion, yes))
     elif not yes:
-        click.echo("nothing was deleted; --yes deletes", err=True)
+        say("nothing was deleted; --yes deletes", err=True)
 
 
 def _preview(deletion: Deletion) -> None:
@@ -92,7 +92,7 @@ def _preview(deletion: Deletion) -> None:
     ]
     print_table(("run", "name", "status", "created", "files", "size"), rows, status_column=2)
     total = f"{len(deletion.runs)} runs, {deletion.files} files, {size_of(deletion.bytes)}"
-    click.echo(total)
+    say(total)
 
 
 def _object(deletion: Deletion, deleted: bool) -> dict[str, object]:
