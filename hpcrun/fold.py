@@ -55,7 +55,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
 
 
 _OF_RUN = {"tags", "properties", "renamed", "child", "model", "archived", "uploaded", "problem"}
-_OF_ATTEMPT = frozenset(KINDS) - _OF_RUN - {"metric", "artifact"}
+_OF_ATTEMPT = frozenset(KINDS) - _OF_RUN - {"metric", "followed", "system", "artifact"}
 
 _STATE_OF_KIND = {
     "submitting": State.NOT_STARTED,

@@ -62,12 +62,11 @@ KINDS = {
     "drained": "agent, node helper or client: the history has all records of a node (host)",
     "loss": "agent or node helper: records that could not be brought to the store (count, where)",
     "problem": "any: something went wrong that did not stop the run (message)",
-    "ended": "agent: the command's end (exit_code, signal, cause, interrupted)",
+    "ended": "agent, interactive run: its end (exit_code, signal, cause, interrupted, message)",
     "metric": "rank or agent: one value, logged or found in a metric file",
     "metric_files": "agent: what stood in metric files before the command began (marks)",
     "followed": "agent: a piece of a metric file, whose metrics come next (agent.follow.recorded)",
     "system": "agent or node helper: what a node does (agent.system)",
-    "ended": "agent, interactive run: its end (exit_code, signal, cause, interrupted, message)",
     "artifact": "rank: the bytes of an image (file, content)",
 }
 

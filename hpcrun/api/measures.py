@@ -9,6 +9,7 @@ from hpcrun.api.columns import columns_of, frame_of
 from hpcrun.api.known import KnownRun
 from hpcrun.errors import StoreError
 from hpcrun.metrics import Metric, azure_shapes, metrics_of
+from hpcrun.metrics.system import system_metrics
 
 if TYPE_CHECKING:
     import numpy
@@ -41,6 +42,11 @@ class RunMetrics(KnownRun):
         family = [self, *self._descendants()]
         wanted = [run for run in family if run_type in (None, run.type)]
         return {run.id: run.get_metrics(name, populate=populate) for run in wanted}
+
+    def get_system_metrics(self) -> dict[str, Any]:
+        """What its nodes did: {`system/<host>/cpu_percent`: value or list}, sample by sample."""
+        facts, _ = self._session.store.facts(self.paths, metrics=True)
+        return azure_shapes(system_metrics(facts))
 
     def get_metric_columns(self, name: str) -> dict[str, numpy.ndarray[Any, Any]]:
         """One metric as NumPy arrays of equal length, one element for each value or row.
