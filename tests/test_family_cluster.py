@@ -91,8 +91,8 @@ def test_a_child_of_a_job_that_is_killed(lab: Lab, yaml: str) -> None:
     assert lab.wait(run_id)["status"] == "Canceled"
     child = eventually(lambda: ended(lab, child_id))
     assert (child["status"], child["verdict"]["cause"]) == ("Failed", "lost")
+    # Slurm leaves its companion no time: it may not get to say that this was all.
     assert lab.json("metrics", child_id)["x"] == list(range(1000))
-    assert child["attempts"][0]["undrained"] == []
 
 
 def test_a_child_whose_companion_was_killed_with_the_job(lab: Lab) -> None:
