@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,9 +114,12 @@ class Experiment:
     def archived_time(self) -> datetime | None:
         """When it was archived, in UTC; None if it is not, or has newer runs."""
         until = self._record().archived
-        newest = next(self._run_ids(), None)
+        if until is None:
+            return None
         store = self.workspace.session.store
-        if until is None or (newest is not None and store.read(newest).created > until):
+        # An id tells the second, the record the moment.
+        late = takewhile(lambda run_id: _second(run_id) >= int(until), self._run_ids())
+        if any(store.read(run_id).created > until for run_id in late):
             return None
         return datetime.fromtimestamp(until, UTC)
 
@@ -220,3 +224,7 @@ class Experiment:
 
     def __repr__(self) -> str:
         return f"Experiment({self.name!r})"
+
+
+def _second(run_id: str) -> int:
+    return int(run_id.rsplit("_", 2)[1])
