@@ -30,9 +30,9 @@ SHELLS = frozenset(
 
 SCRIPTS = frozenset(
     {
-        *("agent", "again", "begun", "caught", "child", "claim", "command", "early", "host"),
-        *("late", "log", "logs", "many", "mark", "marker", "name", "node", "pipe", "place"),
-        *("stat", "status", "step", "task", "torchrun"),
+        *("agent", "again", "caught", "child", "claim", "command", "early", "holder"),
+        *("host", "late", "log", "logs", "many", "mark", "marker", "name", "node", "nodes", "pipe"),
+        *("place", "stat", "status", "step", "task", "torchrun"),
     }
 )
 """What the batch script and the agent's task.sh call their own variables."""

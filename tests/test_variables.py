@@ -57,7 +57,7 @@ def test_the_names_of_our_scripts_are_known() -> None:
     text = "\n".join(file.read_text() for file in files)
     set_ = set(re.findall(r"(?:^|[;{(]|\bexport )\s*([A-Za-z_]\w*)\+?=", text, re.MULTILINE))
     set_ |= set(re.findall(r"\bfor (\w+) in [^%]*$", text, re.MULTILINE))
-    set_ |= set(re.findall(r"\bread -r (\w+)", text))
+    set_ |= set(re.findall(r"\b(?:read -r|mapfile -t) (\w+)", text))
     lower = {name for name in set_ if name.islower() and name != "_"}
     assert lower - SCRIPTS <= {"line"}
     assert SCRIPTS.issubset(lower)
