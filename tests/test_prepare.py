@@ -153,6 +153,18 @@ def test_a_wrong_run_id_is_told_beside_the_rest(project: Path) -> None:
     assert "nope.py" in script.message and "of another experiment" in run_id.message
 
 
+@pytest.mark.parametrize("run_id", ["foo", "", "one_1_0123abcd", "one_1700000000_xyz"])
+def test_a_run_id_that_is_none_is_told_beside_what_the_target_lacks(
+    run_id: str, project: Path
+) -> None:
+    text = "script: train.py\nexperiment: one\ncompute_target: lab\n"
+    (project / "run.yaml").write_text(text + "resources: {gpus_per_node: 99}\n")
+    with pytest.raises(ConfigError) as caught:
+        of(load_config(project / "run.yaml"), project, run_id)
+    gpus, told = caught.value.problems
+    assert told.message == f"{run_id!r} is no run id" and "99 GPUs" in gpus.message
+
+
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "a/" * 3000, "x" * 300, "train.py/x"])
 def test_a_path_that_can_be_none_is_told_as_missing(path: str, project: Path) -> None:
     (source,) = problems(f"script: train.py\nsource_directory: {path}\n", project)

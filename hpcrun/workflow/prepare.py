@@ -54,11 +54,12 @@ def prepare(
     asked = asked.with_findings(_missing(config, source))
     around = here(workspace, source)
     experiment = experiment_name(config, around.source)
-    if run_id is not None and asked.is_sure_of("experiment"):
-        refused = refusal_of_id(run_id, experiment)
-        asked = replace(asked, problems=(*asked.problems, *([refused] if refused else [])))
+    refused = refusal_of_id(run_id, experiment) if run_id is not None else None
+    if refused is not None and asked.is_sure_of("experiment"):
+        asked = replace(asked, problems=(*asked.problems, refused))
     site, target = _choose_target(asked, assets)
-    run_id = run_id or new_run_id(experiment, around.created, new_token())
+    if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
+        run_id = new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())
     plan = resolve(asked, site, target, around, run_id, sdk)
     problems = asked.with_findings(_unsearchable(plan)).problems
