@@ -456,6 +456,20 @@ def test_a_secret_in_the_source_folder_is_refused(project: Path) -> None:
 # -- the Python API -----------------------------------------------------------------------------
 
 
+def test_a_script_that_is_not_sent_is_refused(project: Path) -> None:
+    (project / "real.py").write_text("print('found')")
+    (project / "outputs").mkdir()
+    (project / "outputs/kept.py").write_text("")
+    (project / "link.py").symlink_to("real.py")
+    (project / ".amlignore").write_text("train.py\n")
+    for name in ("train.py", "outputs/kept.py"):
+        refused = hpcrun("submit", "--set", f"script={name}", code=5).stderr
+        assert f"the script {name} is left out of the snapshot" in refused
+    assert told("list") == []
+    run_id = told("submit", "--set", "script=link.py")["run_id"]
+    assert told("wait", run_id)["status"] == "Completed"
+
+
 def test_the_api_in_azure_mls_words(project: Path) -> None:
     workspace = Workspace.from_config()
     experiment = Experiment(workspace, "api")

@@ -25,12 +25,16 @@ from hpcrun.workflow.surroundings import here, new_token
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that could be submitted: its plan, its script, and where its source lies."""
+    """A run that could be submitted: its plan, its script, and where its source lies.
+
+    entry_point: the user's script, relative to the source folder; None for a command.
+    """
 
     plan: Plan
     script: Script
     site: SiteConfig
     source: Path
+    entry_point: str | None
     limits: Limits
 
 
@@ -66,7 +70,7 @@ def prepare(
     if problems:
         raise ConfigError(*problems)
     limits = Limits(parse_memory(config.snapshot.max_bytes), config.snapshot.max_files)
-    return Prepared(plan, render(plan, assets.template), site, source, limits)
+    return Prepared(plan, render(plan, assets.template), site, source, config.script, limits)
 
 
 def _choose_target(asked: Read[RunConfiguration], assets: Assets) -> tuple[SiteConfig, str]:

@@ -6,11 +6,12 @@ or that there is none. Nothing is ever submitted a second time by itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hpcrun.errors import OutcomeUnknown, SchedulerError, StoreError
+from hpcrun.errors import OutcomeUnknown, SchedulerError, SnapshotError, StoreError
 from hpcrun.layout import Attempt, RunPaths, UserPaths
 from hpcrun.manifest import Manifest
 from hpcrun.plan import LOCAL, Plan
@@ -31,6 +32,7 @@ def submit(
     scheduler.check()
     with GitFacts.start(prepared.source) as git:
         manifest = scan(prepared.source, limits=prepared.limits, leave_out=store.workspace)
+        _check_entry_point(prepared, manifest)
         store.prepare()
         publish(Path(store.own.sdk))
         push(manifest, prepared.source, store.own)
@@ -47,6 +49,19 @@ def submit(
         raise
     hand_over(plan.run_id, attempt, paths, store, scheduler)
     return store.read(plan.run_id)
+
+
+def _check_entry_point(prepared: Prepared, manifest: Manifest) -> None:
+    """SnapshotError if the job would not find its script: it is there, but not sent."""
+    if prepared.entry_point is None:
+        return
+    root = os.path.realpath(prepared.source)
+    real = os.path.relpath(os.path.realpath(prepared.source / prepared.entry_point), root)
+    if real not in {file.path for file in manifest.files}:
+        raise SnapshotError(
+            f"the script {prepared.entry_point} is left out of the snapshot",
+            ".amlignore or .gitignore may name it; `hpcrun explain --files` lists what is sent",
+        )
 
 
 def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) -> dict[str, Any]:
