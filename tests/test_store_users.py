@@ -113,7 +113,8 @@ def test_a_folder_whose_owner_is_someone_else_is_ignored(workspace: Path) -> Non
     other = next(user for user in pwd.getpwall() if user.pw_uid != UID)
     for name, good in (
         (LOGIN, True),
-        (f"{other.pw_name}-{UID}", True),
+        (f"{LOGIN}-{UID}", True),
+        (f"{other.pw_name}-{UID}", False),
         (other.pw_name, False),
         (f"{LOGIN}-{other.pw_uid}", False),
     ):
