@@ -16,8 +16,8 @@ from hpcrun.layout import Attempt
 from hpcrun.store import FileStore
 from hpcrun.store.users import own_name
 
-EVIL = "a\x1b]0;owned\x07\rb\nc\u202ed\x9b2J"
-SHOWN = r"a\x1b]0;owned\x07\rb\nc\u202ed\x9b2J"
+EVIL = "a\x1b]0;owned\x07\rb\nc\u202ed\x9b2J\x7f\U000e0001"
+SHOWN = r"a\x1b]0;owned\x07\rb\nc\u202ed\x9b2J\x7f\U000e0001"
 RUN_ID = f"{EVIL.replace(chr(10), '')}_1700000000_0123abcd"
 
 
@@ -113,6 +113,10 @@ def test_the_logs_of_a_run_that_never_started(store: FileStore) -> None:
 def test_json_is_exact(store: FileStore) -> None:
     (run,) = json.loads(piped("list", "--json"))
     assert (run["run_id"], run["display_name"], run["tags"]) == (RUN_ID, EVIL, {EVIL: EVIL})
+
+
+def test_json_steers_no_terminal(store: FileStore) -> None:
+    assert not set(piped("list", "--json")) & set("\x1b\x07\r\u202e\x9b\x7f")
 
 
 @pytest.mark.parametrize("text", ["", "plain", "é 漢字 ok", 'it\'s "so" \\n'])

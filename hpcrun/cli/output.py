@@ -31,10 +31,20 @@ COLORS = {
 def print_json(value: Any) -> None:
     """One object or array; NaN and infinities, which JSON lacks, as strings.
 
-    What is no UTF-8 in a name is written as the escape of a lone surrogate.
+    What would steer a terminal is an escape; what is no UTF-8 in a name, that of a lone surrogate.
     """
     text = json.dumps(_strict(value), ensure_ascii=False, indent=2, allow_nan=False)
-    click.echo(text.encode("utf-8", "backslashreplace"))
+    click.echo("\n".join(map(_escaped, text.split("\n"))).encode())
+
+
+def _escaped(line: str) -> str:
+    """A line of JSON of the same meaning that can be printed as it is."""
+    if line.isprintable():
+        return line
+    return "".join(
+        c if c.isprintable() else f"\\u{ord(c):04x}" if ord(c) < 0x80 else json.dumps(c)[1:-1]
+        for c in line
+    )
 
 
 def _strict(value: Any) -> Any:
