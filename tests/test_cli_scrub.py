@@ -40,6 +40,9 @@ SECRETS = (
     ("private key", f"x {PEM[:60]}", "planted"),
     ("word behind a flag", "train.py --api-key planted --lr 1", "planted"),
     ("word behind a flag", "train.py --token='planted planted' --lr 1", "planted"),
+    ("word behind a flag", "usage: ['train.py', '--api-key', 'planted', '--lr', '1']", "planted"),
+    ("word behind a flag", "train.py --passphrase planted --lr 1", "planted"),
+    ("address of a person", "#SBATCH --mail-user=planted@lab.example", "planted"),
 )
 
 
@@ -86,13 +89,18 @@ def test_names_tell_what_is_hidden() -> None:
         "properties": {"azureml.git.commit": HEX[:40], "wandb": "…"},
         "command": ["python", "~/train.py", "--api-key", "…", "--lr", "1"],
     }
-    choices = [("variable NOTE", "planted", "run.yaml:1"), ("tag db_passwd", "planted", "x")]
-    assert [value for _, value, _ in scrubber.choices(choices)] == ["…", "…"]
+    choices = [
+        ("variable NOTE", "planted", "run.yaml:1"),
+        ("tag db_passwd", "planted", "x"),
+        ("mail to", "ada.lovelace@lab.example", "run.yaml:2"),
+    ]
+    assert [value for _, value, _ in scrubber.choices(choices)] == ["…", "…", "…"]
     assert scrubber.hidden == {
         "named value": 2,
         "key of Weights & Biases": 1,
         "word behind a flag": 1,
         "variable": 1,
+        "address of a person": 1,
     }
 
 

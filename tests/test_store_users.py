@@ -95,12 +95,15 @@ def test_a_folder_of_the_second_name_that_is_anothers_is_refused(workspace: Path
 def test_a_whole_run_under_the_second_name(workspace: Path) -> None:
     take(workspace / "users" / LOGIN)
     Path("train.py").write_text("from hpcrun import Run\nRun.get_context().log('loss', 1)\n")
-    Path("run.yaml").write_text("script: train.py\nexperiment: line\n")
+    text = f"script: train.py\nexperiment: line\ntags: {{of: {LOGIN}}}\n"
+    Path("run.yaml").write_text(text)
     hpcrun("submit", "--follow")
     (run,) = json.loads(hpcrun("list", "--json").stdout)
     assert run["user"] == f"{LOGIN}-{UID}"
     assert run["record"].startswith(str(workspace / f"users/{LOGIN}-{UID}/active"))
     assert json.loads(hpcrun("metrics", "--json", "@last").stdout) == {"loss": 1}
+    report = json.loads(hpcrun("report", "--json", "@last").stdout)
+    assert report["run"]["user"] == "USER" and report["request"]["tags"] == {"of": "USER"}
     hpcrun("cancel", "@last")
     hpcrun("clean", "@last")
     assert hpcrun("logs", run["run_id"]).stdout == ""

@@ -13,6 +13,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.cli.scrub import Scrubber
 from hpcrun.store.plain import read_plain
+from hpcrun.store.users import login_of
 from hpcrun.workflow.session import open_session
 
 
@@ -29,7 +30,9 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     record = session.record(run_id, user)
     paths = session.store.paths(run_id, user)
     script = _script(Path(paths.script))
-    scrubber = Scrubber({str(Path.home()): "~", record.user: "USER"})
+    # In a workspace, a user's name may be longer than the login.
+    login = login_of(Path(paths.record).stat().st_uid)
+    scrubber = Scrubber({str(Path.home()): "~", record.user: "USER", login: "USER"})
     choices = scrubber.choices(record.request.get("choices", ()))
     value = {
         "hpcrun": hpcrun.__version__,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 HIDDEN = "…"
 
-_NAME = r"(?:token|key|secret|passw|pwd|credential|auth|signature)"
+_NAME = r"(?:token|key|secret|passw|passphrase|pwd|credential|auth|signature)"
 _NAMED = re.compile(_NAME, re.IGNORECASE)
 _VALUE = rf"(?!{HIDDEN})(?:'[^']*'|\"[^\"]*\"|[^\s,;&'\"]+)"
 
@@ -57,9 +57,10 @@ RULES = (
     _rule("key of Weights & Biases", r"\b([0-9a-f]{40}|wandb_v\d_\w{16,})\b"),
     _rule(
         "word behind a flag",
-        rf"(?P<head>(?<!\w)--?[\w-]*{_NAME}[\w-]*(=|\s+)){_VALUE}",
+        rf"(?P<head>(?<!\w)--?[\w-]*{_NAME}[\w-]*(=|\s+|['\"],\s+)){_VALUE}",
         re.IGNORECASE,
     ),
+    _rule("address of a person", rf"(?P<head>--mail-user=)(?!{HIDDEN})\S+"),
     _rule("named value", rf"(?P<head>[\w.-]*{_NAME}[\w.-]*['\"]?\s*=\s*){_VALUE}", re.IGNORECASE),
     # `KeyError: 'lr'` says what went wrong.
     _rule("named value", rf"(?P<head>{_NAME}(ord|wd|s)?['\"]?\s*:\s+){_VALUE}", re.IGNORECASE),
@@ -159,6 +160,8 @@ def _what(name: str) -> str:
     """What a choice of that name is, if it is hidden."""
     if name.startswith("variable "):
         return "variable"
+    if name == "mail to":
+        return "address of a person"
     return "named value" if _NAMED.search(name) else ""
 
 
