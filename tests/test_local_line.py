@@ -264,6 +264,10 @@ def test_a_status_that_is_none_is_refused(project: Path) -> None:
     assert "known are NotStarted, Preparing, Queued" in hpcrun("list", "-s", "Bogus", code=2).stderr
 
 
+def test_a_count_below_nothing_is_refused(project: Path) -> None:
+    assert "-1 is not in the range" in hpcrun("list", "-n", "-1", code=2).stderr
+
+
 def test_init_writes_a_run_that_can_be_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

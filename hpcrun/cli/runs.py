@@ -21,7 +21,14 @@ from hpcrun.workflow.session import Session, open_session
 
 
 @click.command("list")
-@click.option("-n", "--last", default=20, show_default=True, help="How many; 0 for all.")
+@click.option(
+    "-n",
+    "--last",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How many; 0 for all.",
+)
 @click.option("-e", "--experiment", help="Only runs of this experiment.")
 @click.option("-s", "--status", help="Only runs of this status.")
 @click.option("-u", "--user", help="Another user's runs.")
