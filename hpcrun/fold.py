@@ -113,7 +113,7 @@ def _fold_attempt(
         starts=(word or {}).get("starts") if not state.is_end else None,
         verdict=verdict,
         undrained=_undrained(by_kind, started) if verdict is not None else (),
-        awaits_scheduler=_awaits_scheduler(ended, word, requeued),
+        awaits_scheduler=_awaits_scheduler(by_kind, ended, word, requeued),
     )
 
 
@@ -162,10 +162,20 @@ def _end_time(
     return failed.time if failed else None
 
 
-def _awaits_scheduler(ended: Fact | None, word: Mapping[str, Any] | None, requeued: bool) -> bool:
-    if word is not None and State(word["state"]).is_end and word.get("final", True):
+def _awaits_scheduler(
+    by_kind: FactsByKind, ended: Fact | None, word: Mapping[str, Any] | None, requeued: bool
+) -> bool:
+    if word is not None and State(word["state"]).is_end:
         return False
-    return requeued if ended is None else bool(ended.data.get("interrupted"))
+    if ended is not None:
+        return bool(ended.data.get("interrupted"))
+    return requeued or _told_to_stop(by_kind)
+
+
+def _told_to_stop(by_kind: FactsByKind) -> bool:
+    """Whether the end is near: what does not heed it is killed, and its agent with it."""
+    signals = {fact.data.get("name") for fact in by_kind.get("signal", ())}
+    return "cancel_requested" in by_kind or not signals.isdisjoint(("SIGTERM", "SIGINT"))
 
 
 def _latest(facts: Sequence[Fact], kind: str) -> list[Fact]:

@@ -177,7 +177,8 @@ class AttemptRecord(NamedTuple):
     undrained: Tuple[str, ...] = ()
     """After its end: the nodes on whose disks records may still wait."""
     awaits_scheduler: bool = False
-    """Whether only the scheduler knows why it ended (the agent was told to stop, or is gone)."""
+    """Whether only the scheduler knows why it ended (the agent was told to stop, or is gone), or
+    whether it has: what was told to stop may be killed without a word."""
 
 
 _NOTHING: Mapping[str, Any] = {}

@@ -244,6 +244,22 @@ def test_an_interrupted_run_waits_for_the_schedulers_word() -> None:
     assert (record.verdict.cause, record.has_ended) == (Cause.TIME_LIMIT, True)
 
 
+@pytest.mark.parametrize(
+    ("told", "waits"),
+    [
+        (fact("signal", signal=15, name="SIGTERM"), True),
+        (fact("cancel_requested", writer="~", by="alice"), True),
+        (fact("signal", signal=10, name="SIGUSR1"), False),
+    ],
+)
+def test_who_was_told_to_stop_may_be_killed_without_a_word(told: Fact, waits: bool) -> None:
+    """So the scheduler is asked at once, not when the agent has been silent for long."""
+    record = fold(REQUEST, [*interrupted()[:2], told])
+    assert (record.attempt.awaits_scheduler, record.has_ended) == (waits, False)
+    word = fact("scheduler", writer="~2", state="Canceled", cause="canceled", raw="CANCELLED")
+    assert fold(REQUEST, [*interrupted()[:2], told, word]).has_ended
+
+
 def test_a_requeue_after_an_interruption_is_a_new_attempt() -> None:
     again = fact("scheduler", Attempt(1, 1), writer="~", state="Queued", raw="PENDING")
     record = fold(REQUEST, [*interrupted(), again])

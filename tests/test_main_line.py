@@ -237,6 +237,19 @@ def _running(lab: Lab, run_id: str) -> Any:
     return run if run["status"] == "Running" else None
 
 
+def test_what_heeds_no_cancel_has_ended_when_it_was_killed(either: Lab) -> None:
+    """Its agent is killed with it, and writes no end: the scheduler is asked at once."""
+    text = (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('up', flush=True)\ntime.sleep(300)\n"
+    )
+    run_id = either.submit(script(either, "heeds-no-cancel", text))
+    eventually(lambda: "up" in either.run("logs", run_id).stdout)
+    either.ok("cancel", run_id)
+    run = either.wait(run_id, timeout=60)
+    assert (run["status"], run["verdict"]["cause"]) == ("Canceled", "canceled")
+
+
 def test_cancel_while_it_waits(lab: Lab, source: Path) -> None:
     run_id = lab.submit(source, "--set", "sbatch={hold: null}")
     run = lab.json("show", run_id)
