@@ -109,6 +109,14 @@ def test_a_whole_run_under_the_second_name(workspace: Path) -> None:
     assert hpcrun("logs", run["run_id"]).stdout == ""
 
 
+def test_the_last_of_one_second_is_the_one_that_was_made_last(store: FileStore) -> None:
+    for hex, part in (("0000000a", 0.2), ("0000000f", 0.9), ("00000000", 0.5)):
+        record_a_run(store, f"digits_1700000000_{hex}", created=1700000000 + part)
+    assert store.find("@last") == (LOGIN, "digits_1700000000_0000000f")
+    record_a_run(store, "digits_1700000001_00000000")
+    assert store.find("@last") == (LOGIN, "digits_1700000001_00000000")
+
+
 # -- readers ------------------------------------------------------------------------------------
 
 

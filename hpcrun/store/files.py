@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,7 @@ class FileStore:
             ids = self.run_ids(user)
             if not ids:
                 raise RunNotFound(f"there is no run in {self.workspace} yet", "hpcrun submit")
-            return user or self.user, ids[0]
+            return user or self.user, self._last(ids, user)
         found: list[tuple[str, str]] = []
         for one in [user] if user else [self.user, *(u for u in self.users() if u != self.user)]:
             try:
@@ -181,6 +181,15 @@ class FileStore:
             raise RunNotFound(f"no run {name!r} in {self.workspace}", "hpcrun list shows all")
         some = ", ".join(run_id for _, run_id in found[:3])
         raise RunNotFound(f"{len(found)} runs begin with {name!r}: {some} …", "write more of it")
+
+    def _last(self, ids: Sequence[str], user: str | None) -> str:
+        """The newest of ids that are sorted by the second: run.json tells parts of one."""
+        second = _newest_first(ids[0])[0]
+        tied = [run_id for run_id in ids if _newest_first(run_id)[0] == second]
+        if len(tied) == 1:
+            return tied[0]
+        created = {one: self.request(self.paths(one, user))["created"] for one in tied}
+        return max(tied, key=created.__getitem__)
 
     def paths(self, run_id: str, user: str | None = None) -> RunPaths:
         """The folders of a run."""
