@@ -145,6 +145,11 @@ def test_an_unknown_target_is_told_at_its_line_beside_the_rest(project: Path) ->
         assert said in told[1]
 
 
+def test_an_empty_target_is_not_this_machine(project: Path) -> None:
+    (told,) = problems("script: train.py\ncompute_target: ''\n", project)
+    assert told.startswith("run.yaml:2: the target is empty")
+
+
 def test_a_wrong_run_id_is_told_beside_the_rest(project: Path) -> None:
     (project / "run.yaml").write_text("script: nope.py\nexperiment: one\n")
     with pytest.raises(ConfigError) as caught:

@@ -135,6 +135,9 @@ def _names(config: RunConfiguration) -> Iterator[Finding]:
     name = config.experiment
     if name is not None and not EXPERIMENT.match(name):
         yield Finding("experiment", f"{name!r} is no name for an experiment", EXPERIMENT_HINT)
+    if config.compute_target == "":
+        hint = "site/target, or local: an unset variable in -t would run it on this machine"
+        yield Finding("compute_target", "the target is empty", hint)
     if isinstance(config.environment, str) and "/" not in config.environment:
         yield Finding(
             "environment",
