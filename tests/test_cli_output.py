@@ -104,6 +104,14 @@ def test_show_has_each_value_on_its_line(store: FileStore) -> None:
     assert lines["tag"] == f"{SHOWN}={SHOWN}"
 
 
+def test_show_tells_where_a_run_began_that_waits_for_its_next_life(store: FileStore) -> None:
+    paths = store.paths(RUN_ID)
+    store.append(paths, Attempt(1), "started", {"host": "n1"})
+    store.append(paths, Attempt(1, 1), "submitted", {"job_id": "7"})
+    lines = dict(line.split("\t", 1) for line in piped("show", "@last").splitlines())
+    assert lines["started"].endswith(" on n1")
+
+
 def test_the_logs_of_a_run_that_never_started(store: FileStore) -> None:
     words = (sys.executable, "-m", "hpcrun", "logs", "@last")
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)

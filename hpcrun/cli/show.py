@@ -45,7 +45,8 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     yield "user", record.user
     yield "created", when(record.created)
     if record.started is not None:
-        yield "started", f"{when(record.started)} on {record.attempt.host}"
+        first = next(attempt for attempt in record.attempts if attempt.started is not None)
+        yield "started", f"{when(record.started)} on {first.host}"
         yield "took", how_long((record.ended or time.time()) - record.started)
     if len(record.attempts) > 1:
         for attempt in record.attempts:
