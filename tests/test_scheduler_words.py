@@ -424,6 +424,7 @@ def test_every_reason_has_words(reason: str) -> None:
         ("Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved", "down, drained or reserved"),
         ("launch failed requeued held", "could not be launched"),
         ("launch_failed_requeued_held", "could not be launched"),
+        ("job_requeued_in_held_state", "order to hold it"),
     ],
 )
 def test_reasons_in_words(reason: str, said: str) -> None:

@@ -30,6 +30,8 @@ def reason_in_words(reason: str) -> Words:
         return _REASONS["NodesDown"]
     if text.startswith("launch failed requeued held"):
         return _REASONS["JobHeldRequeue"]
+    if text.startswith("job requeued in held state"):
+        return Words("it was requeued with the order to hold it", _RELEASE)
     return _limit(code) or Words(reason)
 
 
