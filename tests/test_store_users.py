@@ -16,7 +16,7 @@ from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.layout import RunPaths
 from hpcrun.store import FileStore
 from hpcrun.store.users import is_theirs, own_name
-from hpcrun.workflow.files import files_of
+from hpcrun.workflow.files import files_on_disk
 
 UID = os.getuid()
 LOGIN = pwd.getpwuid(UID).pw_name
@@ -215,7 +215,7 @@ def test_files_that_a_link_brings_in_are_left_out(store: FileStore, tmp_path: Pa
     Path(paths.logs).rmdir()
     Path(paths.logs).symlink_to(tmp_path / "private")
     os.mkfifo(f"{paths.outputs}/pipe")
-    assert [file.name for file in files_of(paths)] == ["outputs/near", "outputs/own/file"]
+    assert [file.name for file in files_on_disk(paths)] == ["outputs/near", "outputs/own/file"]
     hpcrun("download", RUN_ID, "outputs/near")
     for name in ("outputs/far/key", "logs/key", "outputs/pipe"):
         hpcrun("download", RUN_ID, name, code=8)
