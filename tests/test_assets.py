@@ -99,6 +99,8 @@ def test_all_shipped_sites_can_be_read(name: str) -> None:
         (SITE.replace("{}", "{time: {max: '1:30'}}"), 5, "can mean two things"),
         (SITE.replace("{}", "{time: {default: soon}}"), 5, "no duration"),
         (SITE.replace("{}", "{node: {memory: '500'}}"), 5, "needs a unit"),
+        (SITE.replace("{}", "{time: {default: 2h, max: 1h}}"), 5, "2h, is above the max, 1h"),
+        (SITE.replace("{}", "{nodes: {max: 0}}"), 5, "the max, 0, is below the min"),
         (SITE + "shebang: /bin/sh\n", 6, "scripts are for bash"),
         (SITE + "shebang: bash\n", 6, "no interpreter"),
         (SITE + 'shebang: "/bin/bash\\nid"\n', 6, "no interpreter"),
@@ -118,6 +120,21 @@ def test_a_wrong_site_is_refused_at_its_line(
     (problem,) = caught.value.problems
     assert said in problem.message
     assert (problem.file, problem.line) == (str(file), line)
+
+
+def test_all_that_is_wrong_with_one_target_is_told_at_once(assets: Assets) -> None:
+    wrong = "{node: {gpus: four, memory: 5 apples}, time: {max: '1:30'}, nodse: 1}"
+    put(assets, 0, "site_configs/lab.yaml", SITE.replace("{}", wrong))
+    with pytest.raises(SiteError) as caught:
+        load_site("lab", assets)
+    told = "\n".join(problem.message for problem in caught.value.problems)
+    for said in ("not 'four'", "5 apples", "two things", "no key `targets.gpu.nodse`"):
+        assert said in told
+    assert len(caught.value.problems) == 4
+    put(assets, 0, "site_configs/lab.yaml", SITE.replace("{}", "5"))
+    with pytest.raises(SiteError, match="must be a mapping, not '5'") as caught:
+        load_site("lab", assets)
+    assert len(caught.value.problems) == 1
 
 
 def test_targets_that_are_not_there_are_refused(assets: Assets) -> None:

@@ -147,7 +147,8 @@ class Builder:
             before, inner = len(self.problems), f"{path}.{name}"
             self._build_text(Leaf(name, name, item.origin), path)
             value = self.build(item_kind, item, inner)
-            if len(self.problems) == before:
+            # What could be read of a value with several parts is looked at all the same.
+            if len(self.problems) == before or dataclasses.is_dataclass(value):
                 built[name] = value
             else:
                 self.wrong.add(inner)
