@@ -13,9 +13,9 @@ from hpcrun.scheduler.hostlist import MOST, expand
 from hpcrun.scheduler.process import ProcessName
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.scheduler.refusal import judge
-from hpcrun.scheduler.slurm import job_id_in
+from hpcrun.scheduler.slurm import job_id_in, joined
 from hpcrun.scheduler.states import Exit, Step, Told, word_of
-from hpcrun.scheduler.tables import SEPARATOR, controlled, lives, queue_rows, submit_times
+from hpcrun.scheduler.tables import SEPARATOR, Life, controlled, lives, queue_rows, submit_times
 from hpcrun.state import Cause, State
 
 # -- node lists ---------------------------------------------------------------------------------
@@ -434,3 +434,28 @@ def test_reasons_in_words(reason: str, said: str) -> None:
 @given(st.text(max_size=30))
 def test_an_unknown_reason_stays_as_it_is(reason: str) -> None:
     assert reason_in_words("Xy" + reason) == ("Xy" + reason, "")
+
+
+# -- lives --------------------------------------------------------------------------------------
+
+NODE_FAIL = Life("7", "run", Told("NODE_FAIL", Exit(0, 0), start=100.0, end=133.0))
+FAILED = Life("7", "run", Told("FAILED", Exit(40, 0), start=229.0, end=229.0))
+
+
+@pytest.mark.parametrize(
+    ("held", "records", "told"),
+    [
+        # sacct knows the end before the controller says more than COMPLETING.
+        ("COMPLETING", [NODE_FAIL, FAILED], [(0, "node_failure"), (1, None)]),
+        ("FAILED", [NODE_FAIL, FAILED], [(0, "node_failure"), (1, "exit_code")]),
+        # sacct has not heard of the newest life.
+        ("COMPLETING", [NODE_FAIL], [(0, "node_failure"), (1, None)]),
+        ("RUNNING", [NODE_FAIL], [(0, "node_failure"), (1, None)]),
+        ("FAILED", [NODE_FAIL], [(0, "node_failure"), (1, "exit_code")]),
+    ],
+)
+def test_each_life_has_its_own_end(
+    held: str, records: list[Life], told: list[tuple[int, str | None]]
+) -> None:
+    now = Told(held, Exit(40, 0), restart=1, nodes="n1", start=229.0, end=229.0)
+    assert [(word.restart, word.cause) for word in joined(now, records)] == told

@@ -124,7 +124,7 @@ class Slurm:
             lives = None
         if held is None and silence is not None and not (lives and lives[-1].told.is_end):
             raise silence
-        return _joined(held, lives or ())
+        return joined(held, lives or ())
 
     def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
         """Runs a command on a node by srun, if the node has room within a minute."""
@@ -239,7 +239,7 @@ def _by_age(found: tuple[float, JobId]) -> tuple[float, int]:
     return found[0], int(match.group()) if match else 0
 
 
-def _joined(held: Told | None, lives: Sequence[Life]) -> Sequence[JobWord]:
+def joined(held: Told | None, lives: Sequence[Life]) -> Sequence[JobWord]:
     """The controller's word with sacct's evidence; sacct's alone when the controller forgot."""
     newest = lives[-1] if lives and (held is None or _is_of(lives[-1], held)) else None
     # sacct lags: its newest life may be the one before.
@@ -255,7 +255,12 @@ def _joined(held: Told | None, lives: Sequence[Life]) -> Sequence[JobWord]:
 
 
 def _is_of(life: Life, held: Told) -> bool:
-    """Whether a life in sacct is the one that the controller tells of."""
+    """Whether a life in sacct is the one that the controller tells of.
+
+    sacct may also be ahead: it knows an end while the controller still says COMPLETING (22.05).
+    """
+    if held.start is not None and life.told.start == held.start:
+        return True
     return life.told.base == held.base if held.is_end else not life.told.is_end
 
 
