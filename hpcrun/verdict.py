@@ -123,7 +123,8 @@ def _verdict_of_word(
     if cause in (Cause.EXIT_CODE, Cause.SIGNAL, Cause.UNKNOWN) and memory:
         cause = Cause.OUT_OF_MEMORY
     if cause == Cause.COMPLETED and ended is None and not by_kind.get("started"):
-        return Verdict(cause, "the job completed, though the agent never reported", tuple(evidence))
+        sentence = "the job completed, though the agent never reported"
+        return Verdict(cause, sentence, tuple(evidence), told.get("exit_code"))
     if cause == Cause.LOST and canceled is not None:
         cause = Cause.CANCELED
     if cause == Cause.CANCELED:

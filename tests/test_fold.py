@@ -244,6 +244,13 @@ def test_an_interrupted_run_waits_for_the_schedulers_word() -> None:
     assert (record.verdict.cause, record.has_ended) == (Cause.TIME_LIMIT, True)
 
 
+def test_a_job_that_completed_without_its_agent_ended_with_0() -> None:
+    word = fact("scheduler", writer="~", state="Completed", cause="completed", exit_code=0)
+    verdict = fold(REQUEST, [*WHOLE_LIFE[:2], word]).verdict
+    assert verdict is not None and "the agent never reported" in verdict.sentence
+    assert (verdict.cause, verdict.exit_code) == (Cause.COMPLETED, 0)
+
+
 @pytest.mark.parametrize(
     ("told", "waits"),
     [
