@@ -346,6 +346,30 @@ def test_a_second_job_of_a_submission_is_a_duplicate(lab: Lab, source: Path) -> 
     assert lab.json("show", run["run_id"]) == run
 
 
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_node_without_hpcruns_python_runs_the_command_all_the_same(lab: Lab, status: int) -> None:
+    """Its folder /tmp is the login node's own."""
+    text = f"import sys\nprint('trained', flush=True)\nsys.exit({status})\n"
+    source = script(lab, "no-agent", text)
+    (site,) = (lab.venv / "lib").glob("python3*/site-packages")
+    line = (
+        "rm -rf /tmp/venv && /usr/bin/python3 -m venv --without-pip /tmp/venv &&"
+        f" echo {site} > /tmp/venv/lib/{site.parent.name}/site-packages/lab.pth &&"
+        " exec /tmp/venv/bin/python -m hpcrun submit --json"
+        f" --set environment.python.interpreter_path={lab.python}"
+    )
+    done = lab.cluster.run("alice", ["bash", "-c", line], cwd=source, env=lab.environment())
+    assert done.returncode == 0, done.stderr
+    run_id = json.loads(done.stdout)["run_id"]
+    lab.wait(run_id)
+    assert lab.ok("logs", run_id) == "trained\n"
+    lab.ok("collect", run_id)
+    verdict = lab.json("show", run_id)["verdict"]
+    cause = "exit_code" if status else "completed"
+    assert (verdict["cause"], verdict["exit_code"]) == (cause, status)
+    assert lab.ok("collect", run_id) == "nothing was left behind\n"
+
+
 # -- people -------------------------------------------------------------------------------------
 
 

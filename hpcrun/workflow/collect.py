@@ -13,7 +13,7 @@ from hpcrun.errors import SchedulerError
 from hpcrun.faults import told
 from hpcrun.layout import INTERACTIVE, METRICS_SUFFIX, Attempt, RunPaths
 from hpcrun.plan import LOCAL
-from hpcrun.record import RunRecord
+from hpcrun.record import RunRecord, Verdict
 from hpcrun.state import Cause
 from hpcrun.store.plain import read_plain
 from hpcrun.verdict import signal_of
@@ -39,13 +39,18 @@ def _statuses(session: Session, record: RunRecord, paths: RunPaths) -> list[str]
     lines = []
     for file in sorted(Path(paths.record).glob(f"{EXIT}*")):
         attempt = Attempt.parse(file.name.removeprefix(EXIT))
-        known = [a for a in record.attempts if a.attempt == attempt and a.verdict is not None]
+        known = [a for a in record.attempts if a.attempt == attempt and _is_told(a.verdict)]
         text = read_plain(file).decode("utf-8", "replace").strip()
         if known or not text.isdigit():
             continue
         session.store.append(paths, attempt, "ended", end_of_status(int(text)))
         lines.append(f"attempt {attempt} ended with status {text}")
     return lines
+
+
+def _is_told(verdict: Verdict | None) -> bool:
+    """Whether more is known than the scheduler, which takes a command without agent for none."""
+    return verdict is not None and verdict.cause is not Cause.LAUNCH_FAILED
 
 
 def end_of_status(status: int) -> dict[str, object]:

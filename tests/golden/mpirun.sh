@@ -66,7 +66,8 @@ fi
 # The agent cannot run here: the command runs all the same, `hpcrun collect` gathers later.
 unset HPCRUN_SPOOL
 trap - USR1 USR2
-cd "$HPCRUN_FILES" && "${agent[@]}" lay
+# It may be its Python that this node has not.
+cd "$HPCRUN_FILES" && { "${agent[@]}" lay || python3 "${agent[@]:1}" lay || python3 "${agent[@]:1}" lay; }
 "${command[@]}"
 status=$?
 printf '%s\n' "$status" > "$HPCRUN_RECORD/exit-$HPCRUN_ATTEMPT"
