@@ -180,7 +180,7 @@ def _first_to_fall(by_kind: FactsByKind) -> RankEnd | None:
 def signal_of(status: int) -> int | None:
     """The signal that a shell's status tells (128 + n); None where it is an exit code."""
     number = status - 128
-    return number if number in _SIGNALS or 34 <= number <= 64 else None
+    return number if number in _SIGNALS else None
 
 
 _SIGNALS = {

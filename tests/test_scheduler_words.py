@@ -452,6 +452,8 @@ FAILED = Life("7", "run", Told("FAILED", Exit(40, 0), start=229.0, end=229.0))
         ("COMPLETING", [NODE_FAIL], [(0, "node_failure"), (1, None)]),
         ("RUNNING", [NODE_FAIL], [(0, "node_failure"), (1, None)]),
         ("FAILED", [NODE_FAIL], [(0, "node_failure"), (1, "exit_code")]),
+        # There are no records of it.
+        ("RUNNING", [], [(0, "requeued"), (1, None)]),
     ],
 )
 def test_each_life_has_its_own_end(

@@ -18,6 +18,7 @@ from hpcrun.scheduler.command import NO_SLURM, Late, Missing, ask, failure, run
 from hpcrun.scheduler.environment import inherited
 from hpcrun.scheduler.states import Told, word_of, word_of_past
 from hpcrun.scheduler.tables import Life
+from hpcrun.state import Cause, State
 
 SUBMIT_TIMEOUT = 120.0
 """Seconds for sbatch, which tries again by itself for as long."""
@@ -104,8 +105,9 @@ class Slurm:
     def lives(self, job_id: JobId) -> Sequence[JobWord]:
         """All that is known of a job: the controller's word, joined with sacct's.
 
-        Without accounting there is the newest life alone, and it is forgotten when the controller
-        forgets it (MinJobAge).
+        Without accounting nobody knows more of earlier lives than that they were requeued, and
+        the job is forgotten when the controller forgets it (MinJobAge). Where sacct does not
+        answer, earlier lives are left out.
         """
         job = _Job.of(job_id)
         held: Told | None = None
@@ -121,7 +123,7 @@ class Slurm:
         except SchedulerError as error:
             if held is None:
                 raise (silence or error) from error
-            lives = None
+            return [word_of(held)]
         if held is None and silence is not None and not (lives and lives[-1].told.is_end):
             raise silence
         return joined(held, lives or ())
@@ -265,10 +267,13 @@ def _is_of(life: Life, held: Told) -> bool:
 
 
 def _past(lives: Sequence[Life], restart: int) -> list[JobWord]:
-    """The words on the lives before the one of this number."""
-    numbered = zip(range(restart - len(lives), restart), lives, strict=True)
+    """The words on the lives before the one of this number. lives: the last of them, as known."""
+    known = dict(zip(range(restart - len(lives), restart), lives, strict=True))
     return [
-        word_of_past(replace(life.told, restart=n), life.steps) for n, life in numbered if n >= 0
+        word_of_past(replace(known[n].told, restart=n), known[n].steps)
+        if n in known
+        else JobWord(State.FAILED, "", Cause.REQUEUED, restart=n)
+        for n in range(restart)
     ]
 
 

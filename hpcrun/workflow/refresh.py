@@ -92,7 +92,8 @@ def _refreshed(
     except HpcrunError as error:
         return _with_problem(record, NOT_REFRESHED + error.message)
     for attempt in past:
-        record = _noted(record, store, attempt, "scheduler", fact_data(_past(attempt, lives)))
+        for told in _told_of(attempt, lives):
+            record = _noted(record, store, attempt, "scheduler", fact_data(told))
     if not asks:
         return record
     word = (lives[-1] if lives else word) or _unknown(record)
@@ -110,10 +111,14 @@ def _must_ask(record: RunRecord, heartbeats: Heartbeats) -> bool:
     return heartbeats.silent(record.run_id, str(attempt.attempt), attempt.heartbeats)
 
 
-def _past(attempt: Attempt, lives: Sequence[JobWord]) -> JobWord:
-    """The word on an attempt that another followed; that much is known if nothing else is."""
-    told = [word for word in lives if word.restart == attempt.restart and word.state.is_end]
-    return told[-1] if told else JobWord(State.FAILED, "", Cause.REQUEUED)
+def _told_of(attempt: Attempt, lives: Sequence[JobWord]) -> Sequence[JobWord]:
+    """The word on an attempt that another followed, if there is one yet.
+
+    Where nobody remembers the job, no more will be known than that it was requeued.
+    """
+    if not lives:
+        return [JobWord(State.FAILED, "", Cause.REQUEUED)]
+    return [word for word in lives if word.restart == attempt.restart and word.state.is_end]
 
 
 def _found_again(record: RunRecord, store: FileStore, scheduler: Scheduler) -> RunRecord:
