@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hpcrun.kinds import KINDS
 from hpcrun.layout import Attempt
-from hpcrun.record import KINDS, AttemptRecord, Fact, RunFile, RunRecord, Verdict
+from hpcrun.record import AttemptRecord, Fact, RunFile, RunRecord, Verdict
 from hpcrun.state import Cause, State, end_state
 from hpcrun.verdict import FactsByKind, first, rank_ends, verdict_of
 
@@ -46,7 +47,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         request=request,
         children=tuple(dict.fromkeys(f.data["run_id"] for f in _latest(ordered, "child"))),
         models=tuple(f"{f.data['name']}:{f.data['version']}" for f in _latest(ordered, "model")),
-        archived=bool(archived.data["archived"]) if archived is not None else False,
+        archived=archived is not None and bool(archived.data.get("archived")),
         uploads=_uploads(ordered),
         problems=tuple(f.data["message"] for f in ordered if f.kind == "problem"),
         lost_records=sum(f.data.get("count", 0) for f in ordered if f.kind == "loss"),

@@ -3,8 +3,8 @@
 Pure: text in, values out; no input or output. Standard library only (Python 3.8+).
 
 A fact is one thing that one writer saw. A journal is a file of facts with one writer, one fact
-per line: eight hex digits of CRC-32, a space, a JSON object, a newline. A line that is torn or
-foreign is skipped and counted.
+per line: eight hex digits of CRC-32, a space, a JSON object, a newline. A line that is torn, or
+foreign (`hpcrun.kinds`), is skipped and counted.
 
 `hpcrun.fold` joins facts into a RunRecord.
 """
@@ -15,6 +15,8 @@ import json
 import zlib
 from typing import Any, List, Mapping, NamedTuple, Optional, Tuple
 
+from hpcrun.forms import is_ordinal, is_time
+from hpcrun.kinds import is_fact
 from hpcrun.layout import Attempt
 from hpcrun.state import Cause, State
 
@@ -22,7 +24,7 @@ from hpcrun.state import Cause, State
 class Fact(NamedTuple):
     """One thing that one writer saw.
 
-    kind: what it is about (see the table at `KINDS`).
+    kind: what it is about (see the table in `hpcrun.kinds`).
     attempt: the life of the run it belongs to.
     time: Unix seconds by the writer's clock; shown to people, never used to decide.
     number: counts the facts of one writer, from 1.
@@ -36,39 +38,6 @@ class Fact(NamedTuple):
     number: int
     data: Mapping[str, Any]
     writer: str = ""
-
-
-KINDS = {
-    "submitting": "client: the scheduler is about to be called (token, client)",
-    "submitted": "client: the scheduler gave a job id (job_id, cluster)",
-    "submit_failed": "client: the scheduler refused; no job exists (message)",
-    "submit_unknown": "client: the scheduler did not tell whether there is a job (message)",
-    "cancel_requested": "client: a user asked to cancel (by)",
-    "scheduler": "client: the scheduler's word (state, cause, raw, reason, exit_code, signal, …)",
-    "tags": "any: tags set (set) or removed (removed)",
-    "properties": "any: properties added, write-once (set)",
-    "renamed": "any: display_name or description set",
-    "child": "any: a child run was made (run_id)",
-    "model": "any: a model was registered (name, version)",
-    "archived": "client: hidden from lists, or shown again (archived; of an experiment: until)",
-    "uploaded": "any: files were uploaded (files: a list of [name, size, sha256])",
-    "started": "agent: it runs (host, job_id, nodes, pid)",
-    "running": "agent: the command was started (command)",
-    "heartbeat": "agent: it is alive (count)",
-    "signal": "agent: it received a signal (signal, name)",
-    "finalizing": "agent: the command has ended, files are being collected",
-    "rank_ended": "agent or node helper: a rank's exit status (rank, status, host)",
-    "out_of_memory": "agent or node helper: the kernel killed for memory (evidence, step, host)",
-    "drained": "agent, node helper or client: the history has all records of a node (host)",
-    "loss": "agent or node helper: records that could not be brought to the store (count, where)",
-    "problem": "any: something went wrong that did not stop the run (message)",
-    "ended": "agent, interactive run: its end (exit_code, signal, cause, interrupted, message)",
-    "metric": "rank or agent: one value, logged or found in a metric file",
-    "metric_files": "agent: what stood in metric files before the command began (marks)",
-    "followed": "agent: a piece of a metric file, whose metrics come next (agent.follow.recorded)",
-    "system": "agent or node helper: what a node does (agent.system)",
-    "artifact": "rank: the bytes of an image (file, content)",
-}
 
 
 def encode(fact: Fact) -> bytes:
@@ -97,11 +66,14 @@ def decode(line: bytes, writer: str = "") -> Optional[Fact]:
         if int(line[:8], 16) != zlib.crc32(body):
             return None
         value = json.loads(body.decode("utf-8", "surrogatepass"))
-        return Fact(
-            value["k"], Attempt(*value["a"]), value["t"], value["n"], value.get("d", {}), writer
-        )
-    except (ValueError, KeyError, TypeError):
+        (submission, restart), moment, number = value["a"], value["t"], value["n"]
+        kind, data = value["k"], value.get("d", {})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    whole = is_ordinal(submission) and is_ordinal(restart) and is_time(moment)
+    if not whole or type(number) is not int or not is_fact(kind, data):
+        return None
+    return Fact(kind, Attempt(submission, restart), moment, number, data, writer)
 
 
 class Page(NamedTuple):

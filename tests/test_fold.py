@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcrun.fold import fold
+from hpcrun.kinds import KINDS
 from hpcrun.layout import Attempt
-from hpcrun.record import KINDS, Fact, RunRecord, decode, decode_page, encode
+from hpcrun.record import Fact, RunRecord, decode, decode_page, encode
 from hpcrun.state import Cause, State
 
 REQUEST = {
@@ -198,7 +199,7 @@ json_data = st.dictionaries(
 
 @given(json_data, st.integers(0, 5), st.integers(0, 5))
 def test_a_line_gives_back_its_fact(data: dict[str, object], submission: int, restart: int) -> None:
-    told = Fact("metric", Attempt(submission, restart), 12.5, 4, data, "w")
+    told = Fact("of_a_later_version", Attempt(submission, restart), 12.5, 4, data, "w")
     line = encode(told)
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
     assert decode(line, "w") == told

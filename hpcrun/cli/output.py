@@ -28,10 +28,15 @@ COLORS = {
 }
 
 
+MAX_BITS = 14_000
+"""Of an int that is printed in decimal. Python reads and writes 4,300 digits."""
+
+
 def print_json(value: Any) -> None:
     """One object or array; NaN and infinities, which JSON lacks, as strings.
 
-    What would steer a terminal is an escape; what is no UTF-8 in a name, that of a lone surrogate.
+    So are ints of more digits than readers take. What would steer a terminal is an escape; what is
+    no UTF-8 in a name, that of a lone surrogate.
     """
     text = json.dumps(_strict(value), ensure_ascii=False, indent=2, allow_nan=False)
     click.echo("\n".join(map(_escaped, text.split("\n"))).encode())
@@ -50,6 +55,8 @@ def _escaped(line: str) -> str:
 def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        return hex(value)
     if isinstance(value, dict):
         return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -140,6 +147,12 @@ def size_of(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def bad_lines_told(count: int) -> str:
+    """Lines that nobody could read, for people."""
+    lines, are = ("line", "is") if count == 1 else ("lines", "are")
+    return f"{count} {lines} of the journals {are} torn or foreign"
 
 
 def run_object(record: RunRecord, paths: RunPaths) -> dict[str, Any]:

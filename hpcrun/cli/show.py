@@ -6,7 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from hpcrun.cli.output import COLORS, at_terminal, console, how_long, printable, say, size_of, when
+from hpcrun.cli.output import (
+    COLORS,
+    at_terminal,
+    bad_lines_told,
+    console,
+    how_long,
+    printable,
+    say,
+    size_of,
+    when,
+)
 from hpcrun.layout import RunPaths
 from hpcrun.metrics import metrics_of
 from hpcrun.metrics.system import Use, use_of
@@ -62,7 +72,8 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     if record.archived:
         yield "archived", "yes: lists leave it out"
     yield from _git(record)
-    yield from _metrics(session, paths)
+    logged, bad_lines = session.store.facts(paths, metrics=True)
+    yield from _metrics(logged)
     files = files_of(session.store, record)
     total = sum(file.size for file in files)
     yield "files", f"{len(files)} ({size_of(total)}) in {paths.files}"
@@ -76,8 +87,8 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
         yield "problem", problem
     if record.lost_records:
         yield "problem", f"{record.lost_records} records were lost on a node's disk"
-    if record.bad_lines:
-        yield "problem", f"{record.bad_lines} lines of the journals are torn or foreign"
+    if record.bad_lines + bad_lines:
+        yield "problem", bad_lines_told(record.bad_lines + bad_lines)
 
 
 def _why(record: RunRecord) -> Iterator[tuple[str, str]]:
@@ -113,8 +124,7 @@ def _git(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "snapshot", snapshot[:16]
 
 
-def _metrics(session: Session, paths: RunPaths) -> Iterator[tuple[str, str]]:
-    facts, _ = session.store.facts(paths, metrics=True)
+def _metrics(facts: Sequence[Fact]) -> Iterator[tuple[str, str]]:
     for name, metric in sorted(metrics_of(facts).items()):
         yield "metric", f"{name} = {metric.last_text()} ({metric.count} values)"
     yield from _followed(facts)

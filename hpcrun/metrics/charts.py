@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Mapping, Tuple, Union
 
+from hpcrun.forms import DEPTH_LIMIT, is_chart
 from hpcrun.metrics.values import Document
 
 CHARTS: Mapping[str, Tuple[str, ...]] = {
@@ -41,7 +42,10 @@ def chart(kind: str, value: Union[str, Mapping[str, Any]]) -> Dict[str, str]:
             raise ValueError(f"the data of a {kind} needs a list {key!r}")
     if kind == "confusion_matrix":
         _check_matrix(data["class_labels"], data["matrix"])
-    return {"d": json.dumps(document, ensure_ascii=False)}
+    form = {"d": json.dumps(document, ensure_ascii=False)}
+    if not is_chart(kind, form):
+        raise ValueError(f"a {kind} may hold lists and objects {DEPTH_LIMIT} deep at most")
+    return form
 
 
 def _document(kind: str, value: Union[str, Mapping[str, Any]]) -> Document:

@@ -172,7 +172,8 @@ class Run(Logging, Parent, Uploading, Registering):
 
     def remove_tags(self, tags: Union[str, Sequence[str]]) -> None:
         """Removes tags; one that is not there is no error."""
-        self._append("tags", {"removed": [tags] if isinstance(tags, str) else list(tags)})
+        keys = [tags] if isinstance(tags, str) else [str(key) for key in tags]
+        self._append("tags", {"removed": keys})
 
     def add_properties(self, properties: Mapping[str, Any]) -> None:
         """Adds properties. They are write-once: a name that is set already keeps its value."""

@@ -99,6 +99,8 @@ class Metric:
         last = self.values[-1] if self.values else None
         if isinstance(last, dict):
             return str(last["schema_type"])
+        if isinstance(last, int) and last.bit_length() > 64:
+            return f"an int of {last.bit_length()} bits"
         return f"{last:.6g}" if isinstance(last, float) else str(last)
 
 

@@ -18,16 +18,12 @@ import math
 import operator
 from typing import Any, Dict, List, Mapping, Optional, Union
 
+from hpcrun.forms import NAME_LIMIT, STEP_LIMIT
+
 Document = Dict[str, Any]
 """A chart: {schema_type, schema_version, data}."""
 
 Value = Union[None, bool, int, float, str, Document]
-
-NAME_LIMIT = 1024
-"""Characters of a metric's or column's name."""
-
-STEP_LIMIT = 2**63
-"""A step is below it."""
 
 _SEVERAL = (list, tuple, set, frozenset, dict, range)
 

@@ -34,7 +34,7 @@ def read_experiment(store: FileStore, name: str, user: str | None = None) -> Exp
     paths = _paths(store, name, user or store.user)
     facts = store.facts(paths, metrics=False)[0] if Path(paths.record).is_dir() else []
     told_last = last_word(facts, "archived")
-    until = told_last.data["until"] if told_last is not None else None
+    until = told_last.data.get("until") if told_last is not None else None
     return ExperimentRecord(name, fold_tags({}, facts), until)
 
 

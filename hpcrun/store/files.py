@@ -15,6 +15,7 @@ from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.faults import told
 from hpcrun.fold import fold
 from hpcrun.journal import Journal
+from hpcrun.kinds import REQUEST
 from hpcrun.layout import (
     FORMAT,
     JOURNAL_SUFFIX,
@@ -198,9 +199,9 @@ class FileStore:
     def request(self, paths: RunPaths) -> dict[str, Any]:
         """What was asked and resolved, as it was written before submission."""
         value = _object(Path(paths.request), read_plain(Path(paths.request)))
-        missing = [key for key in _NEEDED if key not in value]
-        if missing:
-            raise StoreError(f"{paths.request} is damaged: it has no {', '.join(missing)}")
+        wrong = REQUEST.wrong(value)
+        if wrong:
+            raise StoreError(f"{paths.request} is damaged: no good {', '.join(wrong)} in it")
         return value
 
     def claimed(self, paths: RunPaths, submission: int) -> str | None:
@@ -247,15 +248,11 @@ def _newest_first(run_id: str) -> tuple[int, str]:
     return -int(match.group("seconds")), run_id
 
 
-_NEEDED = ("run_id", "experiment", "user", "target", "created")
-"""What no record can do without."""
-
-
 def _object(path: Path, text: str | bytes) -> dict[str, Any]:
     """The JSON object in a file's text."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise StoreError(f"{path} is damaged: not an object")

@@ -14,7 +14,7 @@ from pathlib import Path
 import hpcrun
 from hpcrun.faults import told
 
-MODULES = ("errors", "state", "layout", "record", "verdict", "fold", "journal")
+MODULES = ("errors", "state", "layout", "forms", "kinds", "record", "verdict", "fold", "journal")
 PACKAGES = ("metrics", "agent", "agent/follow")
 
 _INIT = '''"""The part of hpcrun that travels: what a training script and the agent need."""

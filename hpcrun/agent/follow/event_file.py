@@ -17,7 +17,8 @@ from hpcrun.agent.follow.crc32c import masked
 from hpcrun.agent.follow.points import Point, Reading, count
 from hpcrun.agent.follow.protobuf import fields, messages
 from hpcrun.agent.follow.tensor import number_in
-from hpcrun.metrics.values import STEP_LIMIT, checked_name, scalar
+from hpcrun.forms import STEP_LIMIT
+from hpcrun.metrics.values import checked_name, scalar
 
 CHECKED = 1 << 16
 """The bytes of a longer event are not summed up: those are images and graphs, and it takes time."""

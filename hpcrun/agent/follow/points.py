@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from hpcrun.metrics.values import STEP_LIMIT, checked_name, scalar
+from hpcrun.forms import STEP_LIMIT
+from hpcrun.metrics.values import checked_name, scalar
 
 STEPS = ("step", "global_step", "_step", "iteration", "epoch")
 """The columns that can be a row's step; the first that holds a whole number is."""
