@@ -28,6 +28,8 @@ COMMANDS = {
     "logs": ("logs", "Print a run's output, or follow it."),
     "wait": ("runs", "Wait until a run has ended."),
     "metrics": ("metrics", "Print a run's metrics."),
+    "compare": ("compare", "Compare the metrics of runs, as a table or a chart."),
+    "diff": ("diff", "Print what differs between two runs."),
     "files": ("files", "List a run's files."),
     "download": ("files", "Copy a file of a run."),
     "cancel": ("runs", "Cancel runs."),

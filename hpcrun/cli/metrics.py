@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import click
 
+from hpcrun.cli.chart import draw
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import at_terminal, print_json, print_table, printable
+from hpcrun.cli.output import bad_lines_told, print_json, print_table, say
 from hpcrun.errors import StoreError
 from hpcrun.metrics import Metric, azure_shape, metrics_of
 from hpcrun.metrics.system import system_metrics
@@ -32,12 +31,14 @@ def metrics(
     """Print a run's metrics, all or those named."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    facts, _ = session.store.facts(session.store.paths(run_id, user), metrics=True)
+    facts, bad_lines = session.store.facts(session.store.paths(run_id, user), metrics=True)
     found = system_metrics(facts) if system else metrics_of(facts)
     missing = [name for name in names if name not in found]
     if missing:
         known = ", ".join(sorted(found)) or "none"
         raise StoreError(f"run {run_id} has no metric {missing[0]!r}", f"it has {known}")
+    if bad_lines:
+        say(f"hpcrun: {bad_lines_told(bad_lines)}", err=True)
     chosen = {name: found[name] for name in (names or sorted(found))}
     if as_json:
         print_json({name: azure_shape(metric) for name, metric in chosen.items()})
@@ -46,30 +47,6 @@ def metrics(
     else:
         rows = [(n, m.last_text(), str(m.count), _range(m)) for n, m in chosen.items()]
         print_table(("metric", "last", "values", "range"), rows)
-
-
-def draw(metrics_to_draw: Mapping[str, Metric], height: int = 14) -> None:
-    """A chart of each metric that has numbers, over its steps."""
-    import plotext
-
-    for name, metric in metrics_to_draw.items():
-        points = metric.points()
-        if not points:
-            continue
-        plotext.clear_figure()
-        plotext.theme("clear")
-        plotext.plotsize(min(100, plotext.terminal_width() or 80), height)
-        steps = [step for step, _ in points]
-        plotext.plot(steps, [value for _, value in points], label=printable(name))
-        plotext.xticks(_ticks(steps[0], steps[-1]))
-        text = plotext.build()
-        click.echo(text if at_terminal() else plotext.uncolorize(text))
-
-
-def _ticks(first: int, last: int, count: int = 5) -> list[int]:
-    """At most so many whole numbers from the first step to the last."""
-    every = max(1, -(-(last - first) // (count - 1)))
-    return [*range(first, last, every), last] if last > first else [first]
 
 
 def _range(metric: Metric) -> str:

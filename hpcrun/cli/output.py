@@ -139,6 +139,11 @@ def iso(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
+def number(value: float | None) -> str:
+    """A number for people."""
+    return "-" if value is None else f"{value:.6g}"
+
+
 def size_of(count: int) -> str:
     """Bytes for people."""
     value = float(count)

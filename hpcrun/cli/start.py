@@ -109,8 +109,8 @@ def _write(path: Path, text: str) -> str:
 @click.pass_obj
 def demo(workspace: str | None, target: str, as_json: bool) -> int:
     """Train a real model on this machine, through the whole line."""
+    from hpcrun.cli.chart import draw
     from hpcrun.cli.logs import follow_to_end
-    from hpcrun.cli.metrics import draw
     from hpcrun.cli.show import print_run
     from hpcrun.config import load_config
     from hpcrun.metrics import metrics_of

@@ -1,0 +1,30 @@
+"""The source that a run worked on, as it lies in the store."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hpcrun.errors import StoreError
+from hpcrun.layout import UserPaths
+from hpcrun.record import RunRecord
+from hpcrun.snapshot import read_manifest
+from hpcrun.snapshot.difference import Side
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def digest_of(record: RunRecord) -> str | None:
+    """The digest of a run's snapshot; None if it has none."""
+    told = record.request.get("snapshot")
+    digest = told.get("digest") if isinstance(told, dict) else None
+    return digest if isinstance(digest, str) and _DIGEST.match(digest) else None
+
+
+def code_of(workspace: Path, record: RunRecord, digest: str | None = None) -> Side:
+    """A run's snapshot, or another one of the same user. StoreError: there is none."""
+    wanted = digest or digest_of(record)
+    if wanted is None:
+        raise StoreError(f"run {record.run_id} has no snapshot", "start_logging() may take one")
+    own = UserPaths.of(str(workspace), record.user)
+    return Side(read_manifest(own, wanted), Path(own.objects))
