@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hpcrun.api.known import KnownRun
 from hpcrun.api.model import Model
-from hpcrun.errors import ConfigError, Problem, StoreError
-from hpcrun.layout import UserPaths
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.metrics.models import ModelRecord
-from hpcrun.snapshot import archive, read_manifest
+from hpcrun.snapshot import archive
+from hpcrun.workflow.code import code_of, known_digest
 from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
 
 
@@ -84,14 +83,7 @@ class RunFiles(KnownRun):
 
     def get_snapshot_id(self) -> str:
         """The digest of its source, as it was submitted. StoreError: the run has none."""
-        return str(self._snapshot()["digest"])
-
-    def _snapshot(self) -> Mapping[str, Any]:
-        request = self.record().request
-        if "snapshot" not in request:
-            raise StoreError(f"run {self.id} has no snapshot", "start_logging() may take one")
-        snapshot: Mapping[str, Any] = request["snapshot"]
-        return snapshot
+        return known_digest(self.record())
 
     def restore_snapshot(
         self, snapshot_id: str | None = None, path: str | Path | None = None
@@ -100,9 +92,8 @@ class RunFiles(KnownRun):
 
         snapshot_id: another snapshot of the same user. path: default: a new temporary folder.
         """
-        digest = snapshot_id or self.get_snapshot_id()
-        own = UserPaths.of(str(self._session.workspace), self._user)
-        manifest = read_manifest(own, digest)
+        code = code_of(self._session.workspace, self.record(), snapshot_id)
         folder = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix="hpcrun-"))
-        archive(manifest, Path(own.objects), folder / f"{digest}.zip")
-        return folder / f"{digest}.zip"
+        file = folder / f"{code.manifest.digest}.zip"
+        archive(code.manifest, code.objects, file)
+        return file

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import click
 
 from hpcrun.cli.chart import draw
@@ -10,6 +13,7 @@ from hpcrun.cli.output import bad_lines_told, print_json, print_table, say
 from hpcrun.errors import StoreError
 from hpcrun.metrics import Metric, azure_shape, metrics_of
 from hpcrun.metrics.system import system_metrics
+from hpcrun.record import RunRecord
 from hpcrun.workflow.session import open_session
 
 
@@ -18,6 +22,12 @@ from hpcrun.workflow.session import open_session
 @click.argument("names", nargs=-1)
 @click.option("--plot", is_flag=True, help="Draw them in the terminal.")
 @click.option("--system", is_flag=True, help="What its nodes did: CPU, memory, disks, GPUs.")
+@click.option(
+    "--export",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Write them into FOLDER/<run id> as an event file of TensorBoard.",
+)
 @json_option
 @click.pass_obj
 def metrics(
@@ -26,6 +36,7 @@ def metrics(
     names: tuple[str, ...],
     plot: bool,
     system: bool,
+    export: Path | None,
     as_json: bool,
 ) -> None:
     """Print a run's metrics, all or those named."""
@@ -40,13 +51,28 @@ def metrics(
     if bad_lines:
         say(f"hpcrun: {bad_lines_told(bad_lines)}", err=True)
     chosen = {name: found[name] for name in (names or sorted(found))}
-    if as_json:
+    if export is not None:
+        _export(session.store.read(run_id, user), chosen, export, as_json)
+    elif as_json:
         print_json({name: azure_shape(metric) for name, metric in chosen.items()})
     elif plot:
         draw(chosen)
     else:
         rows = [(n, m.last_text(), str(m.count), _range(m)) for n, m in chosen.items()]
         print_table(("metric", "last", "values", "range"), rows)
+
+
+def _export(record: RunRecord, chosen: Mapping[str, Metric], folder: Path, as_json: bool) -> None:
+    from hpcrun.tensorboard.folder import RunEvents
+
+    events = RunEvents(folder / record.run_id, record.created)
+    if events.file.exists():
+        raise StoreError(f"{events.file} is there already", "name another folder")
+    count = events.show(chosen)
+    if as_json:
+        print_json({"run_id": record.run_id, "path": str(events.file), "values": count})
+    else:
+        say(f"{count} values in {events.file}")
 
 
 def _range(metric: Metric) -> str:

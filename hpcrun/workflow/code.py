@@ -21,10 +21,15 @@ def digest_of(record: RunRecord) -> str | None:
     return digest if isinstance(digest, str) and _DIGEST.match(digest) else None
 
 
+def known_digest(record: RunRecord) -> str:
+    """The digest of a run's snapshot. StoreError: it has none."""
+    digest = digest_of(record)
+    if digest is None:
+        raise StoreError(f"run {record.run_id} has no snapshot", "start_logging() may take one")
+    return digest
+
+
 def code_of(workspace: Path, record: RunRecord, digest: str | None = None) -> Side:
     """A run's snapshot, or another one of the same user. StoreError: there is none."""
-    wanted = digest or digest_of(record)
-    if wanted is None:
-        raise StoreError(f"run {record.run_id} has no snapshot", "start_logging() may take one")
     own = UserPaths.of(str(workspace), record.user)
-    return Side(read_manifest(own, wanted), Path(own.objects))
+    return Side(read_manifest(own, digest or known_digest(record)), Path(own.objects))

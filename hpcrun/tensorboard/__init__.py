@@ -1,0 +1,1 @@
+"""Metrics as TensorBoard reads them, and TensorBoard itself."""
