@@ -94,7 +94,9 @@ def _print(found: Difference, shown: int | None, stat: bool) -> None:
         say()
         rows = [_metric(change) for change in found.metrics]
         print_table(("metric", "A", "B", "B − A"), rows)
-    if found.same_metrics:
+    if found.same_metrics == 1:
+        say("1 metric has the same last value")
+    elif found.same_metrics:
         say(f"{found.same_metrics} metrics have the same last value")
     if found.a.command != found.b.command:
         say("\ncommand")
