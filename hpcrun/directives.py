@@ -79,6 +79,14 @@ def directives(job: Job, rules: SchedulerRules) -> tuple[Directive, ...]:
     return (*given, *always, *(Directive(flag, value) for flag, value in job.extra.items()))
 
 
+def options_of_submission(log: str, comment: str | None) -> tuple[str, ...]:
+    """What differs from the script's directives when it is handed over once more, for sbatch."""
+    lines = [Directive("--output", _file_name(log))]
+    if comment is not None:
+        lines.append(Directive("--comment", comment))
+    return tuple(f"{line.flag}={line.value}" for line in lines)
+
+
 def forbidden(
     lines: tuple[Directive, ...], rules: SchedulerRules, site: str
 ) -> tuple[Finding, ...]:

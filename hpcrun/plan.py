@@ -121,8 +121,13 @@ class Plan:
 
     @property
     def token(self) -> str:
-        """Names this submission, and no other: the submission number is written before sbatch."""
-        return f"{self.run_id}.{self.submission}"
+        """Names this submission: its number is written before sbatch."""
+        return token_of(self.run_id, self.submission)
+
+
+def token_of(run_id: str, submission: int) -> str:
+    """Names a submission, and no other."""
+    return f"{run_id}.{submission}"
 
 
 def new_run_id(experiment: str, seconds: float, token: str) -> str:

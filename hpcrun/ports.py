@@ -37,12 +37,17 @@ class JobWord:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is handed to a scheduler: the stored script, the job's name, its folder."""
+    """What is handed to a scheduler: the stored script, the job's name, its folder.
+
+    arguments: words for the script. options: the scheduler's own, over the script's directives.
+    """
 
     script: PurePosixPath
     name: str
     folder: PurePosixPath
     log: PurePosixPath
+    arguments: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 class Scheduler(Protocol):

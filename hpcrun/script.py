@@ -58,7 +58,6 @@ def variables(plan: Plan) -> Mapping[str, object]:
         "task": f"{plan.sdk}/hpcrun/agent/task.sh",
         "agent": (plan.agent_python, "-I", "-S", plan.sdk),
         "spool": plan.spool,
-        "claim": paths.claim(plan.submission),
         "scheduled": bool(plan.directives),
         "launcher_template": f"launchers/{plan.launch.launcher}.sh.j2",
         "format": FORMAT,

@@ -196,6 +196,10 @@ class Run(RunFiles, RunFamily, RunMetrics):
         """Asks for its end. Returns at once; a run that has ended already is left as it is."""
         cancel(self._session, self.record())
 
+    def resubmit(self) -> None:
+        """Submits it once more, the same run: outputs and metrics go on. It must have ended."""
+        self._session.resubmit(self.record())
+
     def complete(self) -> None:
         """Ends an interactive run from outside of its process, as completed.
 

@@ -20,6 +20,7 @@ from hpcrun.errors import ConfigError, HpcrunError, Problem
 COMMANDS = {
     "init": ("start", "Write a run.yaml in this folder, ready to be submitted."),
     "submit": ("submit", "Submit a run."),
+    "resubmit": ("submit", "Submit a run that has ended once more, as the same run."),
     "render": ("submit", "Print the script that submit would send, byte for byte."),
     "explain": ("submit", "Print every resolved value and where it came from."),
     "schema": ("submit", "Print the JSON Schema of run.yaml."),

@@ -14,6 +14,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
 from hpcrun.config import RunConfiguration, load_config
 from hpcrun.reading import Origin, Read
+from hpcrun.record import RunRecord
 from hpcrun.snapshot import scan
 from hpcrun.workflow.prepare import Prepared
 from hpcrun.workflow.session import Session, open_session
@@ -55,7 +56,25 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def submit(workspace: str | None, /, follow: bool, as_json: bool, **request: Any) -> int:
     """Submit a run. Further arguments for the script stand after `--`."""
     session, prepared = prepare(workspace, **request)
-    record = session.submit(prepared)
+    return _tell_submitted(session, session.submit(prepared), follow, as_json)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--follow", is_flag=True, help="Follow the output until the run has ended.")
+@json_option
+@click.pass_obj
+def resubmit(workspace: str | None, run: str, follow: bool, as_json: bool) -> int:
+    """Submit a run that has ended once more: the same run, script and source; its outputs and
+    metrics go on."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    record = session.resubmit(session.store.read(run_id, user))
+    return _tell_submitted(session, record, follow, as_json)
+
+
+def _tell_submitted(session: Session, record: RunRecord, follow: bool, as_json: bool) -> int:
+    """Says which job a run has now, and follows it if that is asked; gives the exit code."""
     paths = session.store.paths(record.run_id)
     if as_json and not follow:
         print_json(run_object(record, paths))

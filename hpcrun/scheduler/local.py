@@ -36,7 +36,7 @@ class Local:
 
     def submit(self, submission: Submission) -> JobId:
         """Starts the script, by the words of its first line."""
-        words = [*_interpreter(submission.script), str(submission.script)]
+        words = [*_interpreter(submission.script), str(submission.script), *submission.arguments]
         environ = os.environ if self._environ is None else self._environ
         env = inherited(environ, ("CUDA_VISIBLE_DEVICES",))
         told = {

@@ -82,7 +82,8 @@ class Slurm:
 
     def submit(self, submission: Submission) -> JobId:
         """Hands the script over, once. OutcomeUnknown where nobody can tell whether it came."""
-        words = ["sbatch", "--parsable", str(submission.script)]
+        words = ["sbatch", *submission.options, "--parsable", str(submission.script)]
+        words += submission.arguments
         try:
             answer = run(words, self._submitting(), SUBMIT_TIMEOUT)
         except (Late, Missing) as error:

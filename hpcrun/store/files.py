@@ -118,6 +118,12 @@ class FileStore:
             _sync_folder(Path(paths.record))
             return claim.read_text(encoding="utf-8").strip()
 
+    def supersede(self, paths: RunPaths, submission: int) -> None:
+        """Takes a submission's claim from its job: should that job come back, it ends at once."""
+        with told(f"claim a submission in {paths.record}"):
+            text = f"submission {submission + 1}\n"
+            _publish(Path(paths.claim(submission)), text.encode())
+
     def journal(self, record: RunPaths, attempt: Attempt, suffix: str = JOURNAL_SUFFIX) -> Journal:
         """A journal of this process's own in a run's record."""
         writer = f"client-{os.uname().nodename}-{os.getpid()}-{os.urandom(3).hex()}"

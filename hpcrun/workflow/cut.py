@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hpcrun.ports import Scheduler
@@ -51,11 +51,28 @@ def job_of(record: RunRecord, store: FileStore, scheduler: Scheduler) -> str | N
     if claimed is not None:
         return claimed
     found = scheduler.find(record.run_id) if "submitting" in told else ()
-    if found:
-        return found[0]
+    job_id = first_unknown(found, known_jobs(record))
+    if job_id is not None:
+        return job_id
     if goes_on or _settles(told):
         return None
     return store.claim(paths, submission, WITHDRAWN)
+
+
+def known_jobs(record: RunRecord) -> frozenset[str]:
+    """The jobs of the submissions before the newest."""
+    newest = record.attempt.attempt.submission
+    earlier = (a.job_id for a in record.attempts if a.attempt.submission != newest)
+    return frozenset(job_id for job_id in earlier if job_id is not None)
+
+
+def first_unknown(found: Iterable[str], known: Iterable[str]) -> str | None:
+    """Of a run's jobs, which all have one name, the first that is none of the known ones.
+
+    An id may stand with its cluster (`123;cluster`) or without.
+    """
+    numbers = {job_id.partition(";")[0] for job_id in known}
+    return next((job_id for job_id in found if job_id.partition(";")[0] not in numbers), None)
 
 
 def _told(record: RunRecord, store: FileStore) -> Mapping[str, Fact]:

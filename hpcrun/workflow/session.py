@@ -101,6 +101,18 @@ class Session:
         finally:
             self._forget_jobs(prepared.plan.target)
 
+    def resubmit(self, record: RunRecord) -> RunRecord:
+        """Submits a run that has ended once more. record: up to date or not."""
+        from hpcrun.workflow.resubmit import resubmit
+
+        target = record.target
+        rules = self.site(target).scheduler
+        try:
+            (record,) = self.refreshed([record])
+            return resubmit(record, self.store, self.scheduler(target), rules.comment)
+        finally:
+            self._forget_jobs(target)
+
     def cancel_job(self, target: str, job_id: JobId) -> None:
         """Asks the scheduler behind a target for a job's end."""
         try:

@@ -7,7 +7,7 @@ or that there is none. Nothing is ever submitted a second time by itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +20,7 @@ from hpcrun.record import RunRecord
 from hpcrun.snapshot import GitFacts, push, scan
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import publish
-from hpcrun.workflow.cut import WITHDRAWN, this_client
+from hpcrun.workflow.cut import WITHDRAWN, first_unknown, this_client
 from hpcrun.workflow.prepare import Prepared
 
 
@@ -47,7 +47,8 @@ def submit(
     except StoreError:
         store.discard(plan.run_id)
         raise
-    hand_over(plan.run_id, attempt, paths, store, scheduler)
+    submission = submission_of(plan.run_id, attempt, paths)
+    hand_over(submission, attempt, paths, store, scheduler)
     return store.read(plan.run_id)
 
 
@@ -136,20 +137,33 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
     }
 
 
-def hand_over(
-    run_id: str, attempt: Attempt, paths: RunPaths, store: FileStore, scheduler: Scheduler
-) -> str:
-    """Calls the scheduler once, and writes down what it said; gives the job's id."""
-    submission = Submission(
+def submission_of(run_id: str, attempt: Attempt, paths: RunPaths) -> Submission:
+    """A run's stored script, for the scheduler."""
+    return Submission(
         script=PurePosixPath(paths.script),
         name=run_id,
         folder=PurePosixPath(paths.files),
         log=PurePosixPath(paths.batch_log(attempt.submission)),
     )
+
+
+def hand_over(
+    submission: Submission,
+    attempt: Attempt,
+    paths: RunPaths,
+    store: FileStore,
+    scheduler: Scheduler,
+    known: Collection[str] = (),
+) -> str:
+    """Calls the scheduler once, and writes down what it said; gives the job's id.
+
+    known: the jobs of the run's earlier submissions.
+    """
+    run_id = submission.name
     try:
         job_id: str = scheduler.submit(submission)
     except OutcomeUnknown as error:
-        job_id = _looked_up(error, run_id, attempt, paths, store, scheduler)
+        job_id = _looked_up(error, run_id, attempt, paths, store, scheduler, known)
     except SchedulerError as error:
         _refused(error, attempt, paths, store)
         raise
@@ -178,14 +192,15 @@ def _looked_up(
     paths: RunPaths,
     store: FileStore,
     scheduler: Scheduler,
+    known: Collection[str],
 ) -> str:
     """A client that failed may have submitted all the same: the job is looked up by its name."""
     try:
-        found: Sequence[str] = scheduler.find(run_id)
+        found = first_unknown(scheduler.find(run_id), known)
     except SchedulerError:
-        found = ()
-    if found:
-        return found[0]
+        found = None
+    if found is not None:
+        return found
     try:
         store.append(paths, attempt, "submit_unknown", {"message": error.message})
     except StoreError:

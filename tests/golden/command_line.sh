@@ -13,7 +13,7 @@
 #SBATCH --mail-user=ada@lab.example
 #SBATCH --switches=2
 #SBATCH --contiguous
-# Run digits_1700000000_0123abcd, submission 1. Written by hpcrun 0.1.0.
+# Run digits_1700000000_0123abcd. Written by hpcrun 0.1.0.
 
 export HPCRUN_RUN_ID=digits_1700000000_0123abcd
 export HPCRUN_EXPERIMENT=digits
@@ -22,14 +22,15 @@ export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
 export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
 export HPCRUN_OUTPUT_DIRECTORY=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd/outputs
 export HPCRUN_LAUNCHER=plain
-# Slurm counts requeues; the variable is absent on a first run.
-export HPCRUN_ATTEMPT=1.${SLURM_RESTART_COUNT:-0}
+# The submission (`hpcrun resubmit` gives a later one its number), and Slurm's count of requeues in
+# it; the variable is absent on a first run.
+export HPCRUN_ATTEMPT=${1:-1}.${SLURM_RESTART_COUNT:-0}
 export HPCRUN_SPOOL=/tmp/hpcrun-0123abcd-$HPCRUN_ATTEMPT
 export HPCRUN_JOB_ID=${SLURM_JOB_ID:-${HPCRUN_JOB_ID:-$$}}
 
 # A submission runs once: the first job to claim it runs, the same job again is a requeue,
 # any other job is a duplicate.
-claim=/lab/history/users/ada/active/digits_1700000000_0123abcd/claim-1
+claim=$HPCRUN_RECORD/claim-${HPCRUN_ATTEMPT%.*}
 printf '%s\n' "$HPCRUN_JOB_ID" > "$claim.$HPCRUN_JOB_ID" || { echo "hpcrun: cannot write $HPCRUN_RECORD on $(hostname)" >&2; exit 1; }
 ln "$claim.$HPCRUN_JOB_ID" "$claim" 2>/dev/null || [ -e "$claim" ] || mv -n "$claim.$HPCRUN_JOB_ID" "$claim"
 rm -f "$claim.$HPCRUN_JOB_ID"

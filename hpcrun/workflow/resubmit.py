@@ -1,0 +1,66 @@
+"""Submitting a run that has ended once more: the next submission of the same run.
+
+The stored script is handed over as it is, with the submission's number as its first argument. As
+at the first submission the intent is written before, and a client that fails is looked up after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hpcrun.directives import options_of_submission
+from hpcrun.errors import SchedulerError, SnapshotError, StoreError
+from hpcrun.layout import Attempt
+from hpcrun.plan import token_of
+from hpcrun.ports import Scheduler
+from hpcrun.record import RunRecord
+from hpcrun.store import FileStore
+from hpcrun.workflow.cut import known_jobs, this_client
+from hpcrun.workflow.submit import hand_over, submission_of
+
+
+def resubmit(
+    record: RunRecord, store: FileStore, scheduler: Scheduler, comment: bool = False
+) -> RunRecord:
+    """Submits a run that has ended once more, and gives its record.
+
+    record: up to date. comment: whether the site leaves a job's comment to us. SchedulerError if
+    it goes on or is another user's; StoreError, SnapshotError if what it needs is gone.
+    """
+    _check(record, store)
+    scheduler.check()
+    paths, before = store.paths(record.run_id), record.attempt.attempt
+    attempt = Attempt(before.submission + 1)
+    token = token_of(record.run_id, attempt.submission)
+    store.supersede(paths, before.submission)
+    store.append(paths, attempt, "submitting", {"token": token, **this_client()})
+    submission = replace(
+        submission_of(record.run_id, attempt, paths),
+        arguments=(str(attempt.submission),),
+        options=options_of_submission(
+            paths.batch_log(attempt.submission), f"hpcrun:{token}" if comment else None
+        ),
+    )
+    known = known_jobs(store.read(record.run_id))
+    hand_over(submission, attempt, paths, store, scheduler, known)
+    return store.read(record.run_id)
+
+
+def _check(record: RunRecord, store: FileStore) -> None:
+    run_id = record.run_id
+    if record.user != store.user:
+        message = f"run {run_id} is {record.user}'s"
+        raise SchedulerError(message, "submit its source as a run of your own")
+    if not record.has_ended:
+        hint = f"wait for its end, or `hpcrun cancel {run_id}`"
+        raise SchedulerError(f"run {run_id} is still {record.state}", hint)
+    paths, request = store.paths(run_id), record.request
+    for what, path in (("script", paths.script), ("hpcrun", request["agent"]["words"][-1])):
+        if not Path(path).exists():
+            message = f"run {run_id} cannot be submitted again: its {what}, {path}, is gone"
+            raise StoreError(message, "submit its source as a new run")
+    manifest = request["snapshot"]["manifest"]
+    if not Path(manifest).exists():
+        message = f"run {run_id} cannot be submitted again: its snapshot {manifest} is gone"
+        raise SnapshotError(message)

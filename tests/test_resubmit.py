@@ -1,0 +1,118 @@
+"""A run is a list of attempts: submitting it by hand once more, on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcrun import Environment, Experiment, HpcrunError, Run, ScriptRunConfig, Workspace
+from hpcrun.errors import SchedulerError, StoreError
+from hpcrun.workflow.cut import first_unknown
+from tests.lab import eventually
+
+# Fails until the file that its first attempt wrote is there.
+TRAIN = """\
+import os
+from hpcrun import Run
+
+run = Run.get_context()
+again = os.path.exists("outputs/state")
+for step in (range(2, 5) if again else range(3)):
+    run.log("loss", 10 * again + step, step=step)
+open("outputs/state", "a").write("x")
+print("attempt", os.environ["HPCRUN_ATTEMPT"], flush=True)
+raise SystemExit(0 if again else 3)
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "source").mkdir()
+    return Workspace(tmp_path / "history")
+
+
+def submit(workspace: Workspace, tmp_path: Path, text: str) -> Run:
+    (tmp_path / "source/train.py").write_text(text)
+    environment = Environment("this")
+    environment.python.interpreter_path = sys.executable
+    config = ScriptRunConfig(tmp_path / "source", "train.py", environment=environment)
+    return Experiment(workspace, "again").submit(config)
+
+
+def test_a_second_submission_goes_on_in_the_same_run(workspace: Workspace, tmp_path: Path) -> None:
+    run = submit(workspace, tmp_path, TRAIN)
+    run.wait_for_completion(raise_on_error=False)
+    assert run.get_status() == "Failed"
+    script = Path(run.paths.script).read_bytes()
+    (tmp_path / "source/train.py").write_text("raise SystemExit(9)  # not the snapshot's\n")
+    run.resubmit()
+    run.wait_for_completion()
+    first, second = run.record().attempts
+    assert [str(first.attempt), str(second.attempt)] == ["1.0", "2.0"]
+    assert first.verdict is not None and second.verdict is not None
+    assert (first.verdict.exit_code, second.verdict.exit_code) == (3, 0)
+    assert first.job_id != second.job_id
+    assert run.get_metrics() == {"loss": [0, 1, 12, 13, 14]}
+    assert Path(run.paths.outputs, "state").read_text() == "xx"
+    for attempt in ("1.0", "2.0"):
+        log = Path(run.paths.user_logs, attempt, "rank-0.log")
+        assert log.read_text() == f"attempt {attempt}\n"
+    assert Path(run.paths.script).read_bytes() == script
+
+
+def test_a_run_that_goes_on_is_not_submitted_again(workspace: Workspace, tmp_path: Path) -> None:
+    run = submit(workspace, tmp_path, "import time; time.sleep(300)\n")
+    eventually(lambda: run.get_status() == "Running")
+    with pytest.raises(SchedulerError, match="is still Running"):
+        run.resubmit()
+    run.cancel()
+    run.wait_for_completion()
+    assert len(run.record().attempts) == 1
+
+
+def test_what_it_needs_must_be_there(workspace: Workspace, tmp_path: Path) -> None:
+    run = submit(workspace, tmp_path, "pass\n")
+    run.wait_for_completion()
+    snapshot = run.record().request["snapshot"]["manifest"]
+    for path, kind in ((run.paths.script, StoreError), (snapshot, HpcrunError)):
+        aside = Path(path).rename(f"{path}.aside")
+        with pytest.raises(kind, match="is gone"):
+            run.resubmit()
+        aside.rename(path)
+    assert len(run.record().attempts) == 1
+
+
+def test_the_job_of_an_earlier_submission_ends_as_a_duplicate(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """It may come back late, as when an administrator requeues it."""
+    run = submit(workspace, tmp_path, TRAIN)
+    run.wait_for_completion(raise_on_error=False)
+    run.resubmit()
+    run.wait_for_completion()
+    first = run.record().attempts[0]
+    words = ["/bin/bash", run.paths.script]
+    late = {"PATH": "/usr/bin:/bin", "HPCRUN_JOB_ID": str(first.job_id)}
+    done = subprocess.run(words, env=late, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(run.record().attempts)) == (0, 2)
+    assert "is a duplicate: this submission is claimed by submission 2" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("found", "known", "job"),
+    [
+        (("12", "11"), {"11"}, "12"),
+        (("11",), {"11"}, None),
+        (("11",), {"11;cluster"}, None),
+        (("12;cluster", "11;cluster"), {"11"}, "12;cluster"),
+        ((), {"11"}, None),
+    ],
+)
+def test_a_lost_answer_is_not_taken_for_an_earlier_job(
+    found: tuple[str, ...], known: set[str], job: str | None
+) -> None:
+    assert first_unknown(found, known) == job
