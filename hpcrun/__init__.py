@@ -21,6 +21,7 @@ _HOMES = {
     "Run": "hpcrun.api",
     "RunConfiguration": "hpcrun.config",
     "ScriptRunConfig": "hpcrun.config",
+    "Stop": "hpcrun.config",
     "TensorflowConfiguration": "hpcrun.config",
     "Workspace": "hpcrun.api",
 }

@@ -17,6 +17,9 @@ from hpcrun.site import SchedulerRules
 
 SBATCH = "#SBATCH"
 
+WARNING = "USR1"
+"""The signal by which Slurm tells the agent that the time limit is near."""
+
 
 class Directive(NamedTuple):
     """One directive: its flag, and its value unless it has none."""
@@ -46,7 +49,11 @@ class Directive(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of the scheduler. memory is in bytes, per node; 0 means all of it."""
+    """What is asked of the scheduler.
+
+    memory is in bytes, per node; 0 means all of it. warning: how long before the time limit the
+    batch script gets a signal.
+    """
 
     name: str
     log: str
@@ -59,6 +66,7 @@ class Job:
     memory: int | None = None
     exclusive: bool = False
     time: timedelta | None = None
+    warning: timedelta | None = None
     partition: str | None = None
     qos: str | None = None
     account: str | None = None
@@ -188,6 +196,9 @@ def _size(job: Job, rules: SchedulerRules) -> Iterator[Directive]:
             yield Directive("--mem", "0")
     if job.time is not None:
         yield Directive("--time", format_time(job.time))
+    if job.warning is not None:
+        # Without B: it would reach the steps, and kill what does not catch it (22.05).
+        yield Directive("--signal", f"B:{WARNING}@{int(job.warning.total_seconds())}")
 
 
 def _gpus(job: Job, rules: SchedulerRules) -> Iterator[Directive]:

@@ -34,6 +34,7 @@ INSTEAD: Mapping[str, str] = {
             *("account", "constraint", "exclusive", "partition", "qos", "reservation", "time"),
         )
     },
+    "--signal": "say it in stop.lead",
     "--mail-type": "say it in mail.on",
     "--mail-user": "say it in mail.address",
 }

@@ -34,6 +34,11 @@ SPOOL_VARIABLE = "HPCRUN_SPOOL"
 ATTEMPT_VARIABLE = "HPCRUN_ATTEMPT"
 OUTPUT_VARIABLE = "HPCRUN_OUTPUT_DIRECTORY"
 
+WARNED_VARIABLE = "HPCRUN_WARNED"
+
+STOP_MARK = "stop"
+"""The file in a node's spool that is there once the ranks should stop."""
+
 JOURNAL_SUFFIX = ".jsonl"
 METRICS_SUFFIX = ".metrics.jsonl"
 ARTIFACTS_SUFFIX = ".artifacts.jsonl"

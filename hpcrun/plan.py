@@ -82,6 +82,19 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Stopping:
+    """How the run hears that its time is nearly over.
+
+    lead: how long before the time limit; None: it does not. own_clock: whether the agent's clock
+    says so, not Slurm. signal: what each rank gets as well, such as USR1.
+    """
+
+    lead: timedelta | None
+    own_clock: bool = False
+    signal: str | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run as it will be submitted."""
 
@@ -107,6 +120,7 @@ class Plan:
     time_limit: timedelta | None
     metric_files: tuple[MetricFiles, ...]
     system_metrics_seconds: int
+    stopping: Stopping
     choices: tuple[Choice, ...]
 
     @property

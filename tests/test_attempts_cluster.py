@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab
+from tests.lab import Lab, eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -43,3 +43,60 @@ def test_a_run_is_submitted_once_more(lab: Lab) -> None:
     assert {"user_logs/batch-2.log", "user_logs/1.0/rank-0.log", "outputs/state"} <= names
     refused = lab.run("resubmit", run["run_id"], user="bob")
     assert refused.returncode == 7 and "alice's" in refused.stderr
+
+
+# -- stopping in time ---------------------------------------------------------------------------
+
+UNTIL_TOLD = """\
+import os, time
+from hpcrun import Run
+run = Run.get_context()
+print("up", flush=True)
+for _ in range(6000):
+    if run.should_stop():
+        open(f"outputs/rank-{run.rank}", "w").write(os.uname().nodename)
+        raise SystemExit(0)
+    time.sleep(0.05)
+raise SystemExit(1)
+"""
+TWO_NODES = ("--set", "distributed_job_config={kind: mpi, node_count: 2}")
+
+
+def is_up(lab: Lab, run_id: str) -> bool:
+    return "up" in lab.run("logs", run_id).stdout
+
+
+def test_slurm_warns_all_ranks_on_all_nodes_before_the_limit(lab: Lab) -> None:
+    source = folder(lab, "warned", UNTIL_TOLD)
+    limits = ("--set", "resources.time=2m", "--set", "stop.lead=70s")
+    run = lab.wait(lab.submit(source, *TWO_NODES, *limits), timeout=150)
+    assert run["status"] == "Completed", lab.ok("show", run["run_id"])
+    nodes = {Path(run["files"], f"outputs/rank-{rank}").read_text() for rank in range(2)}
+    assert len(nodes) == 2
+
+
+@pytest.mark.parametrize("launcher", ["mpirun", "srun"])
+def test_a_person_asks_a_run_to_stop(lab: Lab, launcher: str) -> None:
+    source = folder(lab, f"asked-{launcher}", UNTIL_TOLD)
+    run_id = lab.submit(source, *TWO_NODES, "--set", f"distributed_job_config.launcher={launcher}")
+    eventually(lambda: is_up(lab, run_id))
+    job_id = lab.json("show", run_id)["job_id"]
+    words = ["scancel", "--batch", "--signal=USR1", job_id]
+    assert lab.cluster.run("alice", words).returncode == 0
+    run = lab.wait(run_id)
+    assert run["status"] == "Completed", lab.ok("show", run_id)
+    assert len(list(Path(run["files"], "outputs").glob("rank-*"))) == 2
+
+
+def test_a_preempted_run_hears_it_in_its_grace_time(lab: Lab) -> None:
+    text = UNTIL_TOLD.replace("run = ", "os.path.exists('outputs/rank-0') and exit(0)\nrun = ")
+    source = folder(lab, "preempted", text)
+    more = ("-t", "test-cluster/low", "--set", "resources.exclusive=true")
+    run_id = lab.submit(source, *more, *TWO_NODES)
+    eventually(lambda: is_up(lab, run_id))
+    whole = ["sbatch", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"]
+    assert lab.cluster.run("bob", whole, cwd=lab.cluster.shared).returncode == 0
+    run = lab.wait(run_id, timeout=150)
+    assert run["status"] == "Completed", run
+    assert [a["attempt"] for a in run["attempts"]] == ["1.0", "1.1"]
+    assert len(list(Path(run["files"], "outputs").glob("rank-*"))) == 2

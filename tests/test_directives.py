@@ -205,7 +205,7 @@ def test_flags_that_are_not_ones_own_to_write(name: str, value: str | None, said
     [
         *(("switches", "2"), ("contiguous", None), ("gres", "nvme:1"), ("no-requeue", None)),
         *(("requeue", None), ("nodelist", "n1"), ("exclude", "n1"), ("hint", "x"), ("wckey", "x")),
-        *(("gres-flags", "x"), ("cpus-per-gpu", "8"), ("signal", "B:USR1"), ("dependency", "x")),
+        *(("gres-flags", "x"), ("cpus-per-gpu", "8"), ("bb", "x"), ("dependency", "x")),
     ],
 )
 def test_flags_that_are(name: str, value: str | None) -> None:

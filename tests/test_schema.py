@@ -20,6 +20,7 @@ from hpcrun.config import (
     Resources,
     RunConfiguration,
     SnapshotLimits,
+    Stop,
     TensorflowConfiguration,
 )
 from hpcrun.config.environment import PythonSection
@@ -31,6 +32,7 @@ from hpcrun.site import SiteConfig
 ROOT = Path(__file__).parents[1]
 SECTIONS = (
     *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits, MetricFiles),
+    Stop,
     *(MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration),
 )
 SCHEMA = json_schema(RunConfiguration)

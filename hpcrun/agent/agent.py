@@ -89,6 +89,8 @@ class Agent:
         self._log_size = 0
         self._beats = 0
         self._next_beat = time.monotonic() + setting.heartbeat
+        self._stop_due = _due(setting.stop_after)
+        self._stop_told = False
         self._limit: Optional[float] = None
         self._kill: Optional[float] = None
         self._told_to_stop = False
@@ -131,6 +133,8 @@ class Agent:
             self._problem(problem)
         self._prepare_spool()
         self._start_keeper()
+        if told.warned:
+            self._request_stop("warned")
 
     def _prepare_spool(self) -> None:
         try:
@@ -151,6 +155,8 @@ class Agent:
         self._tell_keeper("begin")
         if self.command is not None:
             self._tell_keeper(f"command {self.command.pid}")
+        if self._stop_told:
+            self._tell_keeper("stop")
 
     def _tell_keeper(self, word: str) -> None:
         try:
@@ -178,6 +184,8 @@ class Agent:
             self._helpers.start()
         except OSError as error:
             self._problem(f"the helpers on other nodes cannot be started: {error.strerror}")
+        if self._stop_told:
+            self._helpers.stop()
         self._look_back()
         self._witness.tell("running", {"command": list(self._words)}, sync=False)
         try:
@@ -226,7 +234,8 @@ class Agent:
             if deadline is not None and now >= deadline:
                 return False
             self._do_what_is_due(now)
-            times = [self._next_beat, deadline, self._limit, self._kill, now + asking]
+            times = [self._next_beat, self._stop_due, deadline, self._limit, self._kill]
+            times.append(now + asking)
             self._heed(signals.wait(min(t for t in times if t is not None) - time.monotonic()))
         return True
 
@@ -235,6 +244,8 @@ class Agent:
             self._beats += 1
             self._next_beat = now + self._setting.heartbeat
             self._witness.tell("heartbeat", {"count": self._beats})
+        if self._stop_due is not None and now >= self._stop_due:
+            self._request_stop("time_limit")
         if self._limit is not None and now >= self._limit:
             self._limit = None
             self._over_limit = True
@@ -255,8 +266,21 @@ class Agent:
             self._stopped_by = number
             self._tell_keeper("interrupted")
         self._witness.tell("signal", {"signal": int(number), "name": Signals(number).name})
+        if number == signals.WARNING:
+            self._request_stop("warned")
+        elif number in signals.STOPPING:
+            self._request_stop("interrupted")
         if number in signals.STOPPING and running:
             self._stop_command(number)
+
+    def _request_stop(self, why: str) -> None:
+        """Tells the ranks of all nodes, once, that they should stop by themselves."""
+        self._stop_due = None
+        if not self._stop_told:
+            self._stop_told = True
+            self._tell_keeper("stop")
+            self._helpers.stop()
+            self._witness.tell("stop_requested", {"why": why})
 
     def _stop_command(self, number: int) -> None:
         """Passes a signal on to the command, which passes it to its ranks.
@@ -378,6 +402,13 @@ class Agent:
 
     def _problem(self, message: str) -> None:
         self._witness.tell("problem", {"message": message})
+
+
+def _due(seconds: Optional[float]) -> Optional[float]:
+    """When the job is so old, on the monotonic clock: the script became this very process."""
+    if seconds is None:
+        return None
+    return time.monotonic() + seconds - process.age()
 
 
 def _end(

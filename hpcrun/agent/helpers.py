@@ -48,6 +48,11 @@ class Helpers:
         self._minded = True
         return self._process.shell_status or None
 
+    def stop(self) -> None:
+        """Tells them that the ranks should stop by themselves."""
+        if self._process is not None:
+            self._tell("stop")
+
     def finish(self) -> None:
         """Tells them to bring the rest and end."""
         self._minded = True

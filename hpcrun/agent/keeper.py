@@ -6,6 +6,7 @@ it is a task of its own (`node`), which Slurm also tells to stop. It hears a wor
     begin           somebody talks to me: from now on an end of the pipe means that he is gone
     command PID     the command was started
     interrupted     the job was told to stop
+    stop            the ranks should stop by themselves
     finish          everything has ended: bring the rest and go
 """
 
@@ -22,6 +23,7 @@ from hpcrun.agent.measuring import Measuring
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.spool import Mirror
+from hpcrun.agent.stop import Stop
 from hpcrun.agent.witness import Witness, say
 from hpcrun.errors import StoreError
 from hpcrun.journal import Journal
@@ -138,6 +140,7 @@ class Keeper:
         self._witness = Witness(Journal(setting.paths.journal(writer), setting.attempt))
         self._mirror = Mirror(setting.spool, setting.paths.record) if setting.spool else None
         self._exits = ranks.Exits(setting.spool) if setting.spool else None
+        self._stop = Stop(setting.spool, setting.stop_signal)
         self._kills = memory.MemoryKills(memory.job_group(), setting.host)
         metrics = os.path.join(setting.paths.record, writer + METRICS_SUFFIX)
         journal = Journal(metrics, setting.attempt)
@@ -158,6 +161,7 @@ class Keeper:
     def look(self) -> None:
         """Takes note of what has ended, and brings what is new."""
         now = time.monotonic()
+        self._pass_stop()
         self._take_note()
         sync = now >= self._next_sync
         if sync:
@@ -173,6 +177,13 @@ class Keeper:
             self._measuring.look(now)
         if sync:
             self._measuring.sync()
+
+    def _pass_stop(self) -> None:
+        if "stop" in self._words:
+            try:
+                self._stop.tell()
+            except OSError:
+                pass  # the spool's disk fails; the next look may do better
 
     def tell(self, kind: str, **data: object) -> None:
         """Tells a fact at once."""

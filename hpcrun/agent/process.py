@@ -111,6 +111,15 @@ def given_environment() -> Dict[bytes, bytes]:
     return environment
 
 
+def age() -> float:
+    """Seconds since this process began; an exec does not begin it anew."""
+    with open("/proc/self/stat", "rb") as file:
+        ticks = int(file.read().rpartition(b") ")[2].split()[19])
+    with open("/proc/uptime", "rb") as file:
+        uptime = float(file.read().split()[0])
+    return max(uptime - ticks / os.sysconf("SC_CLK_TCK"), 0.0)
+
+
 def signal_group(group: int, number: int) -> bool:
     """Signals a process group (0 only asks); whether there is one that is ours."""
     try:

@@ -36,9 +36,20 @@ class Exits:
 
 def groups(spool: Optional[str]) -> Set[int]:
     """The process groups of the ranks that run on this node."""
+    return set(_running(spool).values())
+
+
+def pids(spool: str) -> Set[int]:
+    """The processes of the ranks that run on this node: their shims, whose child is the command."""
+    return set(_running(spool))
+
+
+def _running(spool: Optional[str]) -> Dict[int, int]:
+    """pid → group of each rank that runs on this node."""
     lines = _read(os.path.join(spool, STARTS)).split(b"\n") if spool else []
-    found = [_group(line.split()) for line in lines]
-    return {group for group in found if group is not None}
+    starts = [line.split() for line in lines]
+    found = [(start, _group(start)) for start in starts]
+    return {int(start[1]): group for start, group in found if group is not None}
 
 
 def _group(start: List[bytes]) -> Optional[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from signal import Signals
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.errors import HpcrunError
@@ -12,6 +13,7 @@ from hpcrun.layout import (
     FILES_VARIABLE,
     RECORD_VARIABLE,
     SPOOL_VARIABLE,
+    WARNED_VARIABLE,
     Attempt,
     RunPaths,
 )
@@ -35,9 +37,11 @@ class Setting(NamedTuple):
 
     host: this node's name, unshortened. scheduled: whether Slurm runs this job, and so ends it.
     spool: None if there is none. heartbeat, kill_wait, time_limit: seconds; time_limit is kept by
-    the agent where no scheduler does. helpers: the words that start one task on each other node.
-    metric_files: the patterns of files to follow (see `follow.patterns`). sample_seconds: between
-    two measurements of the node; 0: none. problems: what could not be read.
+    the agent where no scheduler does. stop_after: seconds of the job's life after which its ranks
+    should stop, where Slurm does not say it. stop_signal: what they get then as well. warned:
+    whether Slurm said it before the agent listened. helpers: the words that start one task on each
+    other node. metric_files: the patterns of files to follow (see `follow.patterns`).
+    sample_seconds: between two measurements of the node; 0: none. problems: what could not be read.
     """
 
     paths: RunPaths
@@ -51,6 +55,9 @@ class Setting(NamedTuple):
     heartbeat: float = 30.0
     kill_wait: float = 30.0
     time_limit: Optional[float] = None
+    stop_after: Optional[float] = None
+    stop_signal: Optional[int] = None
+    warned: bool = False
     helpers: Tuple[str, ...] = ()
     umask: Optional[int] = None
     metric_files: Tuple[Mapping[str, Any], ...] = ()
@@ -84,6 +91,9 @@ def read(environ: Mapping[str, str]) -> Setting:
         heartbeat=_seconds(told, "heartbeat_seconds", 30.0),
         kill_wait=_seconds(told, "kill_wait_seconds", 30.0),
         time_limit=told.get("time_limit_seconds"),
+        stop_after=told.get("stop_after_seconds"),
+        stop_signal=_signal(told.get("stop_signal")),
+        warned=WARNED_VARIABLE in environ,
         helpers=tuple(told.get("node_helpers") or ()),
         umask=_umask(told.get("umask")),
         metric_files=tuple(told.get("metric_files") or ()),
@@ -123,6 +133,10 @@ def _snapshot(told: Optional[Mapping[str, str]]) -> Optional[Snapshot]:
 def _seconds(told: Mapping[str, Any], key: str, default: float) -> float:
     value = told.get(key)
     return default if value is None else float(value)
+
+
+def _signal(name: Optional[str]) -> Optional[int]:
+    return None if name is None else int(Signals[f"SIG{name.upper()}"])
 
 
 def _umask(value: Any) -> Optional[int]:

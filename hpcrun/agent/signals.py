@@ -20,6 +20,9 @@ HEARD = frozenset(
 STOPPING = frozenset((signal.SIGTERM, signal.SIGINT))
 """What asks for the end."""
 
+WARNING = signal.SIGUSR1
+"""By which Slurm tells that the time limit is near (`--signal=B:USR1@…`)."""
+
 _EVENTS = HEARD | {signal.SIGCHLD}
 
 

@@ -200,6 +200,10 @@ class Run(RunFiles, RunFamily, RunMetrics):
         """Submits it once more, the same run: outputs and metrics go on. It must have ended."""
         self._session.resubmit(self.record())
 
+    def should_stop(self) -> bool:
+        """False: only in the job is there something to stop."""
+        return False
+
     def complete(self) -> None:
         """Ends an interactive run from outside of its process, as completed.
 

@@ -10,7 +10,14 @@ from hpcrun.config.distributed import (
     processes_key,
 )
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment
-from hpcrun.config.model import Mail, MetricFiles, Resources, RunConfiguration, SnapshotLimits
+from hpcrun.config.model import (
+    Mail,
+    MetricFiles,
+    Resources,
+    RunConfiguration,
+    SnapshotLimits,
+    Stop,
+)
 from hpcrun.config.quantities import parse_memory, parse_time
 from hpcrun.config.runfile import load_config
 from hpcrun.config.scriptrun import ScriptRunConfig
@@ -29,6 +36,7 @@ __all__ = [
     "RunConfiguration",
     "ScriptRunConfig",
     "SnapshotLimits",
+    "Stop",
     "TensorflowConfiguration",
     "checked",
     "load_config",

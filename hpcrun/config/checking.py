@@ -96,6 +96,8 @@ def _quantities(config: RunConfiguration) -> Iterator[Finding]:
     quantities: tuple[tuple[str, str | None, Callable[[str], object]], ...] = (
         ("resources.time", resources.time, parse_time),
         ("max_run_duration_seconds", f"{seconds}s" if (seconds or 0) > 0 else None, parse_time),
+        ("stop.lead", config.stop.lead, parse_time),
+        ("stop.checkpoint_time", config.stop.checkpoint_time, parse_time),
         ("resources.memory", resources.memory, parse_memory),
         ("snapshot.max_bytes", config.snapshot.max_bytes, parse_memory),
     )

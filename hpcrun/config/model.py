@@ -32,6 +32,8 @@ MailType = Literal[
     "time_limit_50",
 ]
 
+StopSignal = Literal["USR1", "USR2", "TERM", "INT", "HUP"]
+
 
 @dataclass
 class Resources:
@@ -71,6 +73,18 @@ class Mail:
     """On which events."""
     address: str | None = None
     """Where to; default: what the cluster knows of you."""
+
+
+@dataclass
+class Stop:
+    """How a run hears that its time is nearly over."""
+
+    lead: str | None = None
+    """How long before the time limit it is told; default: 2m, or checkpoint_time and 90s."""
+    checkpoint_time: str | None = None
+    """How long it takes to save a checkpoint, such as 5m."""
+    signal: StopSignal | None = None
+    """A signal that each rank gets as well, once it catches it."""
 
 
 @dataclass
@@ -123,6 +137,8 @@ class RunConfiguration:
     """What each node gives, and for how long."""
     max_run_duration_seconds: int | None = None
     """Azure ML's time limit; resources.time comes first."""
+    stop: Stop = field(default_factory=Stop)
+    """How it hears that its time is nearly over."""
     experiment: str | None = None
     """The name that groups runs; default: the source folder's name."""
     display_name: str | None = None

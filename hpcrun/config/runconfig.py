@@ -23,7 +23,14 @@ from hpcrun.config.distributed import (
 )
 from hpcrun.config.editing import Rules, edited
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSection
-from hpcrun.config.model import Mail, MetricFiles, Resources, RunConfiguration, SnapshotLimits
+from hpcrun.config.model import (
+    Mail,
+    MetricFiles,
+    Resources,
+    RunConfiguration,
+    SnapshotLimits,
+    Stop,
+)
 from hpcrun.config.runfile import anchor, file_text
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.reading import Finding, Read, check_value, nearest, read_partly, with_overrides
@@ -81,6 +88,7 @@ class _File:
     tensorflow: TensorflowConfiguration = field(default_factory=TensorflowConfiguration)
     source_directory: str = "."
     resources: Resources = field(default_factory=Resources)
+    stop: Stop = field(default_factory=Stop)
     experiment: str | None = None
     display_name: str | None = None
     description: str | None = None
@@ -121,8 +129,8 @@ class _File:
 
 _SAME = (
     *("script", "command", "target", "max_run_duration_seconds", "environment_variables"),
-    *("source_directory", "resources", "experiment", "display_name", "description", "tags"),
-    *("secrets", "mail", "sbatch", "snapshot", "metric_files", "system_metrics_seconds"),
+    *("source_directory", "resources", "stop", "experiment", "display_name", "description"),
+    *("tags", "secrets", "mail", "sbatch", "snapshot", "metric_files", "system_metrics_seconds"),
 )
 """The keys that mean the same in a .runconfig and in a RunConfiguration."""
 

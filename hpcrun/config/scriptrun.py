@@ -10,7 +10,14 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from hpcrun.config.distributed import DistributedConfiguration
 from hpcrun.config.environment import Environment
-from hpcrun.config.model import Mail, MetricFiles, Resources, RunConfiguration, SnapshotLimits
+from hpcrun.config.model import (
+    Mail,
+    MetricFiles,
+    Resources,
+    RunConfiguration,
+    SnapshotLimits,
+    Stop,
+)
 from hpcrun.errors import ConfigError, Problem
 
 T = TypeVar("T")
@@ -53,6 +60,7 @@ class ScriptRunConfig:
     distributed_job_config = _Part[DistributedConfiguration | None]()
     resources = _Part[Resources]()
     max_run_duration_seconds = _Part[int | None]()
+    stop = _Part[Stop]()
     experiment = _Part[str | None]()
     display_name = _Part[str | None]()
     description = _Part[str | None]()
@@ -78,6 +86,7 @@ class ScriptRunConfig:
         distributed_job_config: DistributedConfiguration | None = None,
         max_run_duration_seconds: int | None = None,
         resources: Resources | None = None,
+        stop: Stop | None = None,
         experiment: str | None = None,
         display_name: str | None = None,
         description: str | None = None,
@@ -108,6 +117,7 @@ class ScriptRunConfig:
             in_run_config = {}
         own: dict[str, Any] = {
             "resources": resources,
+            "stop": stop,
             "experiment": experiment,
             "display_name": display_name,
             "description": description,

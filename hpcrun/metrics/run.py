@@ -19,6 +19,7 @@ from hpcrun.metrics.models import Registering
 from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.series import azure_shapes, metrics_of
 from hpcrun.metrics.spool import recorder_of
+from hpcrun.metrics.stop import stop_of
 from hpcrun.metrics.uploads import Uploading
 from hpcrun.record import Fact, RunRecord, decode_page
 
@@ -36,6 +37,7 @@ class Run(Logging, Parent, Uploading, Registering):
     """
 
     _silent = False
+    _stopping = False
 
     def __init__(self, context: Context, rank_guard: bool = True) -> None:
         self._context = context
@@ -180,6 +182,20 @@ class Run(Logging, Parent, Uploading, Registering):
         self._append("properties", {"set": _texts(properties)})
 
     # -- end ----------------------------------------------------------------------------------
+
+    def should_stop(self) -> bool:
+        """Whether the script should save what it has, and end: its time is nearly over, or somebody
+        asks for its end. Once it says yes, it stays so.
+
+        It looks at a file on this node's own disk, some microseconds. From the first call on, TERM
+        does not end this process any more, but makes this say yes; KILL follows in the job's grace
+        time.
+        """
+        told = stop_of(self._context).told()
+        if told and not self._stopping:
+            self._stopping = True
+            self._append("stopping", {})
+        return told
 
     def flush(self, timeout_seconds: float = 300) -> None:
         """Waits until the run's record holds all that this process has recorded.

@@ -6,6 +6,8 @@ contradictions between the run and its target are found at once, before anything
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hpcrun.config import MetricFiles, RunConfiguration, SnapshotLimits
 from hpcrun.directives import directives, forbidden, unwritable, written_twice
 from hpcrun.errors import ConfigError, PlanError
@@ -15,6 +17,7 @@ from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
 from hpcrun.resolve.request import Request
 from hpcrun.resolve.setting import setting
+from hpcrun.resolve.stopping import stopping
 from hpcrun.site import SiteConfig
 
 
@@ -39,6 +42,9 @@ def resolve(
     _describe(request)
     launching = launch(request)
     wanted = job(request, launching)
+    told = stopping(request, wanted.time)
+    if told.lead is not None and not told.own_clock:
+        wanted = replace(wanted, warning=told.lead)
     prepared = setting(request, launching.nodes)
     measured = _metric_files(request)
     lines = directives(wanted, site.scheduler)
@@ -76,6 +82,7 @@ def resolve(
         time_limit=wanted.time,
         metric_files=measured,
         system_metrics_seconds=config.system_metrics_seconds,
+        stopping=told,
         choices=tuple(request.choices),
     )
 

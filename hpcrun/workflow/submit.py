@@ -120,6 +120,8 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
         "time_limit_seconds": (
             plan.time_limit.total_seconds() if local and plan.time_limit is not None else None
         ),
+        "stop_after_seconds": _stop_after(plan),
+        "stop_signal": plan.stopping.signal,
         "node_helpers": []
         if local or not others
         else [
@@ -135,6 +137,14 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
             "--mpi=none",
         ],
     }
+
+
+def _stop_after(plan: Plan) -> float | None:
+    """After how many seconds the agent says that time is nearly over; None where Slurm does."""
+    stopping, time = plan.stopping, plan.time_limit
+    if stopping.lead is None or time is None or not stopping.own_clock:
+        return None
+    return (time - stopping.lead).total_seconds()
 
 
 def submission_of(run_id: str, attempt: Attempt, paths: RunPaths) -> Submission:

@@ -7,10 +7,13 @@
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=2
 #SBATCH --time=0-01:00:00
+#SBATCH --signal=B:USR1@120
 #SBATCH --partition=gpu
 #SBATCH --qos=normal
 # Run digits_1700000000_0123abcd. Written by hpcrun 0.1.0.
 
+# Slurm's signal before the time limit may come before the agent listens.
+trap 'export HPCRUN_WARNED=yes' USR1
 export HPCRUN_RUN_ID=digits_1700000000_0123abcd
 export HPCRUN_EXPERIMENT=digits
 export HPCRUN_WORKSPACE=/lab/history
@@ -66,7 +69,7 @@ fi
 
 # The agent cannot run here: the command runs all the same, `hpcrun collect` gathers later.
 unset HPCRUN_SPOOL
-trap - USR1 USR2
+trap : USR1 USR2
 # It may be its Python that this node has not.
 cd "$HPCRUN_FILES" && { "${agent[@]}" lay || python3 "${agent[@]:1}" lay || python3 "${agent[@]:1}" lay; }
 "${command[@]}"

@@ -51,7 +51,7 @@ fi
 
 # The agent cannot run here: the command runs all the same, `hpcrun collect` gathers later.
 unset HPCRUN_SPOOL
-trap - USR1 USR2
+trap : USR1 USR2
 # It may be its Python that this node has not.
 cd "$HPCRUN_FILES" && { "${agent[@]}" lay || python3 "${agent[@]:1}" lay || python3 "${agent[@]:1}" lay; }
 "${command[@]}"
