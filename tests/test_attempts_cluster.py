@@ -100,3 +100,43 @@ def test_a_preempted_run_hears_it_in_its_grace_time(lab: Lab) -> None:
     assert run["status"] == "Completed", run
     assert [a["attempt"] for a in run["attempts"]] == ["1.0", "1.1"]
     assert len(list(Path(run["files"], "outputs").glob("rank-*"))) == 2
+
+
+WORLDS = {
+    "torch": (
+        "import torch.distributed as dist\ndist.init_process_group('gloo')\n",
+        "{kind: pytorch, node_count: 2, process_count: 4, communication_backend: Gloo}",
+    ),
+    "mpi4py": (
+        "from mpi4py import MPI\n",
+        "{kind: mpi, node_count: 2, process_count_per_node: 2}",
+    ),
+}
+STEPS = """\
+import json, random, time
+from hpcrun import Run
+run = Run.get_context()
+print("up", flush=True)
+step = 0
+while not run.should_stop(every=3):
+    time.sleep(random.random() / 20)
+    step += 1
+open(f"outputs/rank-{run.rank}", "w").write(str(step))
+"""
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_all_ranks_of_a_world_stop_at_the_same_step(lab: Lab, world: str) -> None:
+    begin, distributed = WORLDS[world]
+    end = "dist.barrier()\ndist.destroy_process_group()\n" if world == "torch" else ""
+    source = folder(lab, f"world-{world}", begin + STEPS + end)
+    words = ("--set", f"distributed_job_config={distributed}", "--set", f"environment={lab.venv}")
+    run_id = lab.submit(source, *words)
+    eventually(lambda: is_up(lab, run_id), 120)
+    job_id = lab.json("show", run_id)["job_id"]
+    said = lab.cluster.run("alice", ["scancel", "--batch", "--signal=USR1", job_id])
+    assert said.returncode == 0
+    run = lab.wait(run_id)
+    assert run["status"] == "Completed", lab.ok("show", run_id)
+    steps = [int(Path(run["files"], f"outputs/rank-{rank}").read_text()) for rank in range(4)]
+    assert len(set(steps)) == 1 and steps[0] % 3 == 2, steps

@@ -116,3 +116,10 @@ def test_a_lost_answer_is_not_taken_for_an_earlier_job(
     found: tuple[str, ...], known: set[str], job: str | None
 ) -> None:
     assert first_unknown(found, known) == job
+
+
+def test_an_interactive_run_has_no_job(workspace: Workspace, tmp_path: Path) -> None:
+    with Experiment(workspace, "again").start_logging(snapshot_directory=None) as run:
+        pass
+    with pytest.raises(SchedulerError, match="is interactive"):
+        Run.get(workspace, run.id).resubmit()

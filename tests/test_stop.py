@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hpcrun.errors import PlanError
+from hpcrun.metrics.stop import Stop
 from hpcrun.plan import Plan, Stopping
 from hpcrun.workflow.submit import agent_settings
 from tests.agent_job import Job, status_of, until
@@ -88,6 +89,7 @@ ASK = """\
 import os, sys, time
 from hpcrun import Run
 run = Run.get_context()
+if run.should_stop(): raise SystemExit(9)
 open("ready", "w").close()
 while not run.should_stop(): time.sleep(0.01)
 open("stopped", "w").close()
@@ -117,7 +119,7 @@ def test_a_warning_reaches_the_script(job: Job) -> None:
 
 
 def test_a_warning_that_came_before_the_agent(job: Job) -> None:
-    assert job.run(*asking(job), HPCRUN_WARNED="yes") == 0
+    assert job.run(*asking(job), HPCRUN_WARNED="yes") == 9
     assert job.fact("stop_requested").data == {"why": "warned"}
 
 
@@ -137,9 +139,8 @@ def test_term_does_not_end_who_asks_but_answers(job: Job) -> None:
 
 
 def test_a_new_keeper_hears_what_the_old_one_was_told(job: Job) -> None:
-    code = ASK.replace('open("ready", "w").close()', "time.sleep(1)\nopen('ready', 'w').close()")
-    agent = job.start(*job.shim, "env", f"PYTHONPATH={job.sdk}", sys.executable, "-c", code)
-    until(lambda: job.facts("running"))
+    agent = job.start(*asking(job))
+    until((job.files / "ready").exists)
     children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children")
     keeper = int(children.read_text().split()[0])
     os.kill(keeper, signal.SIGSTOP)
@@ -197,9 +198,11 @@ def test_a_forked_child_can_be_ended_by_term(tmp_path: Path) -> None:
         "from hpcrun.metrics import Run\n"
         "run = Run.get_context()\n"
         "assert not run.should_stop()\n"
-        "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,))\n"
-        "child.start(); child.terminate(); child.join()\n"
-        "assert child.exitcode == -15 and not run.should_stop()\n"
+        "process = multiprocessing.get_context('fork').Process\n"
+        "for _ in range(200):\n"
+        "    child = process(target=time.sleep, args=(600,))\n"
+        "    child.start(); child.terminate(); child.join()\n"
+        "    assert child.exitcode == -15 and not run.should_stop()\n"
         "os.kill(os.getpid(), 15)\n"
         "assert run.should_stop()\n"
     )
@@ -220,3 +223,16 @@ def test_a_handler_of_the_scripts_own_stays(job: Job) -> None:
     until((job.files / "ready").exists)
     agent.terminate()
     assert status_of(agent) == 7
+
+
+# -- one answer for all -------------------------------------------------------------------------
+
+
+def test_every_looks_seldom(tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    stop = Stop(str(tmp_path / "stop"))
+    assert [stop.agreed(3) for _ in range(6)] == [False, False, True, True, True, True]
+    (tmp_path / "stop").unlink()
+    assert stop.agreed(1)
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        stop.agreed(0)

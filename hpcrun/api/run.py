@@ -200,7 +200,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
         """Submits it once more, the same run: outputs and metrics go on. It must have ended."""
         self._session.resubmit(self.record())
 
-    def should_stop(self) -> bool:
+    def should_stop(self, every: int = 1) -> bool:
         """False: only in the job is there something to stop."""
         return False
 

@@ -183,15 +183,19 @@ class Run(Logging, Parent, Uploading, Registering):
 
     # -- end ----------------------------------------------------------------------------------
 
-    def should_stop(self) -> bool:
+    def should_stop(self, every: int = 1) -> bool:
         """Whether the script should save what it has, and end: its time is nearly over, or somebody
         asks for its end. Once it says yes, it stays so.
 
-        It looks at a file on this node's own disk, some microseconds. From the first call on, TERM
-        does not end this process any more, but makes this say yes; KILL follows in the job's grace
-        time.
+        Where torch.distributed or mpi4py has been initialized, this is a collective over its world:
+        every rank must call it equally often, and all get the same answer at the same call.
+        Elsewhere each process answers for itself, from a file on its node's own disk, within some
+        microseconds. every: ask only at each such call, and say no in between.
+
+        From the first call on, TERM does not end this process any more, but makes this say yes;
+        KILL follows in the job's grace time. ValueError if every is below 1.
         """
-        told = stop_of(self._context).told()
+        told = stop_of(self._context).agreed(every)
         if told and not self._stopping:
             self._stopping = True
             self._append("stopping", {})

@@ -6,6 +6,7 @@ preemption reaches the ranks alone, and long before the KILL.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from typing import Dict, Optional
 
 from hpcrun.layout import STOP_MARK
 from hpcrun.metrics.context import Context
+from hpcrun.metrics.world import any_of_all
 
 
 class Stop:
@@ -20,14 +22,24 @@ class Stop:
 
     def __init__(self, mark: Optional[str]) -> None:
         self._mark = mark
-        self._told = False
+        self._calls = 0
+        self._agreed = False
 
-    def told(self) -> bool:
-        """Whether it should stop; once yes, always yes."""
-        if not self._told:
-            _Term.listen()
-            self._told = _Term.came or (self._mark is not None and os.path.exists(self._mark))
-        return self._told
+    def agreed(self, every: int) -> bool:
+        """Whether all processes of the run should stop; once yes, always yes.
+
+        A collective at each such call, where there is a world. ValueError.
+        """
+        if every < 1:
+            raise ValueError(f"every must be at least 1, not {every}")
+        _Term.listen()
+        self._calls += 1
+        if not self._agreed and self._calls % every == 0:
+            self._agreed = any_of_all(self._told())
+        return self._agreed
+
+    def _told(self) -> bool:
+        return _Term.came or (self._mark is not None and os.path.exists(self._mark))
 
 
 class _Term:
@@ -50,13 +62,32 @@ class _Term:
         cls.came = True
 
     @classmethod
-    def begin_anew(cls) -> None:
-        """In a forked child: who ends it by TERM, as multiprocessing does, means it."""
+    def at_exit(cls) -> None:
+        """Whoever ends already keeps the status it ends with: Python gives TERM its default back,
+        and the second of two TERMs would count."""
+        if signal.getsignal(signal.SIGTERM) == cls._note:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    # A forked child begins anew: who ends it by TERM, as multiprocessing does, means it. A TERM
+    # that comes right after the fork waits until then; Python would drop it.
+
+    @classmethod
+    def before_fork(cls) -> None:
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    @classmethod
+    def in_parent(cls) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+    @classmethod
+    def in_child(cls) -> None:
         if signal.getsignal(signal.SIGTERM) == cls._note:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         cls.came = cls._listens = False
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
 
 
+_forking = threading.local()
 _stops: Dict[Optional[str], Stop] = {}
 
 
@@ -66,4 +97,9 @@ def stop_of(context: Context) -> Stop:
     return _stops.setdefault(mark, Stop(mark))
 
 
-os.register_at_fork(after_in_child=_Term.begin_anew)
+atexit.register(_Term.at_exit)
+os.register_at_fork(
+    before=_Term.before_fork,
+    after_in_parent=_Term.in_parent,
+    after_in_child=_Term.in_child,
+)

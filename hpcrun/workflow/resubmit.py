@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpcrun.directives import options_of_submission
 from hpcrun.errors import SchedulerError, SnapshotError, StoreError
-from hpcrun.layout import Attempt
+from hpcrun.layout import INTERACTIVE, Attempt
 from hpcrun.plan import token_of
 from hpcrun.ports import Scheduler
 from hpcrun.record import RunRecord
@@ -25,10 +25,9 @@ def resubmit(
 ) -> RunRecord:
     """Submits a run that has ended once more, and gives its record.
 
-    record: up to date. comment: whether the site leaves a job's comment to us. SchedulerError if
-    it goes on or is another user's; StoreError, SnapshotError if what it needs is gone.
+    record: up to date, and one that can be (`check`). comment: whether the site leaves a job's
+    comment to us.
     """
-    _check(record, store)
     scheduler.check()
     paths, before = store.paths(record.run_id), record.attempt.attempt
     attempt = Attempt(before.submission + 1)
@@ -47,11 +46,15 @@ def resubmit(
     return store.read(record.run_id)
 
 
-def _check(record: RunRecord, store: FileStore) -> None:
+def check(record: RunRecord, store: FileStore) -> None:
+    """SchedulerError if a run goes on, is another user's or has no job; StoreError, SnapshotError
+    if what it needs is gone."""
     run_id = record.run_id
     if record.user != store.user:
         message = f"run {run_id} is {record.user}'s"
         raise SchedulerError(message, "submit its source as a run of your own")
+    if record.target == INTERACTIVE:
+        raise SchedulerError(f"run {run_id} is interactive", "there is no job to submit again")
     if not record.has_ended:
         hint = f"wait for its end, or `hpcrun cancel {run_id}`"
         raise SchedulerError(f"run {run_id} is still {record.state}", hint)

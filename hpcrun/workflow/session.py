@@ -103,15 +103,15 @@ class Session:
 
     def resubmit(self, record: RunRecord) -> RunRecord:
         """Submits a run that has ended once more. record: up to date or not."""
-        from hpcrun.workflow.resubmit import resubmit
+        from hpcrun.workflow.resubmit import check, resubmit
 
-        target = record.target
-        rules = self.site(target).scheduler
+        (record,) = self.refreshed([record])
+        check(record, self.store)
+        comment = self.site(record.target).scheduler.comment
         try:
-            (record,) = self.refreshed([record])
-            return resubmit(record, self.store, self.scheduler(target), rules.comment)
+            return resubmit(record, self.store, self.scheduler(record.target), comment)
         finally:
-            self._forget_jobs(target)
+            self._forget_jobs(record.target)
 
     def cancel_job(self, target: str, job_id: JobId) -> None:
         """Asks the scheduler behind a target for a job's end."""
