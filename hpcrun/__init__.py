@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Checkpoints": "hpcrun.config",
     "Environment": "hpcrun.config",
     "Experiment": "hpcrun.api",
     "HpcrunError": "hpcrun.errors",

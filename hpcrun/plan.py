@@ -95,6 +95,22 @@ class Stopping:
 
 
 @dataclass(frozen=True)
+class Resuming:
+    """Which checkpoint an attempt goes on from.
+
+    path: the one to begin with. argument: whether the script gets it as --resume-from. fits:
+    whether the command can take one; a line for bash cannot. patterns, marker: what tells the
+    run's own (see `agent.checkpoints`).
+    """
+
+    path: str | None
+    argument: bool
+    fits: bool
+    patterns: tuple[str, ...]
+    marker: str | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run as it will be submitted."""
 
@@ -121,6 +137,7 @@ class Plan:
     metric_files: tuple[MetricFiles, ...]
     system_metrics_seconds: int
     stopping: Stopping
+    resuming: Resuming
     choices: tuple[Choice, ...]
 
     @property

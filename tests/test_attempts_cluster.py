@@ -140,3 +140,31 @@ def test_all_ranks_of_a_world_stop_at_the_same_step(lab: Lab, world: str) -> Non
     assert run["status"] == "Completed", lab.ok("show", run_id)
     steps = [int(Path(run["files"], f"outputs/rank-{rank}").read_text()) for rank in range(4)]
     assert len(set(steps)) == 1 and steps[0] % 3 == 2, steps
+
+
+# -- checkpoints --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+def test_a_requeued_run_goes_on_from_its_newest_checkpoint(lab: Lab, launcher: str) -> None:
+    text = (
+        "import os, sys, time\nfrom hpcrun import Run\nrun = Run.get_context()\n"
+        "print(sys.argv[1:], flush=True)\n"
+        "if run.resume_from: raise SystemExit(0)\n"
+        "if run.rank == 0:\n"
+        "    open('outputs/checkpoint-1', 'w').write('1')\n"
+        "    open('outputs/checkpoint-2.tmp', 'w').write('2')\n"
+        "open(f'outputs/up-{run.rank}', 'w').close()\n"
+        "time.sleep(300)\n"
+    )
+    source = folder(lab, f"newest-{launcher}", text, "resume_from: auto\n")
+    run_id = lab.submit(source, *TWO_NODES, "--set", f"distributed_job_config.launcher={launcher}")
+    run = lab.json("show", run_id)
+    eventually(lambda: len(list(Path(run["files"], "outputs").glob("up-*"))) == 2)
+    assert lab.cluster.run("alice", ["scontrol", "requeue", run["job_id"]]).returncode == 0
+    run = lab.wait(run_id)
+    assert run["status"] == "Completed", lab.ok("show", run_id)
+    expected = f"['--resume-from', '{run['files']}/outputs/checkpoint-1']\n"
+    for rank in range(2):
+        log = Path(run["files"], f"user_logs/1.1/rank-{rank}.log")
+        assert log.read_text() == expected

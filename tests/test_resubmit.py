@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpcrun import Environment, Experiment, HpcrunError, Run, ScriptRunConfig, Workspace
-from hpcrun.errors import SchedulerError, StoreError
+from hpcrun.errors import ConfigError, SchedulerError, StoreError
 from hpcrun.workflow.cut import first_unknown
 from tests.lab import eventually
 
@@ -35,11 +36,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return Workspace(tmp_path / "history")
 
 
-def submit(workspace: Workspace, tmp_path: Path, text: str) -> Run:
+def submit(workspace: Workspace, tmp_path: Path, text: str, **more: Any) -> Run:
     (tmp_path / "source/train.py").write_text(text)
     environment = Environment("this")
     environment.python.interpreter_path = sys.executable
-    config = ScriptRunConfig(tmp_path / "source", "train.py", environment=environment)
+    config = ScriptRunConfig(tmp_path / "source", "train.py", environment=environment, **more)
     return Experiment(workspace, "again").submit(config)
 
 
@@ -123,3 +124,36 @@ def test_an_interactive_run_has_no_job(workspace: Workspace, tmp_path: Path) -> 
         pass
     with pytest.raises(SchedulerError, match="is interactive"):
         Run.get(workspace, run.id).resubmit()
+
+
+RESUMES = """\
+import sys
+from hpcrun import Run
+
+run = Run.get_context()
+open("outputs/checkpoint-1.tmp", "w").write("1")
+print(sys.argv[1:], run.resume_from)
+if not run.resume_from: open("outputs/checkpoint-0", "w").write("0")
+"""
+
+
+def test_the_newest_checkpoint_or_another_is_resumed(workspace: Workspace, tmp_path: Path) -> None:
+    run = submit(workspace, tmp_path, RESUMES, resume_from="auto")
+    run.wait_for_completion()
+    own, other = f"{run.paths.outputs}/checkpoint-0", tmp_path / "older checkpoint"
+    run.resubmit()
+    run.wait_for_completion()
+    other.write_text("weights")
+    run.resubmit(resume_from=other)
+    run.wait_for_completion()
+    logs = [Path(run.paths.user_logs, f"{n}.0/rank-0.log").read_text() for n in (1, 2, 3)]
+    expected = [
+        "[] None\n",
+        f"['--resume-from', '{own}'] {own}\n",
+        f"['--resume-from', '{other}'] {other}\n",
+    ]
+    assert logs == expected
+    with pytest.raises(ConfigError, match="there is no checkpoint"):
+        run.resubmit(resume_from=tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="there is no checkpoint"):
+        submit(workspace, tmp_path, RESUMES, resume_from=str(tmp_path / "nothing"))

@@ -13,7 +13,8 @@ import time
 from signal import SIGCHLD, SIGKILL, SIGTERM, Signals
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from hpcrun.agent import evidence, keeper, preemption, process, ranks, setting, signals, spool
+from hpcrun.agent import evidence, keeper, past, preemption, process, ranks, setting, signals, spool
+from hpcrun.agent.checkpoints import to_resume
 from hpcrun.agent.helpers import Helpers
 from hpcrun.agent.lay import lay_out
 from hpcrun.agent.process import Process
@@ -21,7 +22,7 @@ from hpcrun.agent.setting import Setting
 from hpcrun.agent.witness import Witness, say
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.journal import Journal
-from hpcrun.layout import FILES_VARIABLE, SPOOL_VARIABLE, Attempt
+from hpcrun.layout import FILES_VARIABLE, RESUME_VARIABLE, SPOOL_VARIABLE, Attempt
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """A shell's statuses of a command that cannot be started."""
@@ -175,6 +176,22 @@ class Agent:
             return None
         return _end(None, self._stopped_by, "signal", interrupted=True)
 
+    def _resume(self) -> None:
+        """Tells how far the run is, and the command which checkpoint it goes on from."""
+        told = self._setting
+        path = told.resume_from
+        if told.attempt != Attempt(1, 0):
+            try:
+                found = past.look(told)
+                self._witness.tell("mark", past.as_data(found.now), sync=False)
+                begin = found.begins.get(told.attempt._replace(restart=0), found.now)
+                path = to_resume(found.newest, path, told.resumes_anew, begin.checkpoint)
+            except OSError as error:
+                self._problem(f"what earlier attempts left cannot be read: {error}")
+        if path is not None:
+            os.environ[RESUME_VARIABLE] = path
+            self._witness.tell("resumed", {"path": path}, sync=False)
+
     def _launch(self) -> Dict[str, Any]:
         """Starts helpers and command; gives the end, in case that the command cannot start.
 
@@ -187,6 +204,7 @@ class Agent:
         if self._stop_told:
             self._helpers.stop()
         self._look_back()
+        self._resume()
         self._witness.tell("running", {"command": list(self._words)}, sync=False)
         try:
             self.command = process.start(

@@ -7,11 +7,13 @@ import os
 from signal import Signals
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
+from hpcrun.agent.checkpoints import Rules
 from hpcrun.errors import HpcrunError
 from hpcrun.layout import (
     ATTEMPT_VARIABLE,
     FILES_VARIABLE,
     RECORD_VARIABLE,
+    RESUME_VARIABLE,
     SPOOL_VARIABLE,
     WARNED_VARIABLE,
     Attempt,
@@ -39,7 +41,9 @@ class Setting(NamedTuple):
     spool: None if there is none. heartbeat, kill_wait, time_limit: seconds; time_limit is kept by
     the agent where no scheduler does. stop_after: seconds of the job's life after which its ranks
     should stop, where Slurm does not say it. stop_signal: what they get then as well. warned:
-    whether Slurm said it before the agent listened. helpers: the words that start one task on each
+    whether Slurm said it before the agent listened. resume_from: the checkpoint that this
+    submission begins with. resumes_anew: whether it was given for this submission alone.
+    checkpoints: what tells the run's own. helpers: the words that start one task on each
     other node. metric_files: the patterns of files to follow (see `follow.patterns`).
     sample_seconds: between two measurements of the node; 0: none. problems: what could not be read.
     """
@@ -58,6 +62,9 @@ class Setting(NamedTuple):
     stop_after: Optional[float] = None
     stop_signal: Optional[int] = None
     warned: bool = False
+    resume_from: Optional[str] = None
+    resumes_anew: bool = False
+    checkpoints: Rules = Rules()
     helpers: Tuple[str, ...] = ()
     umask: Optional[int] = None
     metric_files: Tuple[Mapping[str, Any], ...] = ()
@@ -76,6 +83,7 @@ def read(environ: Mapping[str, str]) -> Setting:
     request, problems = _request(paths.request)
     told = request.get("agent") or {}
     host = os.uname().nodename
+    resume_from = environ.get(RESUME_VARIABLE) or None
     local = str(request.get("target", "")).split("/")[0] == LOCAL
     scheduled = SLURM_JOB_ID_VARIABLE in environ and not local
     variable = SLURM_JOB_ID_VARIABLE if scheduled else JOB_ID_VARIABLE
@@ -94,6 +102,9 @@ def read(environ: Mapping[str, str]) -> Setting:
         stop_after=told.get("stop_after_seconds"),
         stop_signal=_signal(told.get("stop_signal")),
         warned=WARNED_VARIABLE in environ,
+        resume_from=resume_from,
+        resumes_anew=resume_from not in (None, told.get("resume_from")),
+        checkpoints=_rules(told.get("checkpoints") or {}),
         helpers=tuple(told.get("node_helpers") or ()),
         umask=_umask(told.get("umask")),
         metric_files=tuple(told.get("metric_files") or ()),
@@ -133,6 +144,10 @@ def _snapshot(told: Optional[Mapping[str, str]]) -> Optional[Snapshot]:
 def _seconds(told: Mapping[str, Any], key: str, default: float) -> float:
     value = told.get(key)
     return default if value is None else float(value)
+
+
+def _rules(told: Mapping[str, Any]) -> Rules:
+    return Rules(tuple(told.get("patterns") or ()), told.get("marker"))
 
 
 def _signal(name: Optional[str]) -> Optional[int]:

@@ -189,6 +189,11 @@ trap 'pass USR2 140' USR2
 trap 'pass TERM 143' TERM
 trap 'pass CONT 146' CONT
 
+# With a checkpoint to go on from, if the run asks for the argument (resume_from).
+if [ -n "$HPCRUN_RESUME_ARGUMENT" ] && [ -n "$HPCRUN_RESUME_FROM" ]; then
+    set -- "$@" "$HPCRUN_RESUME_ARGUMENT" "$HPCRUN_RESUME_FROM"
+fi
+
 note_start
 if [ -n "$marker" ]; then
     start "$@" >&3 2>&1 3>&-

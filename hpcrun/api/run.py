@@ -196,9 +196,12 @@ class Run(RunFiles, RunFamily, RunMetrics):
         """Asks for its end. Returns at once; a run that has ended already is left as it is."""
         cancel(self._session, self.record())
 
-    def resubmit(self) -> None:
-        """Submits it once more, the same run: outputs and metrics go on. It must have ended."""
-        self._session.resubmit(self.record())
+    def resubmit(self, resume_from: str | Path | None = None) -> None:
+        """Submits it once more, the same run: outputs and metrics go on. It must have ended.
+
+        resume_from: the checkpoint to begin with; default: its newest complete one, if any.
+        """
+        self._session.resubmit(self.record(), resume_from)
 
     def should_stop(self, every: int = 1) -> bool:
         """False: only in the job is there something to stop."""

@@ -61,15 +61,18 @@ def submit(workspace: str | None, /, follow: bool, as_json: bool, **request: Any
 
 @click.command()
 @click.argument("run")
+@click.option("--resume-from", metavar="PATH", help="The checkpoint to begin with.")
 @click.option("--follow", is_flag=True, help="Follow the output until the run has ended.")
 @json_option
 @click.pass_obj
-def resubmit(workspace: str | None, run: str, follow: bool, as_json: bool) -> int:
+def resubmit(
+    workspace: str | None, run: str, resume_from: str | None, follow: bool, as_json: bool
+) -> int:
     """Submit a run that has ended once more: the same run, script and source; its outputs and
     metrics go on."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    record = session.resubmit(session.store.read(run_id, user))
+    record = session.resubmit(session.store.read(run_id, user), resume_from)
     return _tell_submitted(session, record, follow, as_json)
 
 

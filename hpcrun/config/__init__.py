@@ -11,6 +11,8 @@ from hpcrun.config.distributed import (
 )
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment
 from hpcrun.config.model import (
+    AUTO,
+    Checkpoints,
     Mail,
     MetricFiles,
     Resources,
@@ -23,9 +25,11 @@ from hpcrun.config.runfile import load_config
 from hpcrun.config.scriptrun import ScriptRunConfig
 
 __all__ = [
+    "AUTO",
     "DEFAULT_ENVIRONMENT",
     "EXPERIMENT",
     "EXPERIMENT_HINT",
+    "Checkpoints",
     "DistributedConfiguration",
     "Environment",
     "Mail",

@@ -30,6 +30,7 @@ def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
             *_variables(config),
             *_directives(config),
             *_metric_files(config),
+            *_checkpoints(config),
         )
     )
 
@@ -192,6 +193,18 @@ def _directives(config: RunConfiguration) -> Iterator[Finding]:
 
 
 _WRITTEN = ("gpu_type", "partition", "qos", "account", "constraint", "reservation")
+
+
+def _checkpoints(config: RunConfiguration) -> Iterator[Finding]:
+    for number, pattern in enumerate(config.checkpoints.patterns):
+        if not pattern.strip("/") or pattern.startswith("/") or ".." in pattern.split("/"):
+            key, message = f"checkpoints.patterns[{number}]", f"{pattern!r} is no pattern"
+            yield Finding(key, message, "names below outputs/, such as checkpoint-* or **/*.pt")
+    marker = config.checkpoints.marker
+    if marker is not None and (not marker or "/" in marker):
+        yield Finding("checkpoints.marker", f"{marker!r} is no name of a file", "such as complete")
+    if config.resume_from == "":
+        yield Finding("resume_from", "`resume_from` is empty", "a path, or auto")
 
 
 def _metric_files(config: RunConfiguration) -> Iterator[Finding]:

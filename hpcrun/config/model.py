@@ -32,6 +32,9 @@ MailType = Literal[
     "time_limit_50",
 ]
 
+AUTO = "auto"
+"""In place of a checkpoint: begin anew, and go on from the run's own in later attempts."""
+
 StopSignal = Literal["USR1", "USR2", "TERM", "INT", "HUP"]
 
 
@@ -88,6 +91,16 @@ class Stop:
 
 
 @dataclass
+class Checkpoints:
+    """Which of a run's outputs are checkpoints that a later attempt can go on from."""
+
+    patterns: list[str] = field(default_factory=lambda: ["checkpoint[-_.]*", "*.ckpt"])
+    """Names of files or folders below outputs/: *, ? and […]; ** stands for any folders."""
+    marker: str | None = None
+    """What tells a complete one: this name inside of the folder, or behind its name and a dot."""
+
+
+@dataclass
 class SnapshotLimits:
     """What the snapshot may hold at most."""
 
@@ -139,6 +152,10 @@ class RunConfiguration:
     """Azure ML's time limit; resources.time comes first."""
     stop: Stop = field(default_factory=Stop)
     """How it hears that its time is nearly over."""
+    resume_from: str | None = None
+    """The checkpoint to begin with, or `auto`; the script gets it as --resume-from."""
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    """Which of its outputs are checkpoints."""
     experiment: str | None = None
     """The name that groups runs; default: the source folder's name."""
     display_name: str | None = None

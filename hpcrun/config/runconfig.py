@@ -24,6 +24,7 @@ from hpcrun.config.distributed import (
 from hpcrun.config.editing import Rules, edited
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSection
 from hpcrun.config.model import (
+    Checkpoints,
     Mail,
     MetricFiles,
     Resources,
@@ -89,6 +90,8 @@ class _File:
     source_directory: str = "."
     resources: Resources = field(default_factory=Resources)
     stop: Stop = field(default_factory=Stop)
+    resume_from: str | None = None
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
     experiment: str | None = None
     display_name: str | None = None
     description: str | None = None
@@ -129,8 +132,9 @@ class _File:
 
 _SAME = (
     *("script", "command", "target", "max_run_duration_seconds", "environment_variables"),
-    *("source_directory", "resources", "stop", "experiment", "display_name", "description"),
-    *("tags", "secrets", "mail", "sbatch", "snapshot", "metric_files", "system_metrics_seconds"),
+    *("source_directory", "resources", "stop", "resume_from", "checkpoints"),
+    *("experiment", "display_name", "description", "tags", "secrets", "mail", "sbatch"),
+    *("snapshot", "metric_files", "system_metrics_seconds"),
 )
 """The keys that mean the same in a .runconfig and in a RunConfiguration."""
 

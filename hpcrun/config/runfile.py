@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcrun.config.model import RunConfiguration
+from hpcrun.config.model import AUTO, RunConfiguration
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.reading import Read, read_partly
 
@@ -34,6 +34,8 @@ def anchor(config: RunConfiguration, folder: Path) -> None:
             environment.virtual_environment = below(environment.virtual_environment)
         if environment.python.interpreter_path and "/" in environment.python.interpreter_path:
             environment.python.interpreter_path = below(environment.python.interpreter_path)
+    if config.resume_from not in (None, AUTO):
+        config.resume_from = below(str(config.resume_from))
     if config.secrets:
         config.secrets = {name: below(path) for name, path in config.secrets.items()}
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from hpcrun.config.distributed import DistributedConfiguration
 from hpcrun.config.environment import Environment
 from hpcrun.config.model import (
+    Checkpoints,
     Mail,
     MetricFiles,
     Resources,
@@ -61,6 +62,8 @@ class ScriptRunConfig:
     resources = _Part[Resources]()
     max_run_duration_seconds = _Part[int | None]()
     stop = _Part[Stop]()
+    resume_from = _Part[str | None]()
+    checkpoints = _Part[Checkpoints]()
     experiment = _Part[str | None]()
     display_name = _Part[str | None]()
     description = _Part[str | None]()
@@ -87,6 +90,8 @@ class ScriptRunConfig:
         max_run_duration_seconds: int | None = None,
         resources: Resources | None = None,
         stop: Stop | None = None,
+        resume_from: str | None = None,
+        checkpoints: Checkpoints | None = None,
         experiment: str | None = None,
         display_name: str | None = None,
         description: str | None = None,
@@ -118,6 +123,8 @@ class ScriptRunConfig:
         own: dict[str, Any] = {
             "resources": resources,
             "stop": stop,
+            "resume_from": resume_from,
+            "checkpoints": checkpoints,
             "experiment": experiment,
             "display_name": display_name,
             "description": description,

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from hpcrun.fold import fold
-from hpcrun.layout import journal_kind
+from hpcrun.layout import RESUME_VARIABLE, journal_kind
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
 from hpcrun.metrics.family import Parent
 from hpcrun.metrics.logs import Logging
@@ -182,6 +182,11 @@ class Run(Logging, Parent, Uploading, Registering):
         self._append("properties", {"set": _texts(properties)})
 
     # -- end ----------------------------------------------------------------------------------
+
+    @property
+    def resume_from(self) -> Optional[str]:
+        """The checkpoint that this attempt goes on from, a path; None: it begins anew."""
+        return os.environ.get(RESUME_VARIABLE) or None
 
     def should_stop(self, every: int = 1) -> bool:
         """Whether the script should save what it has, and end: its time is nearly over, or somebody

@@ -16,6 +16,7 @@ from hpcrun.reading import Read
 from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
 from hpcrun.resolve.request import Request
+from hpcrun.resolve.resuming import resuming
 from hpcrun.resolve.setting import setting
 from hpcrun.resolve.stopping import stopping
 from hpcrun.site import SiteConfig
@@ -83,6 +84,7 @@ def resolve(
         metric_files=measured,
         system_metrics_seconds=config.system_metrics_seconds,
         stopping=told,
+        resuming=resuming(request),
         choices=tuple(request.choices),
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcrun.assets import Assets
-from hpcrun.config import Environment, RunConfiguration, checked, parse_memory
+from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_memory
 from hpcrun.errors import ConfigError, SiteError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
@@ -95,6 +95,9 @@ def _missing(config: RunConfiguration, source: Path) -> Iterator[Finding]:
     elif config.script and _kind(source / config.script) != stat.S_IFREG:
         message = f"there is no script {config.script} in {source.resolve()}"
         yield Finding("script", message, "script is relative to source_directory")
+    resume = config.resume_from
+    if resume and resume != AUTO and not _kind(Path(resume)):
+        yield Finding("resume_from", f"there is no checkpoint {resume}")
     yield from _check_environment(config.environment)
     for name, text in (config.secrets or {}).items():
         yield from _check_secret(name, Path(text), source)
@@ -113,7 +116,7 @@ def _unsearchable(plan: Plan) -> Iterator[Finding]:
 
 
 def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration:
-    """A copy in which virtual environment, interpreter and secrets are absolute paths."""
+    """A copy in which virtual environment, interpreter, checkpoint and secrets are absolute."""
     config = config.copy()
     if isinstance(config.environment, str):
         if "/" in config.environment:
@@ -125,6 +128,8 @@ def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration
         if "/" in (environment.python.interpreter_path or ""):
             python = environment.python
             python.interpreter_path = _full(str(python.interpreter_path), folder)
+    if config.resume_from and config.resume_from != AUTO:
+        config.resume_from = _full(config.resume_from, folder)
     if config.secrets:
         config.secrets = {name: _full(text, folder) for name, text in config.secrets.items()}
     return config

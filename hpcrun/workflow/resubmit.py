@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcrun.directives import options_of_submission
-from hpcrun.errors import SchedulerError, SnapshotError, StoreError
+from hpcrun.errors import ConfigError, Problem, SchedulerError, SnapshotError, StoreError
 from hpcrun.layout import INTERACTIVE, Attempt
 from hpcrun.plan import token_of
 from hpcrun.ports import Scheduler
@@ -21,13 +21,19 @@ from hpcrun.workflow.submit import hand_over, submission_of
 
 
 def resubmit(
-    record: RunRecord, store: FileStore, scheduler: Scheduler, comment: bool = False
+    record: RunRecord,
+    store: FileStore,
+    scheduler: Scheduler,
+    comment: bool = False,
+    resume_from: Path | None = None,
 ) -> RunRecord:
     """Submits a run that has ended once more, and gives its record.
 
     record: up to date, and one that can be (`check`). comment: whether the site leaves a job's
-    comment to us.
+    comment to us. resume_from: the checkpoint to begin with; ConfigError if it is not there.
     """
+    if resume_from is not None and not resume_from.exists():
+        raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
     scheduler.check()
     paths, before = store.paths(record.run_id), record.attempt.attempt
     attempt = Attempt(before.submission + 1)
@@ -36,7 +42,7 @@ def resubmit(
     store.append(paths, attempt, "submitting", {"token": token, **this_client()})
     submission = replace(
         submission_of(record.run_id, attempt, paths),
-        arguments=(str(attempt.submission),),
+        arguments=(str(attempt.submission), *([str(resume_from)] if resume_from else [])),
         options=options_of_submission(
             paths.batch_log(attempt.submission), f"hpcrun:{token}" if comment else None
         ),

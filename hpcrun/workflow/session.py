@@ -101,15 +101,18 @@ class Session:
         finally:
             self._forget_jobs(prepared.plan.target)
 
-    def resubmit(self, record: RunRecord) -> RunRecord:
-        """Submits a run that has ended once more. record: up to date or not."""
+    def resubmit(self, record: RunRecord, resume_from: str | Path | None = None) -> RunRecord:
+        """Submits a run that has ended once more. record: up to date or not. resume_from: the
+        checkpoint to begin with; default: the run's newest."""
         from hpcrun.workflow.resubmit import check, resubmit
 
         (record,) = self.refreshed([record])
         check(record, self.store)
         comment = self.site(record.target).scheduler.comment
         try:
-            return resubmit(record, self.store, self.scheduler(record.target), comment)
+            checkpoint = Path(resume_from).expanduser().absolute() if resume_from else None
+            scheduler = self.scheduler(record.target)
+            return resubmit(record, self.store, scheduler, comment, checkpoint)
         finally:
             self._forget_jobs(record.target)
 

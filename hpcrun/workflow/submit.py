@@ -122,6 +122,11 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
         ),
         "stop_after_seconds": _stop_after(plan),
         "stop_signal": plan.stopping.signal,
+        "resume_from": plan.resuming.path,
+        "checkpoints": {
+            "patterns": list(plan.resuming.patterns),
+            "marker": plan.resuming.marker,
+        },
         "node_helpers": []
         if local or not others
         else [

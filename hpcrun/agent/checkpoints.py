@@ -1,0 +1,84 @@
+"""The newest complete checkpoint of a run. Standard library only (Python 3.8+).
+
+A checkpoint is a file or folder below outputs/ whose name fits a pattern. Half-written ones are
+told by their name (it becomes the final one by a rename) or by a marker that is written last.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+
+UNFINISHED = (".tmp", ".part", ".partial", ".incomplete")
+"""How names end that are never a checkpoint's."""
+
+
+class Rules(NamedTuple):
+    """What a checkpoint is. patterns: below outputs/, as for glob, `**` any folders.
+
+    marker: None, or what says that one is complete: `<checkpoint>/<marker>` in a folder, or
+    `<checkpoint>.<marker>` beside it.
+    """
+
+    patterns: Tuple[str, ...] = ()
+    marker: Optional[str] = None
+
+
+class Checkpoint(NamedTuple):
+    """A complete one. changed: by its file system's clock, nanoseconds."""
+
+    changed: int
+    path: str
+
+    @property
+    def identity(self) -> str:
+        """Names this state of it: one that is written anew has another."""
+        return f"{self.path}@{self.changed}"
+
+
+def newest(outputs: str, rules: Rules) -> Optional[Checkpoint]:
+    """The complete checkpoint that was changed last; None if there is none."""
+    found = {path: _checkpoint(path, rules.marker) for path in _matches(outputs, rules.patterns)}
+    return max((one for one in found.values() if one is not None), default=None)
+
+
+def _matches(outputs: str, patterns: Sequence[str]) -> Iterator[str]:
+    for pattern in patterns:
+        for path in glob.iglob(os.path.join(glob.escape(outputs), pattern), recursive=True):
+            path = path.rstrip("/")
+            names = os.path.relpath(path, outputs).split("/")
+            if not any(name.endswith(UNFINISHED) for name in names):
+                yield path
+
+
+def _checkpoint(path: str, marker: Optional[str]) -> Optional[Checkpoint]:
+    try:
+        changed = os.stat(path).st_mtime_ns
+        content = os.listdir(path) if os.path.isdir(path) else os.stat(path).st_size
+    except OSError:
+        return None  # it was removed meanwhile
+    if not content or (marker is not None and not _is_marked(path, marker)):
+        return None
+    return Checkpoint(changed, path)
+
+
+def _is_marked(path: str, marker: str) -> bool:
+    inside = os.path.join(path, marker)
+    return not path.endswith(f".{marker}") and (
+        os.path.exists(inside) or os.path.exists(f"{path}.{marker}")
+    )
+
+
+def to_resume(
+    found: Optional[Checkpoint], given: Optional[str], anew: bool, before: Optional[str]
+) -> Optional[str]:
+    """The path that an attempt goes on from.
+
+    found: the newest of the run. given: what the submission begins with. anew: whether that comes
+    first, until the submission has a checkpoint of its own. before: the identity of the newest when
+    the submission began; None if there was none.
+    """
+    if found is None:
+        return given
+    return given if anew and found.identity == before else found.path
