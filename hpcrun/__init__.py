@@ -18,6 +18,7 @@ _HOMES = {
     "Model": "hpcrun.api",
     "MpiConfiguration": "hpcrun.config",
     "PyTorchConfiguration": "hpcrun.config",
+    "Requeue": "hpcrun.config",
     "Resources": "hpcrun.config",
     "Run": "hpcrun.api",
     "RunConfiguration": "hpcrun.config",

@@ -52,7 +52,7 @@ class Job:
     """What is asked of the scheduler.
 
     memory is in bytes, per node; 0 means all of it. warning: how long before the time limit the
-    batch script gets a signal.
+    batch script gets a signal. requeue: whether it may be requeued; None: as the cluster has it.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Job:
     exclusive: bool = False
     time: timedelta | None = None
     warning: timedelta | None = None
+    requeue: bool | None = None
     partition: str | None = None
     qos: str | None = None
     account: str | None = None
@@ -199,6 +200,8 @@ def _size(job: Job, rules: SchedulerRules) -> Iterator[Directive]:
     if job.warning is not None:
         # Without B: it would reach the steps, and kill what does not catch it (22.05).
         yield Directive("--signal", f"B:{WARNING}@{int(job.warning.total_seconds())}")
+    if job.requeue is not None:
+        yield Directive("--requeue" if job.requeue else "--no-requeue")
 
 
 def _gpus(job: Job, rules: SchedulerRules) -> Iterator[Directive]:

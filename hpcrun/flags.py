@@ -35,6 +35,8 @@ INSTEAD: Mapping[str, str] = {
         )
     },
     "--signal": "say it in stop.lead",
+    "--requeue": "say it in requeue.allowed",
+    "--no-requeue": "say it in requeue.allowed",
     "--mail-type": "say it in mail.on",
     "--mail-user": "say it in mail.address",
 }

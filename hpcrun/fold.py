@@ -21,6 +21,8 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
     """The record that a run's request (run.json) and its facts tell, in any order."""
     ordered = _distinct(facts)
     numbers = {Attempt(1, 0)} | {fact.attempt for fact in ordered if fact.kind in _OF_ATTEMPT}
+    requeued = _requeued(ordered)
+    numbers |= requeued.keys()
     newest = {number.submission: number for number in sorted(numbers)}
     attempts = [
         _fold_attempt(
@@ -28,6 +30,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
             [f for f in ordered if f.attempt == number],
             ordered,
             requeued=number != newest[number.submission],
+            queued=requeued.get(number),
         )
         for number in sorted(numbers)
     ]
@@ -70,6 +73,15 @@ _STATE_OF_KIND = {
 }
 
 
+def _requeued(facts: Sequence[Fact]) -> dict[Attempt, float]:
+    """The attempts that the agents of those before have asked for, and when."""
+    return {
+        fact.attempt._replace(restart=fact.attempt.restart + 1): fact.time
+        for fact in facts
+        if fact.kind == "ended" and fact.data.get("cause") == Cause.REQUEUED
+    }
+
+
 def _distinct(facts: Iterable[Fact]) -> list[Fact]:
     """Each fact once, in an order that does not depend on how they came."""
     unique = {(f.attempt, f.writer, f.number, f.kind): f for f in facts}
@@ -77,9 +89,13 @@ def _distinct(facts: Iterable[Fact]) -> list[Fact]:
 
 
 def _fold_attempt(
-    number: Attempt, facts: Sequence[Fact], all_facts: Sequence[Fact], requeued: bool
+    number: Attempt,
+    facts: Sequence[Fact],
+    all_facts: Sequence[Fact],
+    requeued: bool,
+    queued: float | None,
 ) -> AttemptRecord:
-    """One life. requeued: whether another followed."""
+    """One life. requeued: whether another followed. queued: when the one before it asked for it."""
     by_kind: dict[str, list[Fact]] = {}
     for fact in facts:
         by_kind.setdefault(fact.kind, []).append(fact)
@@ -89,7 +105,7 @@ def _fold_attempt(
     ended = first(by_kind, "ended")
     canceled_by = first(by_kind, "cancel_requested")
     verdict = verdict_of(by_kind, ended, word, canceled_by, requeued)
-    state = State.NOT_STARTED
+    state = State.NOT_STARTED if queued is None else State.QUEUED
     for kind in by_kind:
         state = max(state, _STATE_OF_KIND.get(kind, State.NOT_STARTED), key=lambda s: s.rank)
     if verdict is None and ended is not None:
@@ -105,7 +121,7 @@ def _fold_attempt(
         job_id=_job_id(by_kind, all_facts, number),
         host=started.data.get("host") if started else None,
         nodes=tuple((started.data if started else word or {}).get("nodes", ())),
-        submitted=submitted.time if submitted else None,
+        submitted=submitted.time if submitted else queued,
         started=started.time if started else None,
         ended=_end_time(ended, word, verdict, by_kind),
         heartbeats=max([f.data.get("count", 0) for f in by_kind.get("heartbeat", ())] or [0]),
@@ -114,6 +130,7 @@ def _fold_attempt(
         starts=(word or {}).get("starts") if not state.is_end else None,
         verdict=verdict,
         undrained=_undrained(by_kind, started) if verdict is not None else (),
+        may_go_on=any(fact.data.get("requeue") for fact in by_kind.get("finalizing", ())),
         awaits_scheduler=_awaits_scheduler(by_kind, ended, word, requeued),
     )
 

@@ -95,6 +95,16 @@ class Stopping:
 
 
 @dataclass(frozen=True)
+class Requeueing:
+    """When the agent has the run requeued; max_duration: how long all attempts may run."""
+
+    exit_code: int
+    at_time_limit: bool
+    max_attempts: int
+    max_duration: timedelta | None
+
+
+@dataclass(frozen=True)
 class Resuming:
     """Which checkpoint an attempt goes on from.
 
@@ -137,6 +147,7 @@ class Plan:
     metric_files: tuple[MetricFiles, ...]
     system_metrics_seconds: int
     stopping: Stopping
+    requeueing: Requeueing
     resuming: Resuming
     choices: tuple[Choice, ...]
 

@@ -148,6 +148,8 @@ class AttemptRecord(NamedTuple):
     verdict: Optional[Verdict] = None
     undrained: Tuple[str, ...] = ()
     """After its end: the nodes on whose disks records may still wait."""
+    may_go_on: bool = False
+    """While its files are collected: whether another attempt may follow."""
     awaits_scheduler: bool = False
     """Whether only the scheduler knows why it ended (the agent was told to stop, or is gone), or
     whether it has: what was told to stop may be killed without a word."""

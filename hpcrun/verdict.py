@@ -66,7 +66,8 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
     code, signal = ended.data.get("exit_code"), ended.data.get("signal")
     cause = Cause(ended.data.get("cause", Cause.EXIT_CODE))
     if "message" in ended.data:
-        return Verdict(cause, ended.data["message"], (), code, signal)
+        said = tuple(ended.data.get("evidence", ()))
+        return Verdict(cause, ended.data["message"], said, code, signal)
     memory = [f.data["evidence"] for f in by_kind.get("out_of_memory", ())]
     if told is not None and told.get("cause") == Cause.OUT_OF_MEMORY:
         memory.append(f"the scheduler: {told.get('raw', '')}")
@@ -75,6 +76,8 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
     rank = rank_end.rank if rank_end else None
     if cause == Cause.COMPLETED:
         sentence = "the command ended with exit code 0"
+        if by_kind.get("stopping"):
+            sentence += ", after should_stop() had told it to stop"
         if memory:
             sentence += ", although a process was killed for memory on the way"
         return Verdict(Cause.COMPLETED, sentence, evidence, code, signal)

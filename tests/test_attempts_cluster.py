@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,3 +170,84 @@ def test_a_requeued_run_goes_on_from_its_newest_checkpoint(lab: Lab, launcher: s
     for rank in range(2):
         log = Path(run["files"], f"user_logs/1.1/rank-{rank}.log")
         assert log.read_text() == expected
+
+
+# -- requeues that the run asks for ---------------------------------------------------------------
+
+GOES_ON = """\
+import os, time
+from hpcrun import Run
+run = Run.get_context()
+first = os.environ["HPCRUN_ATTEMPT"] == "1.0"
+run.log("loss", 1, step=0 if first else 1)
+print("up", flush=True)
+"""
+
+
+@pytest.fixture(params=["accounting", "no accounting"])
+def either(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Lab]:
+    """The cluster with slurmdbd, then without it."""
+    before = lab.cluster.has_accounting()
+    lab.cluster.set_accounting(request.param == "accounting")
+    yield lab
+    lab.cluster.set_accounting(before)
+
+
+def causes(run: Any) -> list[tuple[str, str]]:
+    return [(a["attempt"], a["verdict"]["cause"]) for a in run["attempts"]]
+
+
+def test_an_exit_code_asks_slurm_for_the_next_attempt(either: Lab) -> None:
+    text = GOES_ON + "raise SystemExit(42 if first else 0)\n"
+    run_id = either.submit(folder(either, "exit-code", text), *TWO_NODES)
+    eventually(lambda: len(either.json("show", run_id)["attempts"]) == 2)
+    assert either.json("show", run_id)["status"] in ("Queued", "Starting", "Running", "Finalizing")
+    run = either.wait(run_id)
+    assert run["status"] == "Completed", either.ok("show", run_id)
+    assert causes(run) == [("1.0", "requeued"), ("1.1", "completed")]
+    sentence = "the command asked for a requeue with exit code 42"
+    assert run["attempts"][0]["verdict"]["sentence"] == sentence
+    assert run["attempts"][0]["job_id"] == run["attempts"][1]["job_id"]
+    assert either.json("metrics", run_id) == {"loss": [1, 1]}
+
+
+def test_a_job_that_may_not_be_requeued_says_so(lab: Lab) -> None:
+    source = folder(lab, "refused", GOES_ON + "raise SystemExit(42)\n")
+    run = lab.wait(lab.submit(source, "--set", "requeue.allowed=false"))
+    assert (run["status"], causes(run)) == ("Failed", [("1.0", "exit_code")])
+    sentence = "the command asked for a requeue with exit code 42, and was not requeued: Slurm says"
+    assert run["verdict"]["sentence"].startswith(sentence)
+    assert "disabled" in run["verdict"]["sentence"]
+
+
+def test_a_run_that_stops_for_the_time_limit_goes_on(lab: Lab) -> None:
+    text = GOES_ON + "while first and not run.should_stop(): time.sleep(0.05)\n"
+    source = folder(lab, "stops", text, "requeue: {at_time_limit: true}\n")
+    run_id = lab.submit(source, *TWO_NODES)
+    eventually(lambda: is_up(lab, run_id))
+    words = ["scancel", "--batch", "--signal=USR1", lab.json("show", run_id)["job_id"]]
+    assert lab.cluster.run("alice", words).returncode == 0
+    run = lab.wait(run_id)
+    assert causes(run) == [("1.0", "requeued"), ("1.1", "completed")], run
+    sentence = run["attempts"][0]["verdict"]["sentence"]
+    assert sentence == "the command stopped for the time limit"
+
+
+def test_a_run_that_does_not_stop_is_ended_before_the_limit_and_goes_on(lab: Lab) -> None:
+    text = GOES_ON + "time.sleep(600 if first else 0)\n"
+    source = folder(lab, "ended", text, "requeue: {at_time_limit: true}\n")
+    limits = ("--set", "resources.time=2m", "--set", "stop.lead=60s")
+    run = lab.wait(lab.submit(source, *TWO_NODES, *limits), timeout=200)
+    assert causes(run) == [("1.0", "requeued"), ("1.1", "completed")], run
+    sentence = run["attempts"][0]["verdict"]["sentence"]
+    assert sentence == "the command was ended for the time limit"
+
+
+def test_all_attempts_together_take_no_more_than_they_may(lab: Lab) -> None:
+    source = folder(lab, "duration", GOES_ON + "time.sleep(600)\n")
+    run = lab.wait(lab.submit(source, *TWO_NODES, "--set", "max_run_duration_seconds=15"))
+    assert (run["status"], causes(run)) == ("Failed", [("1.0", "time_limit")])
+    sentence = "the run has taken its max_run_duration_seconds (15)"
+    assert run["verdict"]["sentence"] == sentence
+    refused = lab.run("resubmit", run["run_id"])
+    assert refused.returncode == 3 and sentence in refused.stderr

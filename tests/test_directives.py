@@ -184,6 +184,8 @@ def test_a_flag_that_is_written_twice_is_refused_with_both() -> None:
         ("gpus", "2", "resources.gpus_per_node"),
         ("gres", "gpu:2", "resources.gpus_per_node"),
         ("mem-per-cpu", "2G", "resources.memory"),
+        ("signal", "B:USR1", "stop.lead"),
+        ("no-requeue", None, "requeue.allowed"),
         ("output", "log", "for itself"),
         ("array", "0-3", "for itself"),
         ("wait", None, "for itself"),
@@ -203,9 +205,9 @@ def test_flags_that_are_not_ones_own_to_write(name: str, value: str | None, said
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("switches", "2"), ("contiguous", None), ("gres", "nvme:1"), ("no-requeue", None)),
-        *(("requeue", None), ("nodelist", "n1"), ("exclude", "n1"), ("hint", "x"), ("wckey", "x")),
-        *(("gres-flags", "x"), ("cpus-per-gpu", "8"), ("bb", "x"), ("dependency", "x")),
+        *(("switches", "2"), ("contiguous", None), ("gres", "nvme:1")),
+        *(("nodelist", "n1"), ("exclude", "n1"), ("hint", "x"), ("wckey", "x")),
+        *(("gres-flags", "x"), ("cpus-per-gpu", "8"), ("dependency", "x")),
     ],
 )
 def test_flags_that_are(name: str, value: str | None) -> None:

@@ -121,6 +121,8 @@ def test_each_value_of_a_file_names_its_line() -> None:
         "metric files": ("outputs/m.csv (step epoch)", "run.yaml:39"),
         "system metrics": ("off", "run.yaml:40"),
         "stop": ("0-00:02:00 before the time limit, by Slurm", "default"),
+        "requeue exit code": ("42", "default"),
+        "attempts at most": ("10", "default"),
         "checkpoints": ("checkpoint[-_.]* *.ckpt", "default"),
     }
 
@@ -160,6 +162,8 @@ def test_what_is_not_given_comes_from_the_site_the_target_or_a_default() -> None
         "modules": ("base/1", "site lab"),
         "system metrics": ("every 30 s", "default"),
         "stop": ("0-00:02:00 before the time limit, by Slurm", "default"),
+        "requeue exit code": ("42", "default"),
+        "attempts at most": ("10", "default"),
         "checkpoints": ("checkpoint[-_.]* *.ckpt", "default"),
     }
 

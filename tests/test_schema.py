@@ -18,6 +18,7 @@ from hpcrun.config import (
     MetricFiles,
     MpiConfiguration,
     PyTorchConfiguration,
+    Requeue,
     Resources,
     RunConfiguration,
     SnapshotLimits,
@@ -33,7 +34,7 @@ from hpcrun.site import SiteConfig
 ROOT = Path(__file__).parents[1]
 SECTIONS = (
     *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits, MetricFiles),
-    *(Checkpoints, Stop),
+    *(Checkpoints, Requeue, Stop),
     *(MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration),
 )
 SCHEMA = json_schema(RunConfiguration)

@@ -112,7 +112,7 @@ def test_a_warning_reaches_the_script(job: Job) -> None:
     agent.send_signal(signal.SIGUSR1)
     assert status_of(agent) == 0
     assert (job.files / "stopped").exists()
-    assert job.fact("stop_requested").data == {"why": "warned"}
+    assert job.fact("stop_requested").data == {"why": "time_limit"}
     assert job.fact("stopping").data == {}
     assert job.fact("ended").data["cause"] == "completed"
     assert not job.spool.exists()
@@ -120,7 +120,7 @@ def test_a_warning_reaches_the_script(job: Job) -> None:
 
 def test_a_warning_that_came_before_the_agent(job: Job) -> None:
     assert job.run(*asking(job), HPCRUN_WARNED="yes") == 9
-    assert job.fact("stop_requested").data == {"why": "warned"}
+    assert job.fact("stop_requested").data == {"why": "time_limit"}
 
 
 def test_the_agents_own_clock(job: Job) -> None:

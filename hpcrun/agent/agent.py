@@ -11,12 +11,26 @@ import errno
 import os
 import time
 from signal import SIGCHLD, SIGKILL, SIGTERM, Signals
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
-from hpcrun.agent import evidence, keeper, past, preemption, process, ranks, setting, signals, spool
+from hpcrun.agent import (
+    end,
+    evidence,
+    keeper,
+    past,
+    preemption,
+    process,
+    ranks,
+    requeue,
+    setting,
+    signals,
+    spool,
+)
 from hpcrun.agent.checkpoints import to_resume
+from hpcrun.agent.end import End
 from hpcrun.agent.helpers import Helpers
 from hpcrun.agent.lay import lay_out
+from hpcrun.agent.limits import LAST_CALL, MAX_DURATION, TIME_LIMIT, Limits
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.witness import Witness, say
@@ -90,27 +104,37 @@ class Agent:
         self._log_size = 0
         self._beats = 0
         self._next_beat = time.monotonic() + setting.heartbeat
-        self._stop_due = _due(setting.stop_after)
-        self._stop_told = False
-        self._limit: Optional[float] = None
+        self._limits = Limits(setting, time.monotonic() - process.age())
+        self._spent = 0.0
+        self._stop_told = ""
         self._kill: Optional[float] = None
         self._told_to_stop = False
         self._stopped_by: Optional[int] = None
-        self._over_limit = False
+        self._over = ""
         self._end_of_grace: Optional[float] = None
 
     def run(self) -> int:
         """The whole attempt; gives the status to end with."""
         self._begin()
-        end = self._lay() or self._launch()
-        if self.command is not None:
+        ended = self._allot() or self._lay() or self._launch()
+        if ended is None and self.command is not None:
             self._wait_for_command()
-            end = self._end_of_command(self.command)
-        self._finalize()
+            ended = self._end_of_command(self.command)
+        assert ended is not None
+        self._finalize(ended)
         self._run_teardown()
         self._wait_to_be_taken()
-        self._tell_end(end)
-        return _status(end)
+        if not self._told_to_stop:
+            over = self._over in (TIME_LIMIT, LAST_CALL)
+            told = self._stop_told == TIME_LIMIT
+            ended = requeue.seek(self._setting, ended, over, told, self._spent)
+        self._tell_end(ended)
+        if ended.cause == requeue.REQUEUED and not self._setting.scheduled:
+            try:
+                requeue.begin_again(self._setting)
+            except OSError as error:
+                self._problem(f"the next attempt cannot begin: {error}")
+        return ended.status
 
     # -- beginning ----------------------------------------------------------------------------
 
@@ -127,6 +151,7 @@ class Agent:
                 "job_id": told.job_id,
                 "nodes": list(told.nodes),
                 "restart": told.attempt.restart,
+                "age": round(process.age(), 2),
             },
             sync=False,
         )
@@ -135,7 +160,7 @@ class Agent:
         self._prepare_spool()
         self._start_keeper()
         if told.warned:
-            self._request_stop("warned")
+            self._request_stop(TIME_LIMIT)
 
     def _prepare_spool(self) -> None:
         try:
@@ -165,16 +190,33 @@ class Agent:
         except OSError:
             pass  # it is gone, and the next SIGCHLD tells so
 
-    def _lay(self) -> Optional[Dict[str, Any]]:
+    def _allot(self) -> Optional[End]:
+        """Looks what is left of max_run_duration_seconds; gives the end, if that is nothing."""
+        told = self._setting
+        if told.max_duration is None:
+            return None
+        try:
+            self._spent = past.spent(past.facts(told.paths.record, "agent-"), told.attempt)
+        except OSError as error:
+            self._problem(f"how long earlier attempts ran cannot be read: {error}")
+        if self._spent >= told.max_duration:
+            return End(1, None, "time_limit", message=self._taken())
+        self._limits.allot(told.max_duration - self._spent)
+        return None
+
+    def _taken(self) -> str:
+        return f"the run has taken its max_run_duration_seconds ({self._setting.max_duration:g})"
+
+    def _lay(self) -> Optional[End]:
         """Lays the snapshot; gives the end, if that is one."""
         try:
             lay_out(self._setting.snapshot, self._setting.paths, signals.stop_is_pending)
         except SnapshotError as error:
-            return _launch_failed(1, str(error))
+            return end.launch_failed(1, str(error))
         self._heed(signals.wait(0))
         if self._stopped_by is None:
             return None
-        return _end(None, self._stopped_by, "signal", interrupted=True)
+        return End(None, int(self._stopped_by), "signal", interrupted=True)
 
     def _resume(self) -> None:
         """Tells how far the run is, and the command which checkpoint it goes on from."""
@@ -192,7 +234,7 @@ class Agent:
             os.environ[RESUME_VARIABLE] = path
             self._witness.tell("resumed", {"path": path}, sync=False)
 
-    def _launch(self) -> Dict[str, Any]:
+    def _launch(self) -> Optional[End]:
         """Starts helpers and command; gives the end, in case that the command cannot start.
 
         The command does not wait for the disk: what was told so far is synced once it runs.
@@ -212,11 +254,10 @@ class Agent:
             )
         except OSError as error:
             status = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
-            return _launch_failed(status, f"cannot start {self._words[0]}: {error.strerror}")
+            return end.launch_failed(status, f"cannot start {self._words[0]}: {error.strerror}")
         self._witness.settle()
-        if self._setting.time_limit is not None:
-            self._limit = time.monotonic() + self._setting.time_limit
-        return {}
+        self._limits.start(time.monotonic())
+        return None
 
     def _look_back(self) -> None:
         """What stands in metric files before the command begins, an earlier attempt has written."""
@@ -236,7 +277,7 @@ class Agent:
     def _wait_for_command(self) -> None:
         assert self.command is not None
         self._until(self.command.has_ended)
-        self._limit = None
+        self._limits.clear()
         asks = self._setting.scheduled and not self._told_to_stop
         if asks and evidence.a_step_was_canceled(self._setting, self._log_size):
             self._end_of_grace = preemption.end_of_grace(self._setting.job_id)
@@ -252,8 +293,7 @@ class Agent:
             if deadline is not None and now >= deadline:
                 return False
             self._do_what_is_due(now)
-            times = [self._next_beat, self._stop_due, deadline, self._limit, self._kill]
-            times.append(now + asking)
+            times = [self._next_beat, now + asking, *self._limits.times(), deadline, self._kill]
             self._heed(signals.wait(min(t for t in times if t is not None) - time.monotonic()))
         return True
 
@@ -262,12 +302,13 @@ class Agent:
             self._beats += 1
             self._next_beat = now + self._setting.heartbeat
             self._witness.tell("heartbeat", {"count": self._beats})
-        if self._stop_due is not None and now >= self._stop_due:
-            self._request_stop("time_limit")
-        if self._limit is not None and now >= self._limit:
-            self._limit = None
-            self._over_limit = True
-            self._stop_command(SIGTERM)
+        due = self._limits.stop_due(now)
+        if due is not None:
+            self._request_stop(due)
+        over = self._limits.end_due(now)
+        if over is not None and not self._over:
+            self._over = over
+            self._end_command()
         if self._kill is not None and now >= self._kill:
             self._kill = now + ASKING  # what was started meanwhile
             self._signal_all(SIGKILL)
@@ -285,17 +326,17 @@ class Agent:
             self._tell_keeper("interrupted")
         self._witness.tell("signal", {"signal": int(number), "name": Signals(number).name})
         if number == signals.WARNING:
-            self._request_stop("warned")
-        elif number in signals.STOPPING:
-            self._request_stop("interrupted")
-        if number in signals.STOPPING and running:
+            self._request_stop(TIME_LIMIT)
+        elif number in signals.STOPPING and running:
             self._stop_command(number)
+            self._request_stop("interrupted")
 
     def _request_stop(self, why: str) -> None:
         """Tells the ranks of all nodes, once, that they should stop by themselves."""
-        self._stop_due = None
+        if why == TIME_LIMIT:
+            self._limits.warn(time.monotonic())
         if not self._stop_told:
-            self._stop_told = True
+            self._stop_told = why
             self._tell_keeper("stop")
             self._helpers.stop()
             self._witness.tell("stop_requested", {"why": why})
@@ -314,9 +355,15 @@ class Agent:
         if self._kill is None and not self._setting.scheduled:
             self._kill = time.monotonic() + self._setting.kill_wait
 
+    def _end_command(self) -> None:
+        """Ends it for a limit that the agent keeps: Slurm has told its ranks nothing."""
+        if self.command is not None:
+            self.command.send(SIGTERM)
+        self._kill = time.monotonic() + self._setting.kill_wait
+
     def _clear_left_over(self) -> None:
         """Ends what outlives the command, as Slurm does when a job has ended."""
-        if self._stopped_by is not None or self._over_limit:
+        if self._stopped_by is not None or self._over:
             self._signal_all(SIGTERM)
             # Where nobody reaps, as in a container without init, the dead stay there for ever.
             limit = None if self._setting.scheduled else self._setting.kill_wait + LAST_TRY
@@ -350,17 +397,18 @@ class Agent:
 
     # -- ending -------------------------------------------------------------------------------
 
-    def _end_of_command(self, command: Process) -> Dict[str, Any]:
-        code, number = command.exit_code, command.signal
-        cause = "completed" if code == 0 else "exit_code" if code is not None else "signal"
-        if self._over_limit and self._stopped_by is None:
-            return _end(code, number, "time_limit")
+    def _end_of_command(self, command: Process) -> End:
         interrupted = self._stopped_by is not None or self._end_of_grace is not None
-        return _end(code, number, cause, interrupted)
+        ended = end.of_command(command, interrupted)
+        if self._over and self._stopped_by is None:
+            message = self._taken() if self._over == MAX_DURATION else ""
+            return ended._replace(cause="time_limit", message=message)
+        return ended
 
-    def _finalize(self) -> None:
+    def _finalize(self, ended: End) -> None:
         """Everything has ended; what it left is brought to the history."""
-        self._witness.tell("finalizing")
+        asks = requeue.may_ask(self._setting.requeue, ended, self._stop_told == TIME_LIMIT)
+        self._witness.tell("finalizing", {"requeue": True} if asks else None)
         self._helpers.finish()
         if not self._until(self._helpers.have_ended, self._setting.kill_wait):
             self._problem("the helpers on other nodes did not end, and are killed")
@@ -405,10 +453,10 @@ class Agent:
             left = self._end_of_grace + TAKEN_LATE - time.time()
             self._until(lambda: self._told_to_stop, left)
 
-    def _tell_end(self, end: Dict[str, Any]) -> None:
-        if end["cause"] not in ("completed", "launch_failed"):
-            end["evidence"] = self._last_words()
-        self._witness.tell("ended", end)
+    def _tell_end(self, ended: End) -> None:
+        if ended.cause not in ("completed", "launch_failed", requeue.REQUEUED):
+            ended = ended._replace(evidence=tuple(self._last_words()))
+        self._witness.tell("ended", ended.data())
         if not self._until(self._witness.settle, LAST_TRY, 1.0):
             say(f"the end cannot be told: {self._witness.error}")
 
@@ -420,33 +468,3 @@ class Agent:
 
     def _problem(self, message: str) -> None:
         self._witness.tell("problem", {"message": message})
-
-
-def _due(seconds: Optional[float]) -> Optional[float]:
-    """When the job is so old, on the monotonic clock: the script became this very process."""
-    if seconds is None:
-        return None
-    return time.monotonic() + seconds - process.age()
-
-
-def _end(
-    code: Optional[int], number: Optional[int], cause: str, interrupted: bool = False
-) -> Dict[str, Any]:
-    return {
-        "exit_code": code,
-        "signal": None if number is None else int(number),
-        "cause": cause,
-        "interrupted": interrupted,
-        "evidence": [],
-    }
-
-
-def _launch_failed(status: int, message: str) -> Dict[str, Any]:
-    say(message)
-    return {**_end(status, None, "launch_failed"), "evidence": [message]}
-
-
-def _status(end: Dict[str, Any]) -> int:
-    """The status to end with: the command's own, 128 + n for signal n."""
-    code: Optional[int] = end["exit_code"]
-    return 128 + int(end["signal"]) if code is None else code

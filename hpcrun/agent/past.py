@@ -91,3 +91,18 @@ def _begins(told: Iterable[Fact]) -> Dict[Attempt, Mark]:
 def as_data(found: Mark) -> Mapping[str, Any]:
     """A mark as the data of a fact."""
     return {key: value for key, value in found._asdict().items() if value is not None}
+
+
+def spent(told: Iterable[Fact], current: Attempt) -> float:
+    """Seconds that the attempts before took, each by its own agent's clock."""
+    times: Dict[Attempt, List[float]] = {}
+    for fact in told:
+        if fact.attempt < current and fact.writer.startswith("agent-"):
+            begun = fact.time - fact.data.get("age", 0) if fact.kind == "started" else fact.time
+            times.setdefault(fact.attempt, []).append(begun)
+    return sum(max(seen) - min(seen) for seen in times.values())
+
+
+def has_heeded(record: str, attempt: Attempt) -> bool:
+    """Whether should_stop() has told the script of an attempt to stop. OSError."""
+    return any(fact.kind == "stopping" for fact in facts(record, f"rank-0-{attempt}-"))

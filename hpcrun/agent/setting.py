@@ -8,6 +8,7 @@ from signal import Signals
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.agent.checkpoints import Rules
+from hpcrun.agent.policy import Policy
 from hpcrun.errors import HpcrunError
 from hpcrun.layout import (
     ATTEMPT_VARIABLE,
@@ -41,7 +42,8 @@ class Setting(NamedTuple):
     spool: None if there is none. heartbeat, kill_wait, time_limit: seconds; time_limit is kept by
     the agent where no scheduler does. stop_after: seconds of the job's life after which its ranks
     should stop, where Slurm does not say it. stop_signal: what they get then as well. warned:
-    whether Slurm said it before the agent listened. resume_from: the checkpoint that this
+    whether Slurm said it before the agent listened. stop_lead: seconds from then to the limit.
+    max_duration: seconds that all attempts together may take. resume_from: the checkpoint that this
     submission begins with. resumes_anew: whether it was given for this submission alone.
     checkpoints: what tells the run's own. helpers: the words that start one task on each
     other node. metric_files: the patterns of files to follow (see `follow.patterns`).
@@ -62,6 +64,9 @@ class Setting(NamedTuple):
     stop_after: Optional[float] = None
     stop_signal: Optional[int] = None
     warned: bool = False
+    stop_lead: float = 0.0
+    requeue: Policy = Policy()
+    max_duration: Optional[float] = None
     resume_from: Optional[str] = None
     resumes_anew: bool = False
     checkpoints: Rules = Rules()
@@ -102,6 +107,9 @@ def read(environ: Mapping[str, str]) -> Setting:
         stop_after=told.get("stop_after_seconds"),
         stop_signal=_signal(told.get("stop_signal")),
         warned=WARNED_VARIABLE in environ,
+        stop_lead=_seconds(told, "stop_lead_seconds", 0.0),
+        requeue=Policy(**(told.get("requeue") or {})),
+        max_duration=told.get("max_duration_seconds"),
         resume_from=resume_from,
         resumes_anew=resume_from not in (None, told.get("resume_from")),
         checkpoints=_rules(told.get("checkpoints") or {}),

@@ -182,7 +182,8 @@ class Run(RunFiles, RunFamily, RunMetrics):
             yield record
             if self._session.is_over(record):
                 return
-            finalizing = record.state is State.FINALIZING and not record.attempt.awaits_scheduler
+            goes_on = record.attempt.awaits_scheduler or record.attempt.may_go_on
+            finalizing = record.state is State.FINALIZING and not goes_on
             if finalizing and not post_processing:
                 return
             if until is not None and time.monotonic() + pause > until:

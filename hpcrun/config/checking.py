@@ -30,6 +30,7 @@ def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
             *_variables(config),
             *_directives(config),
             *_metric_files(config),
+            *_requeue(config),
             *_checkpoints(config),
         )
     )
@@ -71,6 +72,8 @@ def _numbers(config: RunConfiguration) -> Iterator[Finding]:
         ("resources.cpus_per_task", resources.cpus_per_task, 1),
         ("max_run_duration_seconds", config.max_run_duration_seconds, 1),
         ("snapshot.max_files", config.snapshot.max_files, 1),
+        ("requeue.exit_code", config.requeue.exit_code, 0),
+        ("requeue.max_attempts", config.requeue.max_attempts, 1),
         ("system_metrics_seconds", config.system_metrics_seconds, 0),
         *(
             (f"distributed_job_config.{name}", number, _LEAST[name])
@@ -193,6 +196,16 @@ def _directives(config: RunConfiguration) -> Iterator[Finding]:
 
 
 _WRITTEN = ("gpu_type", "partition", "qos", "account", "constraint", "reservation")
+
+
+def _requeue(config: RunConfiguration) -> Iterator[Finding]:
+    requeue = config.requeue
+    if requeue.exit_code > 125:
+        message = f"`requeue.exit_code` is {requeue.exit_code}, and must be at most 125"
+        yield Finding("requeue.exit_code", message, "shells use those above for themselves")
+    if requeue.at_time_limit and requeue.allowed is False:
+        message = "requeue.at_time_limit asks for what requeue.allowed forbids"
+        yield Finding("requeue.at_time_limit", message, "keep one of them", ("requeue.allowed",))
 
 
 def _checkpoints(config: RunConfiguration) -> Iterator[Finding]:

@@ -101,6 +101,20 @@ class Checkpoints:
 
 
 @dataclass
+class Requeue:
+    """When a run begins its next attempt by itself."""
+
+    allowed: bool | None = None
+    """Whether Slurm may, after preemption or a node's failure; default: as the cluster has it."""
+    at_time_limit: bool = False
+    """Whether it goes on in the next attempt when it has stopped for the time limit."""
+    exit_code: int = 42
+    """The exit code by which the command asks for it; 0: none does."""
+    max_attempts: int = 10
+    """How many attempts a submission may have before hpcrun requeues it no more."""
+
+
+@dataclass
 class SnapshotLimits:
     """What the snapshot may hold at most."""
 
@@ -149,9 +163,11 @@ class RunConfiguration:
     resources: Resources = field(default_factory=Resources)
     """What each node gives, and for how long."""
     max_run_duration_seconds: int | None = None
-    """Azure ML's time limit; resources.time comes first."""
+    """How long all attempts together may run; also the time limit, without resources.time."""
     stop: Stop = field(default_factory=Stop)
     """How it hears that its time is nearly over."""
+    requeue: Requeue = field(default_factory=Requeue)
+    """When it begins its next attempt by itself."""
     resume_from: str | None = None
     """The checkpoint to begin with, or `auto`; the script gets it as --resume-from."""
     checkpoints: Checkpoints = field(default_factory=Checkpoints)

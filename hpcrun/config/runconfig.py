@@ -27,6 +27,7 @@ from hpcrun.config.model import (
     Checkpoints,
     Mail,
     MetricFiles,
+    Requeue,
     Resources,
     RunConfiguration,
     SnapshotLimits,
@@ -90,6 +91,7 @@ class _File:
     source_directory: str = "."
     resources: Resources = field(default_factory=Resources)
     stop: Stop = field(default_factory=Stop)
+    requeue: Requeue = field(default_factory=Requeue)
     resume_from: str | None = None
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     experiment: str | None = None
@@ -132,7 +134,7 @@ class _File:
 
 _SAME = (
     *("script", "command", "target", "max_run_duration_seconds", "environment_variables"),
-    *("source_directory", "resources", "stop", "resume_from", "checkpoints"),
+    *("source_directory", "resources", "stop", "requeue", "resume_from", "checkpoints"),
     *("experiment", "display_name", "description", "tags", "secrets", "mail", "sbatch"),
     *("snapshot", "metric_files", "system_metrics_seconds"),
 )

@@ -14,6 +14,7 @@ from hpcrun.config.model import (
     Checkpoints,
     Mail,
     MetricFiles,
+    Requeue,
     Resources,
     RunConfiguration,
     SnapshotLimits,
@@ -62,6 +63,7 @@ class ScriptRunConfig:
     resources = _Part[Resources]()
     max_run_duration_seconds = _Part[int | None]()
     stop = _Part[Stop]()
+    requeue = _Part[Requeue]()
     resume_from = _Part[str | None]()
     checkpoints = _Part[Checkpoints]()
     experiment = _Part[str | None]()
@@ -90,6 +92,7 @@ class ScriptRunConfig:
         max_run_duration_seconds: int | None = None,
         resources: Resources | None = None,
         stop: Stop | None = None,
+        requeue: Requeue | None = None,
         resume_from: str | None = None,
         checkpoints: Checkpoints | None = None,
         experiment: str | None = None,
@@ -123,6 +126,7 @@ class ScriptRunConfig:
         own: dict[str, Any] = {
             "resources": resources,
             "stop": stop,
+            "requeue": requeue,
             "resume_from": resume_from,
             "checkpoints": checkpoints,
             "experiment": experiment,

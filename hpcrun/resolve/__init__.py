@@ -16,6 +16,7 @@ from hpcrun.reading import Read
 from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
 from hpcrun.resolve.request import Request
+from hpcrun.resolve.requeueing import may_requeue, requeueing
 from hpcrun.resolve.resuming import resuming
 from hpcrun.resolve.setting import setting
 from hpcrun.resolve.stopping import stopping
@@ -46,6 +47,7 @@ def resolve(
     told = stopping(request, wanted.time)
     if told.lead is not None and not told.own_clock:
         wanted = replace(wanted, warning=told.lead)
+    wanted = replace(wanted, requeue=may_requeue(request))
     prepared = setting(request, launching.nodes)
     measured = _metric_files(request)
     lines = directives(wanted, site.scheduler)
@@ -84,6 +86,7 @@ def resolve(
         metric_files=measured,
         system_metrics_seconds=config.system_metrics_seconds,
         stopping=told,
+        requeueing=requeueing(request),
         resuming=resuming(request),
         choices=tuple(request.choices),
     )

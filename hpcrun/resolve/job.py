@@ -168,12 +168,12 @@ def _memory(request: Request) -> int | None:
 
 
 def _time(request: Request) -> timedelta | None:
-    limits, seconds = request.target.time, request.config.max_run_duration_seconds
+    limits = request.target.time
     text, source = next(
         (text, source)
         for text, source in (
             (request.config.resources.time, "resources.time"),
-            (f"{seconds}s" if seconds else None, "max_run_duration_seconds"),
+            (_duration(request), "max_run_duration_seconds"),
             (limits.default, request.of_target),
             ("", ""),
         )
@@ -188,6 +188,16 @@ def _time(request: Request) -> timedelta | None:
     request.note("time limit", format_time(time), source)
     _check_time(request, time, source)
     return time
+
+
+def _duration(request: Request) -> str | None:
+    """Of all attempts together; one of several takes what the target gives at most."""
+    seconds, limit = request.config.max_run_duration_seconds, request.target.time.max
+    if seconds is None:
+        return None
+    if limit is not None and request.config.requeue.at_time_limit:
+        seconds = min(seconds, int(parse_time(limit).total_seconds()))
+    return f"{seconds}s"
 
 
 def _check_time(request: Request, time: timedelta, source: str) -> None:

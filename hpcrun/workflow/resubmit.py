@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from hpcrun.agent.past import spent
 from hpcrun.directives import options_of_submission
-from hpcrun.errors import ConfigError, Problem, SchedulerError, SnapshotError, StoreError
+from hpcrun.errors import ConfigError, PlanError, Problem, SchedulerError, SnapshotError, StoreError
 from hpcrun.layout import INTERACTIVE, Attempt
 from hpcrun.plan import token_of
 from hpcrun.ports import Scheduler
@@ -36,7 +37,7 @@ def resubmit(
         raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
     scheduler.check()
     paths, before = store.paths(record.run_id), record.attempt.attempt
-    attempt = Attempt(before.submission + 1)
+    attempt = _next(record)
     token = token_of(record.run_id, attempt.submission)
     store.supersede(paths, before.submission)
     store.append(paths, attempt, "submitting", {"token": token, **this_client()})
@@ -52,9 +53,16 @@ def resubmit(
     return store.read(record.run_id)
 
 
+def _next(record: RunRecord) -> Attempt:
+    return Attempt(record.attempt.attempt.submission + 1)
+
+
 def check(record: RunRecord, store: FileStore) -> None:
-    """SchedulerError if a run goes on, is another user's or has no job; StoreError, SnapshotError
-    if what it needs is gone."""
+    """Raises what keeps a run from being submitted again.
+
+    SchedulerError: it goes on, is another user's, or has no job. PlanError: it has taken its time.
+    StoreError, SnapshotError: what it needs is gone.
+    """
     run_id = record.run_id
     if record.user != store.user:
         message = f"run {run_id} is {record.user}'s"
@@ -65,6 +73,12 @@ def check(record: RunRecord, store: FileStore) -> None:
         hint = f"wait for its end, or `hpcrun cancel {run_id}`"
         raise SchedulerError(f"run {run_id} is still {record.state}", hint)
     paths, request = store.paths(run_id), record.request
+    limit = request["agent"].get("max_duration_seconds")
+    facts, _ = store.facts(paths, metrics=False)
+    if limit is not None and spent(facts, _next(record)) >= limit:
+        message = f"the run has taken its max_run_duration_seconds ({limit:g})"
+        hint = "submit a new run, with resume_from its last checkpoint"
+        raise PlanError(Problem(message, hint))
     for what, path in (("script", paths.script), ("hpcrun", request["agent"]["words"][-1])):
         if not Path(path).exists():
             message = f"run {run_id} cannot be submitted again: its {what}, {path}, is gone"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -117,11 +118,16 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
         "kill_wait_seconds": 30,
         "metric_files": [vars(files) for files in plan.metric_files],
         "sample_seconds": plan.system_metrics_seconds,
-        "time_limit_seconds": (
-            plan.time_limit.total_seconds() if local and plan.time_limit is not None else None
-        ),
+        "time_limit_seconds": _seconds(plan.time_limit) if local else None,
         "stop_after_seconds": _stop_after(plan),
         "stop_signal": plan.stopping.signal,
+        "stop_lead_seconds": _seconds(plan.stopping.lead),
+        "requeue": {
+            "exit_code": plan.requeueing.exit_code,
+            "at_time_limit": plan.requeueing.at_time_limit,
+            "max_attempts": plan.requeueing.max_attempts,
+        },
+        "max_duration_seconds": _seconds(plan.requeueing.max_duration),
         "resume_from": plan.resuming.path,
         "checkpoints": {
             "patterns": list(plan.resuming.patterns),
@@ -142,6 +148,10 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
             "--mpi=none",
         ],
     }
+
+
+def _seconds(time: timedelta | None) -> float | None:
+    return None if time is None else time.total_seconds()
 
 
 def _stop_after(plan: Plan) -> float | None:

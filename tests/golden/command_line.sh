@@ -27,8 +27,8 @@ export HPCRUN_OUTPUT_DIRECTORY=/lab/history/users/ada/files/2023-11/digits_17000
 export HPCRUN_LAUNCHER=plain
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
 [ -z "${2:-}" ] || export HPCRUN_RESUME_FROM=$2
-# The submission (`hpcrun resubmit` gives a later one its number), and Slurm's count of requeues in
-# it; the variable is absent on a first run.
+# The submission (`hpcrun resubmit` gives a later one its number), and the count of requeues in it;
+# the variable is absent on a first run.
 export HPCRUN_ATTEMPT=${1:-1}.${SLURM_RESTART_COUNT:-0}
 export HPCRUN_SPOOL=/tmp/hpcrun-0123abcd-$HPCRUN_ATTEMPT
 export HPCRUN_JOB_ID=${SLURM_JOB_ID:-${HPCRUN_JOB_ID:-$$}}
@@ -55,7 +55,7 @@ export HPCRUN_NPROC_PER_NODE=1
 export HPCRUN_WORLD_SIZE=1
 export HPCRUN_NODELIST=$SLURM_JOB_NODELIST HPCRUN_MASTER_ADDR=127.0.0.1
 # Below the range that Linux gives to clients, spread over the jobs of a node.
-export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${SLURM_RESTART_COUNT:-0}) % 18000))
+export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
 
 
 command=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh bash -c -- $'python prepare.py && python train.py --name "it\'s" | tee outputs/log\n')

@@ -10,9 +10,9 @@ export HPCRUN_OUTPUT_DIRECTORY=/lab/history/users/ada/files/2023-11/digits_17000
 export HPCRUN_LAUNCHER=plain
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
 [ -z "${2:-}" ] || export HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
-# The submission (`hpcrun resubmit` gives a later one its number), and Slurm's count of requeues in
-# it; the variable is absent on a first run.
-export HPCRUN_ATTEMPT=${1:-1}.${SLURM_RESTART_COUNT:-0}
+# The submission (`hpcrun resubmit` gives a later one its number), and the count of requeues in it;
+# the variable is absent on a first run.
+export HPCRUN_ATTEMPT=${1:-1}.${HPCRUN_RESTART_COUNT:-0}
 export HPCRUN_SPOOL=/tmp/hpcrun-0123abcd-$HPCRUN_ATTEMPT
 export HPCRUN_JOB_ID=${SLURM_JOB_ID:-${HPCRUN_JOB_ID:-$$}}
 
@@ -39,7 +39,7 @@ export HPCRUN_WORLD_SIZE=1
 read -r HPCRUN_NODELIST < /proc/sys/kernel/hostname
 export HPCRUN_NODELIST HPCRUN_MASTER_ADDR=127.0.0.1
 # Below the range that Linux gives to clients, spread over the jobs of a node.
-export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${SLURM_RESTART_COUNT:-0}) % 18000))
+export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
 
 
 command=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py --lr 1e-3 --name 'it'"'"'s a test')
