@@ -6,7 +6,6 @@ told by their name (it becomes the final one by a rename) or by a marker that is
 
 from __future__ import annotations
 
-import glob
 import os
 from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
@@ -44,6 +43,8 @@ def newest(outputs: str, rules: Rules) -> Optional[Checkpoint]:
 
 
 def _matches(outputs: str, patterns: Sequence[str]) -> Iterator[str]:
+    import glob  # slow to import, and seldom needed
+
     for pattern in patterns:
         for path in glob.iglob(os.path.join(glob.escape(outputs), pattern), recursive=True):
             path = path.rstrip("/")
