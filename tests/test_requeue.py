@@ -15,12 +15,13 @@ from hpcrun.agent.past import Mark, Past, spent
 from hpcrun.agent.policy import Policy
 from hpcrun.agent.requeue import obstacle, refused, wish
 from hpcrun.config import Requeue, Resources, Stop
-from hpcrun.errors import ConfigError, PlanError
+from hpcrun.errors import ConfigError, PlanError, WaitTimeout
 from hpcrun.fold import fold
 from hpcrun.layout import Attempt
 from hpcrun.record import Fact
 from hpcrun.state import Cause, State
 from hpcrun.workflow.submit import agent_settings
+from tests.lab import eventually
 from tests.make_plan import SITE, from_yaml, plan, shipped, site
 
 POLICY = Policy(exit_code=42, at_time_limit=True, max_attempts=10)
@@ -273,6 +274,15 @@ def test_who_waits_does_not_take_one_attempt_for_the_end(
     run = ran(workspace, tmp_path, text, waits=False)
     run.wait_for_completion()
     assert len(run.record().attempts) == 2
+    run = ran(workspace, tmp_path, "time.sleep(600)\n", waits=False)
+    eventually(lambda: run.get_status() == "Running")
+    workspace.session.store.append(run.paths, FIRST, "finalizing", {})
+    assert run.wait_for_completion()["status"] == "Finalizing"
+    workspace.session.store.append(run.paths, FIRST, "finalizing", {"requeue": True})
+    with pytest.raises(WaitTimeout):
+        run.wait_for_completion(timeout_seconds=1)
+    run.cancel()
+    run.wait_for_completion(wait_post_processing=True)
 
 
 def test_without_progress_it_ends_and_says_so(workspace: Workspace, tmp_path: Path) -> None:

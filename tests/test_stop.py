@@ -213,6 +213,20 @@ def test_a_forked_child_can_be_ended_by_term(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_term_while_the_interpreter_ends_changes_no_status(tmp_path: Path) -> None:
+    """Python gives TERM its default back before it takes the modules apart."""
+    code = (
+        "import os\n"
+        "from hpcrun.metrics import Run\n"
+        "Run.get_context().should_stop()\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, 15)\n"
+        "late = Late()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env).returncode == 0
+
+
 def test_a_handler_of_the_scripts_own_stays(job: Job) -> None:
     code = "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(7))\n" + ASK.replace(
         "import os, sys, time\n", ""
