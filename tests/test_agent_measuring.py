@@ -179,7 +179,7 @@ def test_what_the_node_does_is_measured(tmp_path: Path, sdk: Path) -> None:
     assert samples
     for data in samples:
         assert data["host"] == os.uname().nodename
-        assert 0 < data["cpu_percent"] <= 100.5
+        assert 0 < data["cpu_percent"] <= 100
         assert data["cpus"] == os.cpu_count()
         assert 80 << 20 < data["memory_bytes"] < data["memory_limit_bytes"]
         # There is no GPU here: that is unknown, not idle.

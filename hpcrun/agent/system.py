@@ -58,7 +58,8 @@ class Sampler:
         seconds = now.moment - before.moment
         if now.cpu is not None and before.cpu is not None and seconds > 0:
             used = max(now.cpu - before.cpu, 0.0)
-            found["cpu_percent"] = round(100 * used / seconds / cpus, 1)
+            # The kernel counts in ticks of 10 ms: of a short time it may count too much.
+            found["cpu_percent"] = min(100.0, round(100 * used / seconds / cpus, 1))
         found.update(_memory_of(self._memory) if self._memory else _memory_of_node())
         found.update(_rates("disk_read_bytes disk_write_bytes", before.disk, now.disk, seconds))
         names = "network_received_bytes network_sent_bytes"
