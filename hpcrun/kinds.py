@@ -116,26 +116,24 @@ KINDS: Mapping[str, Kind] = {
     "started": Kind(
         "agent: it runs; age: seconds since its job began",
         may={
-            "host": or_none(is_text),
-            "job_id": or_none(is_job_id),
-            "nodes": _are_texts,
+            **{"host": or_none(is_text), "job_id": or_none(is_job_id), "nodes": _are_texts},
             "age": is_measure,
         },
     ),
-    "mark": Kind(
-        "agent: how far the run is when the attempt begins (`agent.past`)",
-        may={"step": or_none(is_int), "checkpoint": or_none(is_text)},
-    ),
-    "resumed": Kind("agent: the checkpoint that the command begins with", {"path": is_text}),
     "running": Kind("agent: the command was started"),
     "heartbeat": Kind("agent: it is alive", may={"count": is_count}),
     "signal": Kind("agent: it received a signal", may={"signal": is_int, "name": is_text}),
+    "mark": Kind(
+        "agent: how far the run is when the attempt begins",
+        may={"step": is_step, "checkpoint": is_text},
+    ),
+    "resumed": Kind("agent: the checkpoint that the command begins with", may={"path": is_text}),
     "stop_requested": Kind(
         "agent: the ranks are told that their time is nearly over", may={"why": is_text}
     ),
     "stopping": Kind("rank: should_stop() has told the script to stop"),
     "finalizing": Kind(
-        "agent: the command has ended, files are being collected; requeue: whether it is asked for",
+        "agent: the command has ended, files are being collected; requeue: whether it asks for one",
         may={"requeue": is_anything},
     ),
     "rank_ended": Kind(

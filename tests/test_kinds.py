@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hpcrun
 from hpcrun.api.columns import columns_of
 from hpcrun.fold import fold
 from hpcrun.kinds import KINDS
@@ -117,6 +121,21 @@ def line(fact: Fact) -> bytes:
     value = {"k": fact.kind, "a": fact.attempt, "t": fact.time, "n": fact.number, "d": fact.data}
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def test_every_kind_that_is_told_is_in_the_table() -> None:
+    """What is not would pass unchecked, and belong to no attempt."""
+    told = set()
+    for file in Path(hpcrun.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            texts = [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
+            words = [text for text in texts if re.fullmatch("[a-z_]+", text)]
+            is_list = node.func.attr == "append" and len(node.args) == 1
+            if node.func.attr in ("tell", "append", "_append") and not is_list and words:
+                told.add(words[0])
+    assert {"stopping", "drained", "problem", "tags", "system", "metric"} <= told <= set(KINDS)
 
 
 @pytest.mark.parametrize(
