@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hpcrun.metrics.stop import Stop
 from hpcrun.plan import Plan, Stopping
 from hpcrun.workflow.submit import agent_settings
 from tests.agent_job import Job, status_of, until
-from tests.make_plan import SITE, from_yaml, plan, shipped, site
+from tests.make_plan import SITE, from_yaml, plan, script, shipped, site
 
 # -- what is asked ------------------------------------------------------------------------------
 
@@ -237,6 +238,40 @@ def test_a_handler_of_the_scripts_own_stays(job: Job) -> None:
     until((job.files / "ready").exists)
     agent.terminate()
     assert status_of(agent) == 7
+
+
+# -- in the script --------------------------------------------------------------------------------
+
+
+def bash(made: Plan, sdk: Path) -> subprocess.Popen[bytes]:
+    """The script of a plan, as Slurm runs it on a node that is this machine."""
+    made = replace(made, sdk=str(sdk))
+    Path(made.paths.record).mkdir(parents=True)
+    Path(made.paths.user_logs).mkdir(parents=True)
+    Path(made.paths.script).write_text(script(made))
+    host = os.uname().nodename
+    env = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": host}
+    return subprocess.Popen(["/bin/bash", made.paths.script], env=env, stderr=subprocess.PIPE)
+
+
+def test_a_signal_while_the_script_prepares_is_not_lost(tmp_path: Path, sdk: Path) -> None:
+    early = SITE.replace("scheduler:\n", "setup: [kill -USR1 $$]\nscheduler:\n")
+    text = "command: while ! test -e $HPCRUN_SPOOL/stop; do sleep 0.05; done\n"
+    around = {"workspace": str(tmp_path), "python": sys.executable}
+    process = bash(plan(from_yaml(text), site(early), **around), sdk)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+
+
+def test_a_signal_does_not_end_a_script_without_its_agent(tmp_path: Path, sdk: Path) -> None:
+    text = "command: touch up; sleep 2; touch done\n"
+    made = plan(from_yaml(text), workspace=str(tmp_path), python="/no/such/python")
+    process = bash(made, sdk)
+    until(Path(made.paths.files, "up").exists)
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert Path(made.paths.files, "done").exists()
 
 
 # -- one answer for all -------------------------------------------------------------------------
