@@ -13,7 +13,7 @@ from hpcrun import Environment, Experiment, Run, ScriptRunConfig, Workspace
 from hpcrun.agent.end import End
 from hpcrun.agent.past import Mark, Past, spent
 from hpcrun.agent.policy import Policy
-from hpcrun.agent.requeue import obstacle, refused, wish
+from hpcrun.agent.requeue import may_ask, obstacle, refused, wish
 from hpcrun.config import Requeue, Resources, Stop
 from hpcrun.errors import ConfigError, PlanError, WaitTimeout
 from hpcrun.fold import fold
@@ -50,6 +50,28 @@ DONE, ASKS, FAILS = (End(n, None, "exit_code" if n else "completed") for n in (0
 def test_who_asks(policy: Policy, end: End, over: bool, heeded: bool, words: str) -> None:
     said = wish(policy, end, over, heeded)
     assert said.startswith(words) and bool(said) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("status", "ranks", "asks"),
+    [
+        (137, [42], True),
+        (1, [42, 42], True),
+        (1, [0, 42, 143], True),
+        (1, [1, 42], False),
+        (1, [1], False),
+        (137, [137], False),
+        (0, [42], False),
+        (42, [1], True),
+    ],
+)
+def test_ranks_ask_whatever_their_launcher_ends_with(
+    status: int, ranks: list[int], asks: bool
+) -> None:
+    end = End(status, None, "exit_code" if status else "completed")
+    assert bool(wish(POLICY, end, False, False, ranks)) is asks
+    assert not wish(POLICY._replace(exit_code=0), end, False, False, ranks)
+    assert may_ask(POLICY._replace(at_time_limit=False), end, False) is bool(status)
 
 
 # -- who may --------------------------------------------------------------------------------------
@@ -283,6 +305,21 @@ def test_who_waits_does_not_take_one_attempt_for_the_end(
         run.wait_for_completion(timeout_seconds=1)
     run.cancel()
     run.wait_for_completion(wait_post_processing=True)
+
+
+def test_one_rank_asks_for_all(workspace: Workspace, tmp_path: Path) -> None:
+    """The command is what a launcher is: it starts a rank, and ends with another code."""
+    task = "'sh', os.environ['PYTHONPATH'].split(':')[1] + '/hpcrun/agent/task.sh', 'sh', '-c'"
+    text = (
+        f"import subprocess\nfirst = os.environ['HPCRUN_ATTEMPT'] == '1.0'\n"
+        f"if first: subprocess.run([{task}, 'exit 42'], env={{**os.environ, 'RANK': '1'}})\n"
+        "if first: os.kill(os.getpid(), 9)\n"
+    )
+    run = ran(workspace, tmp_path, text)
+    assert [(attempt, cause) for attempt, cause, _ in told(run)] == [
+        ("1.0", "requeued"),
+        ("1.1", "completed"),
+    ]
 
 
 def test_without_progress_it_ends_and_says_so(workspace: Workspace, tmp_path: Path) -> None:

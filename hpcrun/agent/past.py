@@ -106,3 +106,9 @@ def spent(told: Iterable[Fact], current: Attempt) -> float:
 def has_heeded(record: str, attempt: Attempt) -> bool:
     """Whether should_stop() has told the script of an attempt to stop. OSError."""
     return any(fact.kind == "stopping" for fact in facts(record, f"rank-0-{attempt}-"))
+
+
+def rank_statuses(record: str, attempt: Attempt) -> List[int]:
+    """The shell statuses with which ranks of an attempt ended, as far as they told. OSError."""
+    told = facts(record, "node-")
+    return [f.data["status"] for f in told if f.kind == "rank_ended" and f.attempt == attempt]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn, Optional
+from typing import Collection, NoReturn, Optional
 
 from hpcrun.agent import past, process, signals
 from hpcrun.agent.end import End
@@ -35,7 +35,8 @@ def seek(setting: Setting, end: End, over: bool, told: bool, spent: float) -> En
     try:
         heeded = told and policy.at_time_limit
         heeded = heeded and past.has_heeded(setting.paths.record, setting.attempt)
-        wished = wish(policy, end, over, heeded)
+        statuses = past.rank_statuses(setting.paths.record, setting.attempt)
+        wished = wish(policy, end, over, heeded, statuses)
         if not wished:
             return end
         left = None
@@ -56,24 +57,33 @@ def seek(setting: Setting, end: End, over: bool, told: bool, spent: float) -> En
 
 def may_ask(policy: Policy, end: End, told: bool) -> bool:
     """Whether another attempt may follow, as far as that can be known before all is collected."""
-    return any(wish(policy, end, told, heeded) for heeded in (False, True))
+    return any(wish(policy, end, told, True, ranks) for ranks in ((), (policy.exit_code,)))
 
 
-def wish(policy: Policy, end: End, over: bool, heeded: bool) -> str:
+def wish(policy: Policy, end: End, over: bool, heeded: bool, statuses: Collection[int] = ()) -> str:
     """How a command asked for the next attempt, in words; empty if it did not.
 
     over: whether it was ended since its time was nearly over. heeded: whether it stopped by
-    itself when it was told that.
+    itself when it was told that. statuses: how its ranks ended, as far as they have told.
     """
     if end.interrupted:
         return ""
-    if policy.exit_code and end.exit_code == policy.exit_code:
-        return f"the command asked for a requeue with exit code {end.exit_code}"
+    code = policy.exit_code
+    if code and (end.exit_code == code or (end.status and _is_asked_by(statuses, code))):
+        return f"the command asked for a requeue with exit code {code}"
     if policy.at_time_limit and over:
         return "the command was ended for the time limit"
     if policy.at_time_limit and heeded and end.exit_code == 0:
         return "the command stopped for the time limit"
     return ""
+
+
+def _is_asked_by(statuses: Collection[int], code: int) -> bool:
+    """Whether ranks ended with the code, and none with another.
+
+    Their launcher may tell something else: srun that it killed the others, torchrun just 1.
+    """
+    return code in statuses and all(s in (0, code) or s >= 128 for s in statuses)
 
 
 def obstacle(
