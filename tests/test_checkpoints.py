@@ -148,6 +148,8 @@ def test_one_that_is_given_anew_comes_first_until_there_is_a_newer(job: Job) -> 
     outputs.mkdir()
     write(outputs, "checkpoint-1", "checkpoint-2")
     given = {"HPCRUN_RESUME_FROM": str(outputs / "checkpoint-1")}
+    assert told(job.again("2.0"), **given) == str(outputs / "checkpoint-2")
+    given["HPCRUN_RESUME_ANEW"] = "yes"
     assert told(job.again("2.0"), **given) == given["HPCRUN_RESUME_FROM"]
     assert told(job.again("2.1"), **given) == given["HPCRUN_RESUME_FROM"]
     (outputs / "checkpoint-3").write_text("weights")

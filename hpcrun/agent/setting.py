@@ -11,6 +11,7 @@ from hpcrun.agent.checkpoints import Rules
 from hpcrun.agent.policy import Policy
 from hpcrun.errors import HpcrunError
 from hpcrun.layout import (
+    ANEW_VARIABLE,
     ATTEMPT_VARIABLE,
     FILES_VARIABLE,
     RECORD_VARIABLE,
@@ -111,7 +112,7 @@ def read(environ: Mapping[str, str]) -> Setting:
         requeue=Policy(**(told.get("requeue") or {})),
         max_duration=told.get("max_duration_seconds"),
         resume_from=resume_from,
-        resumes_anew=resume_from not in (None, told.get("resume_from")),
+        resumes_anew=ANEW_VARIABLE in environ,
         checkpoints=_rules(told.get("checkpoints") or {}),
         helpers=tuple(told.get("node_helpers") or ()),
         umask=_umask(told.get("umask")),

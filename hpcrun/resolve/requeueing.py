@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from hpcrun.config import Requeue
 from hpcrun.plan import Requeueing
 from hpcrun.resolve.request import Request
 
@@ -14,7 +15,7 @@ def requeueing(request: Request) -> Requeueing:
     if asked.exit_code:
         _note(request, "requeue exit code", asked.exit_code, "exit_code")
     if asked.at_time_limit:
-        _note(request, "requeue at time limit", "yes", "at_time_limit")
+        request.note("requeue at time limit", "yes", "requeue.at_time_limit")
     if asked.exit_code or asked.at_time_limit:
         _note(request, "attempts at most", asked.max_attempts, "max_attempts")
     if seconds is not None:
@@ -40,8 +41,5 @@ def may_requeue(request: Request) -> bool | None:
 
 def _note(request: Request, name: str, value: object, field: str) -> None:
     key = f"requeue.{field}"
-    told = key in request.origins or getattr(request.config.requeue, field) != DEFAULTS[field]
+    told = key in request.origins or value != getattr(Requeue(), field)
     request.note(name, value, key if told else "default")
-
-
-DEFAULTS = {"exit_code": 42, "at_time_limit": False, "max_attempts": 10}

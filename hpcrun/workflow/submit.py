@@ -128,7 +128,6 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
             "max_attempts": plan.requeueing.max_attempts,
         },
         "max_duration_seconds": _seconds(plan.requeueing.max_duration),
-        "resume_from": plan.resuming.path,
         "checkpoints": {
             "patterns": list(plan.resuming.patterns),
             "marker": plan.resuming.marker,

@@ -9,7 +9,7 @@ export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123a
 export HPCRUN_OUTPUT_DIRECTORY=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd/outputs
 export HPCRUN_LAUNCHER=plain
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
-[ -z "${2:-}" ] || export HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
+[ -z "${2:-}" ] || export HPCRUN_RESUME_ANEW=yes HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
 # The submission (`hpcrun resubmit` gives a later one its number), and the count of requeues in it;
 # the variable is absent on a first run.
 export HPCRUN_ATTEMPT=${1:-1}.${HPCRUN_RESTART_COUNT:-0}
