@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hpcrun.api.known import KnownRun
 from hpcrun.api.model import Model
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.metrics.models import ModelRecord
+from hpcrun.metrics.uploads import place_of
 from hpcrun.snapshot import archive
 from hpcrun.workflow.code import code_of, known_digest
 from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
@@ -58,10 +59,19 @@ class RunFiles(KnownRun):
             folder / (name if append_prefix else name.removeprefix(prefix or "").lstrip("/"))
             for name in names
         ]
-        return [
-            fetch_file(self._session.store, self.paths, name, Path(target))
-            for name, target in zip(names, targets, strict=True)
-        ]
+        pairs = [(name, Path(target)) for name, target in zip(names, targets, strict=True)]
+        return self._fetch(pairs)
+
+    def _fetch(self, pairs: Sequence[tuple[str, Path]]) -> Sequence[Path]:
+        """Copies files; those that a run which goes on has removed meanwhile are left out."""
+        copies = []
+        for name, target in pairs:
+            try:
+                copies.append(fetch_file(self._session.store, self.paths, name, target))
+            except StoreError:
+                if Path(place_of(self.paths.files, name)).exists() or self.record().state.is_end:
+                    raise
+        return copies
 
     def get_all_logs(self, destination: str | Path | None = None) -> Sequence[Path]:
         """Copies all its logs; gives the copies' paths.
@@ -69,8 +79,7 @@ class RunFiles(KnownRun):
         destination: the folder; default: assets/<run id> in the current one.
         """
         folder = Path(destination) if destination is not None else Path("assets", self.id)
-        store, paths = self._session.store, self.paths
-        return [fetch_file(store, paths, name, folder / name) for name in self._log_names()]
+        return self._fetch([(name, folder / name) for name in self._log_names()])
 
     def _as_model(self, record: ModelRecord) -> Model:
         return Model(self._experiment.workspace, record.name, version=record.version)

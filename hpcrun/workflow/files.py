@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpcrun.agent.copying import SourceError, copy_all
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
-from hpcrun.layout import RunPaths
+from hpcrun.layout import NODES, RunPaths
 from hpcrun.metrics.images import FOLDER as IMAGES
 from hpcrun.metrics.images import content_of, images_of
 from hpcrun.metrics.uploads import FOLDERS, PART, UPLOADS, place_of
 from hpcrun.record import RunFile, RunRecord
 from hpcrun.store import FileStore
+from hpcrun.store.plain import open_plain
 
 __all__ = ["RunFile", "fetch_file", "files_of", "files_on_disk", "find_file"]
 
@@ -41,9 +43,27 @@ def _walk(root: Path, above: Path, folders: tuple[str, ...]) -> Iterator[RunFile
         for where, _, names in os.walk(above / folder):
             for name in names:
                 path = Path(where, name)
-                whole = not (name.startswith(".") and name.endswith(PART))
-                if whole and _inside(path, root) and path.is_file():
-                    yield RunFile(path.relative_to(above).as_posix(), path.stat().st_size)
+                size = _size(path, root)
+                if size is not None and not (name.startswith(".") and name.endswith(PART)):
+                    yield RunFile(path.relative_to(above).as_posix(), size)
+
+
+def _size(path: Path, root: Path) -> int | None:
+    """The bytes of a file of the run; None of what is none, leads outside or has just vanished.
+
+    What stands apart for a node and has a second link is seen under its own name already.
+    """
+    try:
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            if not _is_below(path, root):
+                return None
+            found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or (found.st_nlink > 1 and NODES in path.parts):
+            return None
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle (Python 3.11, 3.12)
+        return None
+    return found.st_size
 
 
 def _inside(path: Path, root: Path) -> bool:
@@ -78,8 +98,17 @@ def fetch_file(store: FileStore, paths: RunPaths, name: str, destination: Path) 
         destination.parent.mkdir(parents=True, exist_ok=True)
         aside = destination.with_name(f".{destination.name}.part")
         if source is not None:
-            shutil.copyfile(source, aside)
+            _copy(source, aside)
         else:
             aside.write_bytes(content or b"")
         aside.rename(destination)
     return destination
+
+
+def _copy(source: Path, aside: Path) -> None:
+    """Copies a file with its holes. OSError."""
+    with open_plain(source.resolve()) as file, aside.open("wb") as copy:
+        try:
+            copy_all(file.fileno(), copy.fileno())
+        except SourceError as error:
+            raise error.__cause__ or error from error
