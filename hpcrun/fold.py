@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcrun.kinds import KINDS
 from hpcrun.layout import Attempt
-from hpcrun.record import AttemptRecord, Fact, RunFile, RunRecord, Verdict
+from hpcrun.record import AttemptRecord, Fact, RunFile, RunRecord, Uncollected, Verdict
 from hpcrun.state import Cause, State, end_state
 from hpcrun.verdict import FactsByKind, first, rank_ends, verdict_of
 
@@ -115,6 +115,7 @@ def _fold_attempt(
     if verdict is not None:
         state = end_state(verdict.cause)
     submitted = first(by_kind, "submitted") or first(by_kind, "submitting")
+    undrained = _undrained(by_kind, started) if verdict is not None else ()
     return AttemptRecord(
         attempt=number,
         state=state,
@@ -129,7 +130,8 @@ def _fold_attempt(
         reason=(word or {}).get("reason", "") if not state.is_end else "",
         starts=(word or {}).get("starts") if not state.is_end else None,
         verdict=verdict,
-        undrained=_undrained(by_kind, started) if verdict is not None else (),
+        undrained=undrained,
+        uncollected=_uncollected(by_kind, undrained),
         may_go_on=any(fact.data.get("requeue") for fact in by_kind.get("finalizing", ())),
         awaits_scheduler=_awaits_scheduler(by_kind, ended, word, requeued),
     )
@@ -162,6 +164,17 @@ def _undrained(by_kind: FactsByKind, started: Fact | None) -> tuple[str, ...]:
     nodes = started.data.get("nodes", ()) if started else ()
     drained = {fact.data["host"].split(".")[0] for fact in by_kind.get("drained", ())}
     return tuple(node for node in nodes if node.split(".")[0] not in drained)
+
+
+def _uncollected(by_kind: FactsByKind, undrained: Sequence[str]) -> tuple[Uncollected, ...]:
+    """The last word of each node that is not drained."""
+    nodes = {node.split(".")[0] for node in undrained}
+    told = {}
+    for fact in _latest(by_kind.get("uncollected", ()), "uncollected"):
+        one = Uncollected(*(fact.data[name] for name in Uncollected._fields))
+        if one.host.split(".")[0] in nodes:
+            told[one.host] = one
+    return tuple(sorted(told.values()))
 
 
 def _end_time(

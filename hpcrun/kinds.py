@@ -150,6 +150,10 @@ KINDS: Mapping[str, Kind] = {
         "agent or node helper: records that could not be brought to the store",
         may={"count": is_count, "where": is_text},
     ),
+    "uncollected": Kind(
+        "agent or node helper: files that wait on a node",
+        {"host": is_text, "files": is_count, "bytes": is_count, "where": is_text},
+    ),
     "problem": Kind("any: something went wrong that did not stop the run", {"message": is_text}),
     "ended": Kind("agent, interactive run: its end", may=_is_end),
     # -- what is measured

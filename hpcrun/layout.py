@@ -33,6 +33,13 @@ FILES_VARIABLE = "HPCRUN_FILES"
 SPOOL_VARIABLE = "HPCRUN_SPOOL"
 ATTEMPT_VARIABLE = "HPCRUN_ATTEMPT"
 OUTPUT_VARIABLE = "HPCRUN_OUTPUT_DIRECTORY"
+WORK_VARIABLE = "HPCRUN_WORKING_DIRECTORY"
+
+COLLECTED = ("outputs", "logs")
+"""The folders of the job's working folder that are brought to the run's files."""
+
+NODES = ".nodes"
+"""In these: `.nodes/<host>/` holds what a node wrote under a name that another node's file has."""
 
 RESUME_VARIABLE = "HPCRUN_RESUME_FROM"
 ANEW_VARIABLE = "HPCRUN_RESUME_ANEW"

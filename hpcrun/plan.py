@@ -137,6 +137,8 @@ class Plan:
     sdk: str
     agent_python: str
     node_tmp: str
+    working_root: str | None
+    work_is_shared: bool
     shebang: str
     version: str
     job: Job
@@ -160,6 +162,13 @@ class Plan:
     def spool(self) -> str:
         """The folder on each node's own disk for what waits to be brought to the history."""
         return f"{self.node_tmp}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}"
+
+    @property
+    def work(self) -> str | None:
+        """Where the job works, without its attempt; None: in the run's own folder."""
+        if self.working_root is None:
+            return None
+        return f"{self.working_root}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}-work"
 
     @property
     def token(self) -> str:

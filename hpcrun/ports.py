@@ -71,10 +71,12 @@ class Scheduler(Protocol):
         A requeue begins the next life; the newest may still go on.
         """
 
-    def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
+    def run_on(
+        self, node: str, place: Mapping[str, str], words: Sequence[str], minutes: int = 5
+    ) -> str:
         """Runs a command on a node in a small job of its own; gives what it prints.
 
-        place: options of the job, such as partition and account.
+        place: options of the job, such as partition and account. minutes: how long it may take.
         """
 
     def cancel(self, job_id: JobId) -> None:

@@ -130,6 +130,18 @@ class RankEnd(NamedTuple):
     time: float
 
 
+class Uncollected(NamedTuple):
+    """Files of outputs/ and logs/ that wait on a node: how many, their bytes, in which folder.
+
+    No files: how many there are is not known.
+    """
+
+    host: str
+    files: int
+    bytes: int
+    where: str
+
+
 class AttemptRecord(NamedTuple):
     """One life of a run, as far as it is known. Times are Unix seconds by the agent's clock."""
 
@@ -150,6 +162,8 @@ class AttemptRecord(NamedTuple):
     """After its end: the nodes on whose disks records may still wait."""
     may_go_on: bool = False
     """While its files are collected: whether another attempt may follow."""
+    uncollected: Tuple[Uncollected, ...] = ()
+    """After its end: what is known to wait on these nodes."""
     awaits_scheduler: bool = False
     """Whether only the scheduler knows why it ended (the agent was told to stop, or is gone), or
     whether it has: what was told to stop may be killed without a word."""

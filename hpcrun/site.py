@@ -209,6 +209,9 @@ class Storage:
     """The workspace when none is configured: shared, not purged, writable from all nodes."""
     node_tmp: str = "/tmp"
     """A folder on each node's own disk."""
+    scratch: str | None = None
+    """A purged folder that all nodes share, such as $SCRATCH/hpcrun: $USER, and variables with
+    SCRATCH in their names, are those where you submit."""
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ def test_each_value_of_a_file_names_its_line() -> None:
         "requeue exit code": ("42", "default"),
         "attempts at most": ("10", "default"),
         "checkpoints": ("checkpoint[-_.]* *.ckpt", "default"),
+        "working directory": ("the run's own folder", "default"),
     }
 
 
@@ -165,6 +166,7 @@ def test_what_is_not_given_comes_from_the_site_the_target_or_a_default() -> None
         "requeue exit code": ("42", "default"),
         "attempts at most": ("10", "default"),
         "checkpoints": ("checkpoint[-_.]* *.ckpt", "default"),
+        "working directory": ("the run's own folder", "default"),
     }
 
 
@@ -542,3 +544,39 @@ def test_an_experiment_is_named_after_its_folder(source: str, expected: str) -> 
 )
 def test_ids_by_hand_that_are_none_are_refused(run_id: str) -> None:
     assert refusal_of_id(run_id, "digits") is not None
+
+
+# -- where the job works --------------------------------------------------------------------------
+
+
+def with_scratch(folder: str) -> str:
+    return f"{SITE}storage: {{node_tmp: /local, scratch: {folder}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "work", "shared"),
+    [
+        ("history", None, False),
+        ("node", "/local/hpcrun-0123abcd-work", False),
+        ("scratch", "/scratch/ada/hpcrun-0123abcd-work", True),
+    ],
+)
+def test_where_the_job_works(place: str, work: str | None, shared: bool) -> None:
+    text = f"{SCRIPT}working_directory: {place}\n"
+    made = of(text, with_scratch("$SCRATCH/"), environ={"SCRATCH": "/scratch/ada"})
+    assert (made.work, made.work_is_shared) == (work, shared)
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        (SITE, "lab tells no scratch folder"),
+        (with_scratch("$SCRATCH"), "'SCRATCH' is not set"),
+        (with_scratch("scratch"), "no job can work in 'scratch'"),
+        (with_scratch("'/a:b'"), "no job can work in '/a:b'"),
+    ],
+)
+def test_scratch_that_is_none_is_refused(where: str, told: str) -> None:
+    (problem,) = refused(f"{SCRIPT}working_directory: scratch\n", where)
+    assert told in problem
+    assert "run.yaml:2" in problem

@@ -38,6 +38,11 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
         "distributed_job_config: {kind: mpi, node_count: 2, process_count_per_node: 4}\n"
         "resources: {gpus_per_node: 4, gpu_type: A100, cpus_per_task: 8, memory: 100G, time: 2h}\n",
     ),
+    "node_local": (
+        "lab",
+        "script: train.py\nworking_directory: node\n"
+        "distributed_job_config: {kind: mpi, node_count: 2}\n",
+    ),
     "mpirun": (
         "lab",
         "script: train.py\n"

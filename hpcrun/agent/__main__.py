@@ -1,10 +1,12 @@
-"""The agent's acts: `check`, `run`, `node`, `lay` and `bring`. Standard library only (Python 3.8+).
+"""What the agent can be asked for. Standard library only (Python 3.8+).
 
 check                               can the agent run here? 0, or 1 with a sentence
 run [--teardown TEXT] -- WORD...    run the command as its parent; ends with its status
 node                                keep another node's spool until told to stop
 lay                                 lay the snapshot only, for a job whose agent cannot run
 bring SPOOL RECORD                  bring a spool that was left behind; prints the bytes
+bring-files WORK FILES yes|no       bring a working folder that was left behind; prints problems and
+                                    the bytes (yes: its names may replace what is there)
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import sys
 from typing import List, Optional, Sequence, Tuple
 
-from hpcrun.agent import agent, keeper, setting, spool
+from hpcrun.agent import agent, bringing, keeper, setting, spool
 from hpcrun.agent.lay import lay_out
 from hpcrun.agent.witness import say
 from hpcrun.errors import HpcrunError
@@ -25,7 +27,14 @@ SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs one act of the agent (default: what the interpreter was called with); its status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    acts = {"check": _check, "run": _run, "node": _node, "lay": _lay, "bring": _bring}
+    acts = {
+        "check": _check,
+        "run": _run,
+        "node": _node,
+        "lay": _lay,
+        "bring": _bring,
+        "bring-files": _bring_files,
+    }
     if not words or words[0] not in acts:
         return _fail(f"the agent can {', '.join(acts)}; it was asked for {words[:1]}")
     try:
@@ -86,6 +95,15 @@ def _bring(words: Sequence[str]) -> int:
         print(spool.bring(left, record))
     except OSError as error:
         return _fail(f"cannot bring {left} to {record}: {error.strerror}")
+    return 0
+
+
+def _bring_files(words: Sequence[str]) -> int:
+    work, files, first = words
+    try:
+        print(bringing.bring(work, files, first == "yes", print))
+    except OSError as error:
+        return _fail(f"cannot bring {work} to {files}: {error.strerror}")
     return 0
 
 

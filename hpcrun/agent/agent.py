@@ -25,6 +25,7 @@ from hpcrun.agent import (
     setting,
     signals,
     spool,
+    working,
 )
 from hpcrun.agent.checkpoints import to_resume
 from hpcrun.agent.end import End
@@ -34,9 +35,16 @@ from hpcrun.agent.limits import LAST_CALL, MAX_DURATION, TIME_LIMIT, Limits
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.witness import Witness, say
-from hpcrun.errors import SnapshotError, StoreError
+from hpcrun.errors import HpcrunError, SnapshotError, StoreError
 from hpcrun.journal import Journal
-from hpcrun.layout import FILES_VARIABLE, RESUME_VARIABLE, SPOOL_VARIABLE, Attempt
+from hpcrun.layout import (
+    FILES_VARIABLE,
+    OUTPUT_VARIABLE,
+    RESUME_VARIABLE,
+    SPOOL_VARIABLE,
+    WORK_VARIABLE,
+    Attempt,
+)
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """A shell's statuses of a command that cannot be started."""
@@ -52,6 +60,9 @@ LAST_TRY = 10.0
 
 TAKEN_LATE = 120.0
 """Seconds after the end of its grace time by which a preempted job is gone."""
+
+LAYING = 600.0
+"""Seconds in which the other nodes must have laid the snapshot."""
 
 KEEPERS = 4
 """How often a keeper is started, at most."""
@@ -75,7 +86,10 @@ def _run_plainly(words: Sequence[str], command: Optional[Process]) -> int:
     """Without facts, keeper or helpers."""
     os.environ.pop(SPOOL_VARIABLE, None)
     try:
-        command = command or process.start(words, os.environ.get(FILES_VARIABLE, "."))
+        if command is None:
+            folders = [os.environ.get(name, "") for name in (WORK_VARIABLE, FILES_VARIABLE)]
+            folder = next(filter(os.path.isdir, folders), ".")
+            command = process.start(words, folder)
     except OSError as error:
         return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
     while not command.has_ended():
@@ -95,7 +109,9 @@ class Agent:
         self._setting = setting
         self._words = words
         self._teardown = teardown
-        self._helpers = Helpers((*setting.helpers, *node) if setting.helpers else ())
+        self._helpers = Helpers(
+            (*setting.helpers, *node) if setting.helpers else (), len(setting.nodes) - 1
+        )
         paths, attempt = setting.paths, setting.attempt
         self._witness = Witness(Journal(paths.journal(f"agent-{attempt}"), attempt))
         self._keeper: Optional[Process] = None
@@ -210,13 +226,51 @@ class Agent:
     def _lay(self) -> Optional[End]:
         """Lays the snapshot; gives the end, if that is one."""
         try:
-            lay_out(self._setting.snapshot, self._setting.paths, signals.stop_is_pending)
+            self._lay_out()
         except SnapshotError as error:
             return end.launch_failed(1, str(error))
         self._heed(signals.wait(0))
         if self._stopped_by is None:
             return None
         return End(None, int(self._stopped_by), "signal", interrupted=True)
+
+    def _lay_out(self) -> None:
+        """Starts the helpers, which lay the snapshot on their nodes. SnapshotError."""
+        try:
+            self._helpers.start()
+        except OSError as error:
+            self._problem(f"the helpers on other nodes cannot be started: {error.strerror}")
+        if self._stop_told:
+            self._helpers.stop()
+        if self._setting.work is not None:
+            try:
+                working.make(self._setting, signals.stop_is_pending)
+                if self._setting.work_is_shared or self._others_have_laid():
+                    return
+                self._problem("not every other node has laid the snapshot")
+            except HpcrunError as error:
+                self._problem(str(error))
+            self._work_in_the_history()
+        lay_out(self._setting.snapshot, self._setting.paths, signals.stop_is_pending)
+
+    def _others_have_laid(self) -> bool:
+        helpers, others = self._helpers, len(self._setting.nodes) - 1
+
+        def answered() -> bool:
+            ended = helpers.have_ended() or self._stopped_by is not None
+            return len(helpers.answers()) >= others or ended
+
+        self._until(answered, LAYING, ASKING)
+        return helpers.answers().count(keeper.LAID) == others or self._stopped_by is not None
+
+    def _work_in_the_history(self) -> None:
+        """Where a node has no room, the job works in the run's own folder: it runs all the same."""
+        files = self._setting.paths.files
+        self._problem(f"the job works in {files}, not in {self._setting.work}")
+        self._setting = self._setting._replace(work=None)
+        os.environ[WORK_VARIABLE] = files
+        os.environ[OUTPUT_VARIABLE] = self._setting.paths.outputs
+        os.environ["PYTHONPATH"] = ":".join(filter(None, (files, os.environ.get("PYTHONPATH"))))
 
     def _resume(self) -> None:
         """Tells how far the run is, and the command which checkpoint it goes on from."""
@@ -235,22 +289,16 @@ class Agent:
             self._witness.tell("resumed", {"path": path}, sync=False)
 
     def _launch(self) -> Optional[End]:
-        """Starts helpers and command; gives the end, in case that the command cannot start.
+        """Starts the command; gives the end, in case that it cannot start.
 
         The command does not wait for the disk: what was told so far is synced once it runs.
         """
-        try:
-            self._helpers.start()
-        except OSError as error:
-            self._problem(f"the helpers on other nodes cannot be started: {error.strerror}")
-        if self._stop_told:
-            self._helpers.stop()
         self._look_back()
         self._resume()
         self._witness.tell("running", {"command": list(self._words)}, sync=False)
         try:
             self.command = process.start(
-                self._words, self._setting.paths.files, announce=self._keeper_pipe
+                self._words, self._setting.folder, announce=self._keeper_pipe
             )
         except OSError as error:
             status = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
@@ -410,6 +458,7 @@ class Agent:
         asks = requeue.may_ask(self._setting.requeue, ended, self._stop_told == TIME_LIMIT)
         self._witness.tell("finalizing", {"requeue": True} if asks else None)
         self._helpers.finish()
+        self._let_files_come(self._helpers.have_ended)
         if not self._until(self._helpers.have_ended, self._setting.kill_wait):
             self._problem("the helpers on other nodes did not end, and are killed")
             self._helpers.kill()
@@ -419,12 +468,20 @@ class Agent:
             for data in evidence.memory_kills(self._setting, self._log_size):
                 self._witness.tell("out_of_memory", data)
 
+    def _let_files_come(self, ended: Callable[[], bool]) -> None:
+        """Large files take their time, as long as nobody tells the job to stop."""
+        if self._setting.work is not None:
+            self._until(lambda: ended() or self._told_to_stop)
+
     def _finish_keeper(self) -> None:
         """From here on nobody starts it again."""
         child, self._keeper = self._keeper, None
         if child is None:
             return
         self._tell_keeper("finish")
+        self._let_files_come(child.has_ended)
+        if self._told_to_stop:
+            self._tell_keeper("interrupted")
         if not self._until(child.has_ended, self._setting.kill_wait + LAST_TRY):
             self._problem(f"the keeper on {self._setting.host} is not done yet")
         elif child.signal is not None:

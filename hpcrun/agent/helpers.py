@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import os
 from signal import SIGKILL
-from typing import Optional, Sequence, Set
+from typing import List, Optional, Sequence, Set
 
 from hpcrun.agent import process
 from hpcrun.agent.process import Process
 
 
 class Helpers:
-    """The process that starts one task on each other node. Without words there is none."""
+    """The process that starts one task on each other node. Without words there is none.
 
-    def __init__(self, words: Sequence[str]) -> None:
+    count: how many nodes that are.
+    """
+
+    def __init__(self, words: Sequence[str], count: int) -> None:
+        self.count = count if words else 0
         self._words = words
+        self._answers = -1
+        self._said = b""
         self._process: Optional[Process] = None
         self._pipe = -1
         self._minded = False
@@ -28,11 +34,22 @@ class Helpers:
         if not self._words:
             return
         reading, self._pipe = os.pipe()
+        self._answers, writing = os.pipe()
+        os.set_blocking(self._answers, False)
         try:
-            self._process = process.start(self._words, "/", stdin=reading)
+            self._process = process.start(self._words, "/", stdin=reading, stdout=writing)
         finally:
             os.close(reading)
+            os.close(writing)
         self._tell("begin")
+
+    def answers(self) -> List[str]:
+        """What they have said so far, a line each."""
+        try:
+            self._said += os.read(self._answers, 1 << 16) if self._answers >= 0 else b""
+        except BlockingIOError:
+            pass  # nothing new
+        return self._said.decode("utf-8", "replace").split("\n")[:-1]
 
     def groups(self) -> Set[int]:
         """Their launcher's process group, if they were started."""

@@ -16,16 +16,17 @@ import os
 import select
 import time
 from signal import SIGKILL, SIGTERM
-from typing import Any, Dict, List, NoReturn, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Set, Tuple
 
-from hpcrun.agent import memory, ranks, signals, spool
+from hpcrun.agent import memory, ranks, signals, spool, working
+from hpcrun.agent.bringing import Bringing
 from hpcrun.agent.measuring import Measuring
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.spool import Mirror
 from hpcrun.agent.stop import Stop
 from hpcrun.agent.witness import Witness, say
-from hpcrun.errors import StoreError
+from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.journal import Journal
 from hpcrun.layout import METRICS_SUFFIX
 
@@ -40,6 +41,11 @@ LAST_PAUSE = 0.1
 
 BACK_OFF = 30.0
 """Seconds between two attempts, at most, while the record cannot be written."""
+
+LAID, NOT_LAID = "laid", "not laid"
+"""A node's answer: whether the job can work there."""
+
+_NOTHING: Mapping[str, int] = {}
 
 
 def start(setting: Setting) -> Tuple[Process, int]:
@@ -57,16 +63,35 @@ def keep_node(setting: Setting) -> int:
     signals.listen()
     if setting.umask is not None:
         os.umask(setting.umask)
-    problem = ""
+    problems, old = [], _NOTHING
     if setting.spool is not None:
         try:
             spool.prepare(setting.spool)
         except StoreError as error:
-            problem, setting = str(error), setting._replace(spool=None)
-    keeper = Keeper(setting, Words(0), bound=False)
-    if problem:
+            problems.append(str(error))
+            setting = setting._replace(spool=None)
+    if setting.work_is_shared:
+        setting = setting._replace(work=None)
+    elif setting.work is not None:
+        try:
+            old = working.make(setting, signals.stop_is_pending)
+            _answer(LAID)
+        except HpcrunError as error:
+            problems.append(f"the job cannot work on {setting.host}: {error}")
+            setting = setting._replace(work=None)
+            _answer(NOT_LAID)
+    keeper = Keeper(setting, Words(0), bound=False, old=old)
+    for problem in problems:
         keeper.tell("problem", message=problem)
     return 0 if keeper.keep() else 1
+
+
+def _answer(word: str) -> None:
+    """Tells the agent, through the launcher's standard output."""
+    try:
+        os.write(1, word.encode() + b"\n")
+    except OSError:
+        pass  # nobody waits for it
 
 
 def _be_keeper(setting: Setting, listening: int) -> NoReturn:
@@ -130,9 +155,11 @@ class Words:
 
 
 class Keeper:
-    """Keeps the spool of one node. bound: it belongs to an agent on this node."""
+    """Keeps the spool of one node. bound: it belongs to an agent on this node. old: see `Place`."""
 
-    def __init__(self, setting: Setting, words: Words, bound: bool) -> None:
+    def __init__(
+        self, setting: Setting, words: Words, bound: bool, old: Mapping[str, int] = _NOTHING
+    ) -> None:
         self._setting = setting
         self._words = words
         self._bound = bound
@@ -145,6 +172,7 @@ class Keeper:
         metrics = os.path.join(setting.paths.record, writer + METRICS_SUFFIX)
         journal = Journal(metrics, setting.attempt)
         self._measuring = Measuring(setting, journal, bound, self._tell_problem)
+        self._bringing = Bringing(setting, old, self._witness.tell)
         self._told_problem = False
         self._pause = PAUSE
         self._next_try = self._next_sync = 0.0
@@ -174,6 +202,7 @@ class Keeper:
             self._mind(self._mirror.error, now)
         # Only then is what stands in metric files told apart from what an earlier attempt left.
         if self._words.command is not None or not self._bound:
+            self._bringing.look(self._is_interrupted())
             self._measuring.look(now)
         if sync:
             self._measuring.sync()
@@ -223,6 +252,9 @@ class Keeper:
         told = not self._bound and signals.stop_is_pending()
         return told and not ranks.groups(self._setting.spool)
 
+    def _is_interrupted(self) -> bool:
+        return "interrupted" in self._words or (not self._bound and signals.stop_is_pending())
+
     def _agent_lost(self) -> None:
         """Nobody leads the command any more. Where there is no scheduler, it is ended here."""
         if self._setting.scheduled:
@@ -257,29 +289,45 @@ class Keeper:
         )
 
     def _finish(self) -> bool:
-        """Brings the rest; what cannot be brought in time is told as lost, and stays."""
+        """Brings the rest; what cannot be brought in time is told as lost, and stays.
+
+        Files may take long: that is no reason to stop while they come, unless the job must end.
+        """
         deadline = time.monotonic() + self._setting.kill_wait
         while not self._is_drained():
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if self._bringing.progress and not self._is_interrupted():
+                deadline = now + self._setting.kill_wait
+            if now >= deadline:
+                self._bringing.tell_waiting()
                 self._measuring.tell_rest()
                 self._tell_loss()
                 self._remove_empty()
                 return False
-            time.sleep(LAST_PAUSE)
-        self.tell("drained", host=self._setting.host)
+            self._words.wait(0 if self._bringing.progress else LAST_PAUSE)
+        if self._bringing.close():
+            self.tell("drained", host=self._setting.host)
         if self._setting.spool is not None:
             self._remove(self._setting.spool)
         return self._witness.settle()
 
     def _is_drained(self) -> bool:
+        """Records come first, then files, and then the metrics that stand in them."""
         self._take_note()
-        written = self._measuring.finish() and self._witness.settle()
-        if self._mirror is None:
-            return written
-        self._mirror.advance()
-        if self._mirror.error is None:
-            self._mirror.sync()
-        return self._mirror.error is None and self._mirror.missing() == 0 and written
+        records = self._mirror is None or self._is_mirrored(self._mirror)
+        files = self._has_files()
+        return files and self._measuring.finish() and self._witness.settle() and records
+
+    def _is_mirrored(self, mirror: Mirror) -> bool:
+        mirror.advance()
+        if mirror.error is None:
+            mirror.sync()
+        return mirror.error is None and mirror.missing() == 0
+
+    def _has_files(self) -> bool:
+        if self._is_interrupted():
+            self._bringing.look(interrupted=True)
+        return self._bringing.finish(PAUSE)
 
     def _tell_loss(self) -> None:
         count = self._mirror.missing() if self._mirror is not None else 0

@@ -14,7 +14,7 @@ from typing import Any, Callable, List, Mapping, Optional, Set
 
 from hpcrun.agent.setting import Snapshot
 from hpcrun.errors import SnapshotError
-from hpcrun.layout import RunPaths
+from hpcrun.layout import COLLECTED, RunPaths
 
 FICLONE = 0x40049409
 """The ioctl by which XFS, btrfs and others share a file's blocks until one is written to."""
@@ -28,20 +28,27 @@ def never() -> bool:
 
 
 def lay_out(
-    snapshot: Optional[Snapshot], paths: RunPaths, stopped: Callable[[], bool] = never
+    snapshot: Optional[Snapshot],
+    paths: RunPaths,
+    stopped: Callable[[], bool] = never,
+    work: Optional[str] = None,
 ) -> None:
     """Makes the run's folders, and lays the snapshot beside them, if there is one.
 
-    stopped: asked before each file; where it says yes, the rest is left out. SnapshotError.
+    stopped: asked before each file; where it says yes, the rest is left out. work: where the job
+    works, if that is not the run's folder; it is there. SnapshotError.
     """
+    folders = [paths.outputs, paths.logs, paths.user_logs]
+    if work is not None:
+        folders += [os.path.join(work, name) for name in COLLECTED]
     try:
-        for folder in (paths.outputs, paths.logs, paths.user_logs):
+        for folder in folders:
             os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise SnapshotError(f"cannot make the folder {folder}: {error.strerror}") from error
     if snapshot is None:
         return
-    layer = _Layer(os.fsencode(paths.files), os.fsencode(snapshot.objects))
+    layer = _Layer(os.fsencode(work or paths.files), os.fsencode(snapshot.objects))
     for entry in _entries(snapshot.manifest):
         if stopped():
             return
@@ -74,7 +81,7 @@ class _Layer:
             self._make_folder(os.path.dirname(name))
             place = os.path.join(self._root, name)
             if "target" in entry:
-                _clear(place)
+                clear(place)
                 os.symlink(_name(entry["target"]), place)
             else:
                 self._lay_file(entry, place)
@@ -139,12 +146,12 @@ def _new_file(place: bytes, mode: int) -> int:
     try:
         return os.open(place, flags, mode)
     except FileExistsError:
-        _clear(place)
+        clear(place)
         return os.open(place, flags, mode)
 
 
-def _clear(place: bytes) -> None:
-    """Removes what stands there, and what it holds."""
+def clear(place: bytes) -> None:
+    """Removes what stands there, and what it holds. OSError."""
     try:
         if not stat.S_ISDIR(os.lstat(place).st_mode):
             os.unlink(place)

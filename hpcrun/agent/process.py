@@ -52,16 +52,18 @@ def start(
     folder: str,
     stdin: Optional[int] = None,
     announce: Optional[int] = None,
+    stdout: Optional[int] = None,
 ) -> Process:
     """Starts a command with default signals. OSError if it cannot be started.
 
     folder: where it runs. stdin: what it reads (default: nothing). announce: a pipe that is told
-    `command <pid>` by the child itself, so that no moment is without it.
+    `command <pid>` by the child itself, so that no moment is without it. stdout: what it writes to
+    (default: the same as this process).
     """
     answer, failure = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(words, folder, stdin, announce, failure)
+        _become(words, folder, stdin, announce, failure, stdout)
     os.close(failure)
     number = os.read(answer, 16)
     os.close(answer)
@@ -77,6 +79,7 @@ def _become(
     stdin: Optional[int],
     announce: Optional[int],
     failure: int,
+    stdout: Optional[int],
 ) -> NoReturn:
     """The child's part; the pipes close when the new program begins."""
     try:
@@ -84,6 +87,8 @@ def _become(
         if announce is not None:
             _announce(announce)
         os.dup2(os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin, 0)
+        if stdout is not None:
+            os.dup2(stdout, 1)
         environment = given_environment()
         os.chdir(folder)
         signals.restore()

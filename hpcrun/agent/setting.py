@@ -18,6 +18,7 @@ from hpcrun.layout import (
     RESUME_VARIABLE,
     SPOOL_VARIABLE,
     WARNED_VARIABLE,
+    WORK_VARIABLE,
     Attempt,
     RunPaths,
 )
@@ -48,7 +49,9 @@ class Setting(NamedTuple):
     submission begins with. resumes_anew: whether it was given for this submission alone.
     checkpoints: what tells the run's own. helpers: the words that start one task on each
     other node. metric_files: the patterns of files to follow (see `follow.patterns`).
-    sample_seconds: between two measurements of the node; 0: none. problems: what could not be read.
+    sample_seconds: between two measurements of the node; 0: none. work: where the job works, if
+    not in the run's folder. work_is_shared: whether all nodes see the same. problems: what could
+    not be read.
     """
 
     paths: RunPaths
@@ -75,12 +78,24 @@ class Setting(NamedTuple):
     umask: Optional[int] = None
     metric_files: Tuple[Mapping[str, Any], ...] = ()
     sample_seconds: float = 30.0
+    work: Optional[str] = None
+    work_is_shared: bool = False
     problems: Tuple[str, ...] = ()
 
     @property
     def batch_log(self) -> str:
         """Slurm's own file of this submission."""
         return self.paths.batch_log(self.attempt.submission)
+
+    @property
+    def folder(self) -> str:
+        """Where the job works."""
+        return self.work or self.paths.files
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first node: the one with the agent."""
+        return self.nodes[0].split(".")[0] == self.host.split(".")[0]
 
 
 def read(environ: Mapping[str, str]) -> Setting:
@@ -118,6 +133,10 @@ def read(environ: Mapping[str, str]) -> Setting:
         umask=_umask(told.get("umask")),
         metric_files=tuple(told.get("metric_files") or ()),
         sample_seconds=_seconds(told, "sample_seconds", 30.0),
+        work=None
+        if environ.get(WORK_VARIABLE) in ("", paths.files)
+        else environ.get(WORK_VARIABLE),
+        work_is_shared=bool((request.get("working_directory") or {}).get("shared")),
         problems=problems,
     )
 

@@ -24,12 +24,20 @@ def prepare(path: str) -> None:
             os.mkdir(path, 0o700)
         except FileExistsError:
             pass
-        found = os.lstat(path)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        if not is_own(path):
             raise StoreError(f"{path} is not a folder of user {os.geteuid()}")
         os.chmod(path, 0o700)
     except OSError as error:
         raise StoreError(f"cannot make the spool {path}: {error.strerror}") from error
+
+
+def is_own(path: str) -> bool:
+    """Whether that is a folder of this user, and no link to one. OSError."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def remove(path: str) -> None:

@@ -95,7 +95,7 @@ if [ "$WORLD_SIZE" -gt 64 ]; then
     log=$logs/node-$host.log
 fi
 # `true` is no special builtin: a redirection of `:` that fails would end this shell.
-if ! { cd "$HPCRUN_FILES" && { [ -d "$logs" ] || mkdir -p "$logs"; } && true >>"$log"; } 2>/dev/null; then
+if ! { cd "${HPCRUN_WORKING_DIRECTORY:-$HPCRUN_FILES}" && { [ -d "$logs" ] || mkdir -p "$logs"; } && true >>"$log"; } 2>/dev/null; then
     echo "hpcrun: rank $RANK cannot write to $log" >&2
     many=
     log=

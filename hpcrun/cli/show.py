@@ -83,6 +83,9 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
             nodes = ", ".join(attempt.undrained)
             text = f"records may wait on {nodes}: hpcrun collect {record.run_id}"
             yield "problem", text
+        for left in attempt.uncollected:
+            told = f"{left.files} files ({size_of(left.bytes)})" if left.files else "files"
+            yield "problem", f"{told} wait on {left.host} in {left.where}"
     for problem in record.problems:
         yield "problem", problem
     if record.lost_records:

@@ -186,6 +186,8 @@ class RunConfiguration:
     """Variables whose values are read inside the job from files of mode 0600."""
     mail: Mail | None = None
     """When Slurm sends mail."""
+    working_directory: Literal["history", "node", "scratch"] = "history"
+    """Where the job works: in the run's own folder, on each node's own disk, or on scratch."""
     sbatch: dict[str, str | None] | None = None
     """Further directives for sbatch: {switches: 2, contiguous: null}."""
     snapshot: SnapshotLimits = field(default_factory=SnapshotLimits)

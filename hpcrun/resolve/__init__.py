@@ -7,6 +7,7 @@ contradictions between the run and its target are found at once, before anything
 from __future__ import annotations
 
 from dataclasses import replace
+from string import Template
 
 from hpcrun.config import MetricFiles, RunConfiguration, SnapshotLimits
 from hpcrun.directives import directives, forbidden, unwritable, written_twice
@@ -50,6 +51,7 @@ def resolve(
     wanted = replace(wanted, requeue=may_requeue(request))
     prepared = setting(request, launching.nodes)
     measured = _metric_files(request)
+    root = _working_root(request)
     lines = directives(wanted, site.scheduler)
     own = {f"--{name.lstrip('-')}": f"sbatch.{name}" for name in config.sbatch or {}}
     for finding in (
@@ -76,6 +78,8 @@ def resolve(
         sdk=sdk,
         agent_python=around.python,
         node_tmp=site.storage.node_tmp,
+        working_root=root,
+        work_is_shared=config.working_directory == "scratch",
         shebang=site.shebang,
         version=around.version,
         job=wanted,
@@ -90,6 +94,37 @@ def resolve(
         resuming=resuming(request),
         choices=tuple(request.choices),
     )
+
+
+def _working_root(request: Request) -> str | None:
+    """The folder that holds the working folder; None: the job works in the run's own."""
+    key, storage = "working_directory", request.site.storage
+    place = request.config.working_directory
+    if place == "history":
+        source = key if key in request.origins else "default"
+        request.note("working directory", "the run's own folder", source)
+        return None
+    if place == "node":
+        root = storage.node_tmp
+    elif storage.scratch is None:
+        message = f"{request.site.id} tells no scratch folder"
+        request.refuse(message, "add storage.scratch to the site file, or choose node", key)
+        return None
+    else:
+        try:
+            root = Template(storage.scratch).substitute(request.around.environ)
+        except (KeyError, ValueError) as error:
+            message = (
+                f"the scratch folder {storage.scratch} of {request.site.id}: {error} is not set"
+            )
+            request.refuse(message, "submit from where it is", key)
+            return None
+    if not root.startswith("/") or ":" in root or "\n" in root:
+        request.refuse(
+            f"no job can work in {root!r}", "it must be an absolute path without `:`", key
+        )
+    request.note("working directory", f"{place}: {root}", key)
+    return root.rstrip("/")
 
 
 def _metric_files(request: Request) -> tuple[MetricFiles, ...]:

@@ -73,7 +73,9 @@ class Local:
             return [_alive(process)]
         return [JobWord(State.FAILED, "the process is gone", Cause.LOST, nodes=(process.host,))]
 
-    def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
+    def run_on(
+        self, node: str, place: Mapping[str, str], words: Sequence[str], minutes: int = 5
+    ) -> str:
         """SchedulerError: nothing is run on other machines."""
         raise SchedulerError(f"this is {_host()}, not {node}", f"do it on {node}")
 

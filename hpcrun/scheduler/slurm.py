@@ -129,12 +129,15 @@ class Slurm:
             raise silence
         return joined(held, lives or ())
 
-    def run_on(self, node: str, place: Mapping[str, str], words: Sequence[str]) -> str:
+    def run_on(
+        self, node: str, place: Mapping[str, str], words: Sequence[str], minutes: int = 5
+    ) -> str:
         """Runs a command on a node by srun, if the node has room within a minute."""
-        size = ["--nodes=1", "--ntasks=1", "--cpus-per-task=1", f"--nodelist={node}", "--time=5"]
+        size = ["--nodes=1", "--ntasks=1", "--cpus-per-task=1"]
+        size += [f"--nodelist={node}", f"--time={minutes}"]
         options = [f"--{name}={value}" for name, value in place.items()]
         srun = ["srun", "--quiet", "--input=none", f"--immediate={PATIENCE}", *size, *options]
-        answer = ask([*srun, *words], self._asking(), QUESTION_TIMEOUT + PATIENCE)
+        answer = ask([*srun, *words], self._asking(), minutes * 60.0 + PATIENCE)
         if answer.status:
             raise failure("srun", answer)
         return answer.output

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpcrun.agent.bringing import bring as bring_files
 from hpcrun.agent.follow.follower import Follower
 from hpcrun.agent.follow.patterns import Pattern
 from hpcrun.agent.spool import bring
@@ -13,7 +14,7 @@ from hpcrun.errors import SchedulerError
 from hpcrun.faults import told
 from hpcrun.layout import INTERACTIVE, METRICS_SUFFIX, Attempt, RunPaths
 from hpcrun.plan import LOCAL
-from hpcrun.record import RunRecord, Verdict
+from hpcrun.record import AttemptRecord, RunRecord, Verdict
 from hpcrun.state import Cause
 from hpcrun.store.plain import read_plain
 from hpcrun.verdict import signal_of
@@ -30,8 +31,8 @@ def collect(session: Session, run_id: str) -> list[str]:
     record = session.record(run_id, user)
     return [
         *_statuses(session, record, paths),
-        *_metric_files(session, record, paths),
         *_spools(session, record, paths),
+        *_metric_files(session, record, paths),
     ]
 
 
@@ -96,20 +97,55 @@ def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[st
         for node in attempt.undrained:
             try:
                 count = _brought(session, record, node, spool, paths.record)
+                problems, of_files = _brought_files(session, record, attempt, node, paths.files)
             except SchedulerError as error:
                 yield f"attempt {attempt.attempt}: {node} cannot be reached: {error.message}"
                 continue
             session.store.append(paths, attempt.attempt, "drained", {"host": node})
+            yield from problems
             if count:
                 yield f"{count} bytes of attempt {attempt.attempt} gathered from {node}"
+            if of_files:
+                yield f"{of_files} bytes of files of attempt {attempt.attempt} gathered from {node}"
 
 
 def _brought(session: Session, record: RunRecord, node: str, spool: str, to: str) -> int:
-    if node.split(".")[0] == os.uname().nodename.split(".")[0]:
+    if _is_here(node):
         with told(f"gather {spool}"):
             return bring(spool, to)
+    return int(_said_by(session, record, node, ["bring", spool, to]).split()[-1])
+
+
+def _brought_files(
+    session: Session, record: RunRecord, attempt: AttemptRecord, node: str, files: str
+) -> tuple[list[str], int]:
+    """(problems, bytes) of what a node-local or scratch working folder still held.
+
+    What a later attempt wrote is newer, and stays under its name.
+    """
+    told_work = record.request.get("working_directory")
+    if told_work is None:
+        return [], 0
+    work = f"{told_work['folder']}-{attempt.attempt}"
+    first = node == attempt.nodes[0] and attempt.attempt == record.attempt.attempt
+    if _is_here(node):
+        problems: list[str] = []
+        with told(f"gather {work}"):
+            return problems, bring_files(work, files, first, problems.append)
+    words = ["bring-files", work, files, "yes" if first else "no"]
+    *problems, count = _said_by(session, record, node, words, minutes=60).splitlines()
+    return problems, int(count)
+
+
+def _is_here(node: str) -> bool:
+    return node.split(".")[0] == os.uname().nodename.split(".")[0]
+
+
+def _said_by(
+    session: Session, record: RunRecord, node: str, words: list[str], minutes: int = 5
+) -> str:
+    """What the agent says on a node."""
     if record.target == INTERACTIVE:
         raise SchedulerError("the run has no scheduler", "collect it there")
-    words = [*record.request["agent"]["words"], "bring", spool, to]
-    said = session.scheduler(record.target).run_on(node, record.request["job"], words)
-    return int(said.split()[-1])
+    words = [*record.request["agent"]["words"], *words]
+    return session.scheduler(record.target).run_on(node, record.request["job"], words, minutes)

@@ -86,6 +86,11 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
             "objects": own.objects,
         },
         "agent": agent_settings(plan),
+        **(
+            {"working_directory": {"folder": plan.work, "shared": plan.work_is_shared}}
+            if plan.work is not None
+            else {}
+        ),
         "job": {
             name: value
             for name in ("partition", "qos", "account", "reservation")

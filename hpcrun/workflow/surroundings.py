@@ -11,7 +11,7 @@ import hpcrun
 from hpcrun.plan import Surroundings
 from hpcrun.store.users import own_name
 
-_KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH")
+_KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH", "USER")
 
 
 def here(workspace: Path, source: Path) -> Surroundings:
@@ -24,7 +24,7 @@ def here(workspace: Path, source: Path) -> Surroundings:
         python=sys.executable,
         workspace=str(workspace),
         source=str(source.resolve()),
-        environ={name: os.environ[name] for name in _KEPT if name in os.environ},
+        environ={k: v for k, v in os.environ.items() if k in _KEPT or "SCRATCH" in k},
     )
 
 

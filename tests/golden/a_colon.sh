@@ -19,7 +19,6 @@ export HPCRUN_EXPERIMENT=digits
 export HPCRUN_WORKSPACE=/lab/history
 export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
 export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
-export HPCRUN_OUTPUT_DIRECTORY=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd/outputs
 export HPCRUN_LAUNCHER=srun
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
 [ -z "${2:-}" ] || export HPCRUN_RESUME_ANEW=yes HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
@@ -28,6 +27,8 @@ export HPCRUN_LAUNCHER=srun
 export HPCRUN_ATTEMPT=${1:-1}.${SLURM_RESTART_COUNT:-0}
 export HPCRUN_SPOOL=/tmp/hpcrun-0123abcd-$HPCRUN_ATTEMPT
 export HPCRUN_JOB_ID=${SLURM_JOB_ID:-${HPCRUN_JOB_ID:-$$}}
+export HPCRUN_WORKING_DIRECTORY=$HPCRUN_FILES
+export HPCRUN_OUTPUT_DIRECTORY=$HPCRUN_WORKING_DIRECTORY/outputs
 
 # A submission runs once: the first job to claim it runs, the same job again is a requeue,
 # any other job is a duplicate.
@@ -46,7 +47,7 @@ fi
 export OMPI_MCA_pml=ucx
 export NCCL_SOCKET_IFNAME=ib0
 # The snapshot first, then the part of hpcrun that `from hpcrun import Run` needs.
-export PYTHONPATH=$HPCRUN_FILES:/lab/history/users/ada/sdk/0.1.0-0123456789ab${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab${PYTHONPATH:+:$PYTHONPATH}
 
 export HPCRUN_NNODES=2
 export HPCRUN_NPROC_PER_NODE=1

@@ -6,7 +6,6 @@ export HPCRUN_EXPERIMENT=digits
 export HPCRUN_WORKSPACE=/lab/history
 export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
 export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
-export HPCRUN_OUTPUT_DIRECTORY=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd/outputs
 export HPCRUN_LAUNCHER=plain
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
 [ -z "${2:-}" ] || export HPCRUN_RESUME_ANEW=yes HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
@@ -15,6 +14,8 @@ export HPCRUN_LAUNCHER=plain
 export HPCRUN_ATTEMPT=${1:-1}.${HPCRUN_RESTART_COUNT:-0}
 export HPCRUN_SPOOL=/tmp/hpcrun-0123abcd-$HPCRUN_ATTEMPT
 export HPCRUN_JOB_ID=${SLURM_JOB_ID:-${HPCRUN_JOB_ID:-$$}}
+export HPCRUN_WORKING_DIRECTORY=$HPCRUN_FILES
+export HPCRUN_OUTPUT_DIRECTORY=$HPCRUN_WORKING_DIRECTORY/outputs
 
 # A submission runs once: the first job to claim it runs, the same job again is a requeue,
 # any other job is a duplicate.
@@ -31,7 +32,7 @@ fi
 
 
 # The snapshot first, then the part of hpcrun that `from hpcrun import Run` needs.
-export PYTHONPATH=$HPCRUN_FILES:/lab/history/users/ada/sdk/0.1.0-0123456789ab${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab${PYTHONPATH:+:$PYTHONPATH}
 
 export HPCRUN_NNODES=1
 export HPCRUN_NPROC_PER_NODE=1

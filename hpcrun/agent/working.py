@@ -1,0 +1,73 @@
+"""The working folder of a job that does not work in the run's own. Standard library only (3.8+).
+
+Each attempt has a new one. What earlier attempts brought from outputs/ and logs/ is seen there
+through links, so that a requeued job finds its checkpoints under their names.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Dict, Iterator, Tuple
+
+from hpcrun.agent import spool
+from hpcrun.agent.lay import clear, lay_out
+from hpcrun.agent.setting import Setting
+from hpcrun.errors import SnapshotError, StoreError
+from hpcrun.layout import COLLECTED, NODES, Attempt
+
+
+def make(setting: Setting, stopped: Callable[[], bool]) -> Dict[str, int]:
+    """Makes the folder and lays the snapshot there; gives what earlier attempts have brought.
+
+    That is name → inode of the file in the history. StoreError, SnapshotError.
+    """
+    assert setting.work is not None
+    try:
+        os.makedirs(os.path.dirname(setting.work), exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make a folder for {setting.work}: {error.strerror}") from error
+    spool.prepare(setting.work)
+    lay_out(setting.snapshot, setting.paths, stopped, setting.work)
+    if setting.attempt == Attempt(1, 0):
+        return {}
+    try:
+        return _put_back(setting.work, setting.paths.files, setting.host)
+    except OSError as error:
+        raise SnapshotError(f"cannot link to what is in {setting.paths.files}: {error}") from error
+
+
+def remove(path: str) -> None:
+    """Removes it, with all that it holds. OSError."""
+    clear(os.fsencode(path))
+
+
+def _put_back(work: str, files: str, host: str) -> Dict[str, int]:
+    old = {}
+    for name, inode in _files(files, COLLECTED):
+        old[name] = inode
+        _link(os.path.join(files, name), os.path.join(work, name))
+    for folder in COLLECTED:
+        own = f"{folder}/{NODES}/{host}"
+        for name, _ in _files(files, (own,)):
+            place = os.path.join(work, folder, name[len(own) + 1 :])
+            if os.path.lexists(place):
+                os.unlink(place)
+            _link(os.path.join(files, name), place)
+    return old
+
+
+def _files(root: str, folders: Tuple[str, ...]) -> Iterator[Tuple[str, int]]:
+    """(name, inode) of all below some folders, but not of what stands apart for a node."""
+    for folder in folders:
+        for where, within, names in os.walk(os.path.join(root, folder)):
+            if folder in COLLECTED and where == os.path.join(root, folder):
+                within[:] = [name for name in within if name != NODES]
+            links = [name for name in within if os.path.islink(os.path.join(where, name))]
+            for each in (*names, *links):
+                path = os.path.join(where, each)
+                yield os.path.relpath(path, root), os.lstat(path).st_ino
+
+
+def _link(target: str, place: str) -> None:
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    os.symlink(target, place)
