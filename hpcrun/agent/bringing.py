@@ -118,8 +118,10 @@ class Bringing:
                 if not is_own(self._setting.work or ""):
                     return  # it could not be made
                 self._collector = self._new_collector()
-            self.progress = act(self._collector)
-            self._mind(self._collector.error)
+            count, error = act(self._collector), self._collector.error
+            # A copy that got stuck is removed: its bytes are no progress.
+            self.progress = count if error is None else 0
+            self._mind(error)
         except Exception as error:  # noqa: BLE001 - nothing here may cost the spool
             self._works = False
             self._problem(f"the working folder is not collected any more: {error!r}")
