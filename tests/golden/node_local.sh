@@ -7,18 +7,24 @@
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --time=0-01:00:00
+#SBATCH --signal=B:USR1@120
 #SBATCH --partition=gpu
 #SBATCH --qos=normal
-# Run digits_1700000000_0123abcd, submission 1. Written by hpcrun 0.1.0.
+# Run digits_1700000000_0123abcd. Written by hpcrun 0.1.0.
 
+# Slurm's signal before the time limit may come before the agent listens.
+trap 'export HPCRUN_WARNED=yes' USR1
 export HPCRUN_RUN_ID=digits_1700000000_0123abcd
 export HPCRUN_EXPERIMENT=digits
 export HPCRUN_WORKSPACE=/lab/history
 export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
 export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
 export HPCRUN_LAUNCHER=srun
-# Slurm counts requeues; the variable is absent on a first run.
-export HPCRUN_ATTEMPT=1.${SLURM_RESTART_COUNT:-0}
+# hpcrun resubmit --resume-from gives the checkpoint as the second argument.
+[ -z "${2:-}" ] || export HPCRUN_RESUME_ANEW=yes HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
+# The submission (`hpcrun resubmit` gives a later one its number), and the count of requeues in it;
+# the variable is absent on a first run.
+export HPCRUN_ATTEMPT=${1:-1}.${SLURM_RESTART_COUNT:-0}
 export HPCRUN_SPOOL=/tmp/hpcrun-0123abcd-$HPCRUN_ATTEMPT
 export HPCRUN_JOB_ID=${SLURM_JOB_ID:-${HPCRUN_JOB_ID:-$$}}
 # The agent lays the source there, and brings outputs/ and logs/ to $HPCRUN_FILES.
@@ -27,7 +33,7 @@ export HPCRUN_OUTPUT_DIRECTORY=$HPCRUN_WORKING_DIRECTORY/outputs
 
 # A submission runs once: the first job to claim it runs, the same job again is a requeue,
 # any other job is a duplicate.
-claim=/lab/history/users/ada/active/digits_1700000000_0123abcd/claim-1
+claim=$HPCRUN_RECORD/claim-${HPCRUN_ATTEMPT%.*}
 printf '%s\n' "$HPCRUN_JOB_ID" > "$claim.$HPCRUN_JOB_ID" || { echo "hpcrun: cannot write $HPCRUN_RECORD on $(hostname)" >&2; exit 1; }
 ln "$claim.$HPCRUN_JOB_ID" "$claim" 2>/dev/null || [ -e "$claim" ] || mv -n "$claim.$HPCRUN_JOB_ID" "$claim"
 rm -f "$claim.$HPCRUN_JOB_ID"
@@ -50,7 +56,7 @@ export HPCRUN_WORLD_SIZE=2
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export HPCRUN_NODELIST="${nodes[*]}" HPCRUN_MASTER_ADDR=${nodes[0]}
 # Below the range that Linux gives to clients, spread over the jobs of a node.
-export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${SLURM_RESTART_COUNT:-0}) % 18000))
+export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
 
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
@@ -68,9 +74,10 @@ fi
 
 # The agent cannot run here: the command runs all the same, `hpcrun collect` gathers later.
 unset HPCRUN_SPOOL
-trap - USR1 USR2
+trap : USR1 USR2
 export HPCRUN_WORKING_DIRECTORY=$HPCRUN_FILES HPCRUN_OUTPUT_DIRECTORY=$HPCRUN_FILES/outputs PYTHONPATH=$HPCRUN_FILES:$PYTHONPATH
-cd "$HPCRUN_FILES" && "${agent[@]}" lay
+# It may be its Python that this node has not.
+cd "$HPCRUN_FILES" && { "${agent[@]}" lay || python3 "${agent[@]:1}" lay || python3 "${agent[@]:1}" lay; }
 "${command[@]}"
 status=$?
 printf '%s\n' "$status" > "$HPCRUN_RECORD/exit-$HPCRUN_ATTEMPT"
