@@ -8,25 +8,44 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
+from hpcrun.errors import StoreError
+from hpcrun.record import RunRecord
 from hpcrun.workflow.clean import clean as clean_run
+from hpcrun.workflow.clean import left_outside
 from hpcrun.workflow.collect import collect as collect_run
-from hpcrun.workflow.files import fetch_file, files_of
-from hpcrun.workflow.session import open_session
+from hpcrun.workflow.files import check_files, fetch_file, files_of
+from hpcrun.workflow.session import Session, open_session
 
 
 @click.command()
 @click.argument("run")
+@click.option("--check", is_flag=True, help="Compare all with what they were at the run's end.")
 @json_option
 @click.pass_obj
-def files(workspace: str | None, run: str, as_json: bool) -> None:
+def files(workspace: str | None, run: str, check: bool, as_json: bool) -> None:
     """List a run's files."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
+    if check:
+        _check(session, session.record(run_id, user), as_json)
+        return
     found = files_of(session.store, session.store.read(run_id, user))
     if as_json:
         print_json([file._asdict() for file in found])
     else:
-        print_table(("file", "size"), [(file.name, size_of(file.size)) for file in found])
+        rows = [(f.name, size_of(f.size), f.sha256[:12] if f.sha256 else "-") for f in found]
+        print_table(("file", "size", "sha256"), rows)
+
+
+def _check(session: Session, record: RunRecord, as_json: bool) -> None:
+    found = check_files(session.store, record)
+    if as_json:
+        print_json({"run_id": record.run_id, "differences": found})
+    else:
+        for line in found or ["all files are as they were at the run's end"]:
+            say(line)
+    if found:
+        raise StoreError(f"{len(found)} files of {record.run_id} are not as they were at its end")
 
 
 @click.command()
@@ -75,8 +94,13 @@ def clean(workspace: str | None, run: str, as_json: bool) -> None:
     """Remove a finished run's copy of its source; outputs, logs and the record stay."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    removed, freed = clean_run(session, session.record(run_id, user))
+    record = session.record(run_id, user)
+    removed, freed = clean_run(session, record)
+    left = left_outside(session, record)
     if as_json:
-        print_json({"run_id": run_id, "removed": removed, "bytes": freed})
-    else:
-        say(f"removed {removed} files ({size_of(freed)}) that the snapshot holds as well")
+        print_json({"run_id": run_id, "removed": removed, "bytes": freed, "left": left})
+        return
+    say(f"removed {removed} files ({size_of(freed)}) that the snapshot holds as well")
+    if left:
+        some = ", ".join(left[:5]) + (" …" if len(left) > 5 else "")
+        say(f"{len(left)} files outside of outputs/ and logs/ stay: {some}")

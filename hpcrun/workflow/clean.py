@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.manifest import Entry, Manifest
+from hpcrun.metrics.uploads import FOLDERS, UPLOADS
 from hpcrun.record import RunRecord
 from hpcrun.workflow.session import Session
 
@@ -29,6 +31,30 @@ def clean(session: Session, record: RunRecord) -> tuple[int, int]:
             (root / entry.path).unlink()
         _remove_empty(root, {Path(entry.path).parent for entry in manifest.files})
     return len(same), sum(entry.size for entry in same)
+
+
+def left_outside(session: Session, record: RunRecord) -> list[str]:
+    """The names of the files that the run left outside of outputs/ and logs/, sorted.
+
+    Those that the snapshot holds byte for byte count as its source, as long as they are there.
+    """
+    root = Path(session.store.paths(record.run_id, record.user).files)
+    source: dict[str, Entry] = {}
+    if "snapshot" in record.request:
+        with told(f"read the snapshot of {record.run_id}"):
+            text = Path(record.request["snapshot"]["manifest"]).read_text(encoding="utf-8")
+        source = {entry.path: entry for entry in Manifest.decode(text).files}
+    found = []
+    for where, folders, names in os.walk(root):
+        if where == str(root):
+            folders[:] = [name for name in folders if name not in (*FOLDERS, UPLOADS)]
+        for name in names:
+            path = Path(where, name)
+            entry = source.get(path.relative_to(root).as_posix())
+            if path.is_symlink() or (entry is not None and _same(path, entry)):
+                continue
+            found.append(path.relative_to(root).as_posix())
+    return sorted(found)
 
 
 def _same(path: Path, entry: Entry) -> bool:

@@ -18,6 +18,7 @@ from hpcrun.record import AttemptRecord, RunRecord, Verdict
 from hpcrun.state import Cause
 from hpcrun.store.plain import read_plain
 from hpcrun.verdict import signal_of
+from hpcrun.workflow.inventory import forget
 from hpcrun.workflow.session import Session
 
 EXIT = "exit-"
@@ -106,6 +107,7 @@ def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[st
             if count:
                 yield f"{count} bytes of attempt {attempt.attempt} gathered from {node}"
             if of_files:
+                forget(paths)
                 yield f"{of_files} bytes of files of attempt {attempt.attempt} gathered from {node}"
 
 

@@ -17,39 +17,81 @@ from hpcrun.metrics.uploads import FOLDERS, PART, UPLOADS, place_of
 from hpcrun.record import RunFile, RunRecord
 from hpcrun.store import FileStore
 from hpcrun.store.plain import open_plain
+from hpcrun.workflow.inventory import Taken, differences, known, take
 
-__all__ = ["RunFile", "fetch_file", "files_of", "files_on_disk", "find_file"]
+__all__ = [
+    "RunFile",
+    "check_files",
+    "fetch_file",
+    "files_of",
+    "files_on_disk",
+    "find_file",
+    "take_inventory",
+]
 
 
 def files_of(store: FileStore, record: RunRecord) -> list[RunFile]:
     """All files of a run, sorted by name; with the digests that its record has."""
     paths = store.paths(record.run_id, record.user)
     logged, _ = store.facts(paths, metrics=True)
-    digests = {file.name: file.sha256 for file in record.uploads}
-    on_disk = [file._replace(sha256=digests.get(file.name)) for file in files_on_disk(paths)]
+    uploads = {file.name: file.sha256 for file in record.uploads}
+    taken = known(paths) or {}
+    on_disk = [
+        RunFile(name, found.st_size, _digest(found, taken.get(name)) or uploads.get(name))
+        for name, found in _found(paths)
+    ]
     return sorted([*on_disk, *images_of(logged)], key=lambda file: file.name)
+
+
+def _digest(found: os.stat_result, then: Taken | None) -> str | None:
+    """The digest that was taken, if the file is as it was then."""
+    if then is None or (found.st_size, found.st_mtime_ns) != (then.size, then.mtime):
+        return None
+    return then.sha256
+
+
+def take_inventory(store: FileStore, record: RunRecord) -> None:
+    """Writes the sizes and digests of an ended run's files down, once; it may take long."""
+    take(store, record, _names(store.paths(record.run_id, record.user)))
+
+
+def check_files(store: FileStore, record: RunRecord) -> list[str]:
+    """What is not as it was when the run ended, a line each. StoreError: that is not known."""
+    paths = store.paths(record.run_id, record.user)
+    return list(differences(paths, take(store, record, _names(paths)), _names(paths)))
 
 
 def files_on_disk(paths: RunPaths) -> list[RunFile]:
     """The files in a run's folder, sorted by name. Symbolic links out of it are left out."""
+    return sorted(RunFile(name, found.st_size) for name, found in _found(paths))
+
+
+def _names(paths: RunPaths) -> Iterator[str]:
+    return (name for name, _ in _found(paths))
+
+
+def _found(paths: RunPaths) -> Iterator[tuple[str, os.stat_result]]:
     root = Path(paths.files)
-    return sorted([*_walk(root, root, FOLDERS), *_walk(root, root / UPLOADS, ("",))])
+    yield from _walk(root, root, FOLDERS)
+    yield from _walk(root, root / UPLOADS, ("",))
 
 
-def _walk(root: Path, above: Path, folders: tuple[str, ...]) -> Iterator[RunFile]:
+def _walk(
+    root: Path, above: Path, folders: tuple[str, ...]
+) -> Iterator[tuple[str, os.stat_result]]:
     for folder in folders:
         if not _inside(above / folder, root):
             continue
         for where, _, names in os.walk(above / folder):
             for name in names:
                 path = Path(where, name)
-                size = _size(path, root)
-                if size is not None and not (name.startswith(".") and name.endswith(PART)):
-                    yield RunFile(path.relative_to(above).as_posix(), size)
+                found = _status(path, root)
+                if found is not None and not (name.startswith(".") and name.endswith(PART)):
+                    yield path.relative_to(above).as_posix(), found
 
 
-def _size(path: Path, root: Path) -> int | None:
-    """The bytes of a file of the run; None of what is none, leads outside or has just vanished.
+def _status(path: Path, root: Path) -> os.stat_result | None:
+    """The status of a file of the run; None of what is none, leads outside or has just vanished.
 
     What stands apart for a node and has a second link is seen under its own name already.
     """
@@ -63,7 +105,7 @@ def _size(path: Path, root: Path) -> int | None:
             return None
     except (OSError, RuntimeError):  # RuntimeError: links in a circle (Python 3.11, 3.12)
         return None
-    return found.st_size
+    return found
 
 
 def _inside(path: Path, root: Path) -> bool:

@@ -1,0 +1,163 @@
+"""The files of a run, listed and fetched while it goes on, and their digests when it has ended."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcrun import Run, Workspace
+from hpcrun.errors import StoreError
+from hpcrun.workflow.files import check_files, take_inventory
+from hpcrun.workflow.session import open_session
+from tests.lab import eventually
+from tests.test_local_line import hpcrun, project, told
+
+__all__ = ["project"]
+
+ODD = """\
+import os, socket, time
+os.mkfifo("outputs/pipe")
+socket.socket(socket.AF_UNIX).bind("outputs/socket")
+os.symlink("circle", "outputs/circle")
+os.symlink("/etc/passwd", "outputs/outside")
+os.symlink("nowhere", "outputs/dangling")
+os.symlink("model", "outputs/inside")
+os.mkdir("outputs/closed", 0)
+open("outputs/model", "w").write("weights")
+with open("outputs/sparse", "wb") as file:
+    file.truncate(50 * 2**30)
+for number in range(20000):
+    open(f"logs/{number}", "w").close()
+open("outputs/ready", "w").close()
+while not os.path.exists("stop"):
+    open("outputs/growing", "a").write("x")
+    open("outputs/coming", "w").close()
+    os.rename("outputs/coming", "outputs/replaced")
+    os.unlink("outputs/replaced")
+"""
+
+
+def submitted(project: Path, code: str, *words: str) -> str:
+    (project / "train.py").write_text(code)
+    found: str = told("submit", *words)["run_id"]
+    return found
+
+
+def finished(run_id: str) -> None:
+    hpcrun("wait", run_id)
+
+
+def test_odd_files_of_a_run_that_goes_on(project: Path, tmp_path: Path) -> None:
+    run_id = submitted(project, ODD)
+    run = Run.get(Workspace.from_config(), run_id)
+    files = Path(run.paths.files)
+    eventually((files / "outputs/ready").exists)
+    for _ in range(3):
+        names = set(run.get_file_names())
+        assert {"outputs/model", "outputs/inside", "outputs/sparse", "logs/19999"} <= names
+        odd = {"pipe", "socket", "circle", "outside", "dangling", "closed"}
+        assert not odd & {Path(name).name for name in names}
+        copies = run.download_files("outputs/", tmp_path / "copies")
+        copied = {path.relative_to(tmp_path / "copies").as_posix() for path in copies}
+        assert copied >= {"outputs/model", "outputs/inside", "outputs/growing"}
+    sparse = (tmp_path / "copies/outputs/sparse").stat()
+    assert (sparse.st_size, sparse.st_blocks < 100) == (50 * 2**30, True)
+    for name in ("pipe", "outside", "closed"):
+        with pytest.raises(StoreError):
+            run.download_file(f"outputs/{name}", tmp_path / "one")
+    (files / "outputs/sparse").unlink()
+    (files / "stop").touch()
+    finished(run_id)
+
+
+def test_digests_are_known_once_they_were_taken(project: Path) -> None:
+    code = "open('outputs/model', 'w').write('weights')\nopen('logs/log', 'w').write('1')\n"
+    run_id = submitted(project, code)
+    finished(run_id)
+    session = open_session(project)
+    record = session.record(run_id)
+    digest = hashlib.sha256(b"weights").hexdigest()
+
+    def digests() -> dict[str, str | None]:
+        return {file["name"]: file["sha256"] for file in told("files", run_id)}
+
+    assert digests()["outputs/model"] is None
+    assert "outputs/model\t7 B\t-" in hpcrun("files", run_id).stdout
+    take_inventory(session.store, record)
+    assert digests()["outputs/model"] == digest
+    assert f"outputs/model\t7 B\t{digest[:12]}" in hpcrun("files", run_id).stdout
+    assert told("files", "--check", run_id)["differences"] == []
+    root = Path(session.store.paths(run_id).files)
+    status = (root / "outputs/model").stat()
+    (root / "outputs/model").write_text("wEights")
+    assert digests()["outputs/model"] is None
+    # The same size and time hide a change from a list, and not from a check.
+    os.utime(root / "outputs/model", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert digests()["outputs/model"] == digest
+    (root / "logs/log").unlink()
+    (root / "outputs/more").write_text("2")
+    assert check_files(session.store, record) == [
+        "missing: logs/log",
+        "changed: outputs/model",
+        "new: outputs/more",
+    ]
+    said = hpcrun("files", "--check", run_id, code=8)
+    assert "3 files" in said.stderr
+
+
+def test_a_check_takes_what_is_not_known_yet_and_waits_for_the_end(project: Path) -> None:
+    run_id = submitted(project, "import time\ntime.sleep(60)\n")
+    said = hpcrun("files", "--check", run_id, code=8).stderr
+    assert "its files may change yet" in said
+    hpcrun("cancel", run_id)
+    hpcrun("wait", run_id, code=21)
+    assert "as they were" in hpcrun("files", "--check", run_id).stdout
+    assert all(file["sha256"] for file in told("files", run_id))
+
+
+def test_clean_tells_what_the_script_left_elsewhere(project: Path) -> None:
+    code = (
+        "import os\nos.mkdir('cache')\nopen('cache/a', 'w')\nopen('b', 'w')\nopen('outputs/c', 'w')"
+    )
+    run_id = submitted(project, code)
+    finished(run_id)
+    done = told("clean", run_id)
+    assert done["left"] == ["b", "cache/a"]
+    assert (
+        "2 files outside of outputs/ and logs/ stay: b, cache/a" in hpcrun("clean", run_id).stdout
+    )
+
+
+def test_a_damaged_inventory_is_told(project: Path) -> None:
+    run_id = submitted(project, "")
+    finished(run_id)
+    Path(open_session(project).store.paths(run_id).record, "files.json").write_text("{}")
+    assert "damaged" in hpcrun("files", run_id, code=8).stderr
+
+
+def test_what_stands_apart_for_a_node_is_listed_once(project: Path) -> None:
+    code = (
+        "import os\nos.makedirs('outputs/.nodes/n2')\n"
+        "open('outputs/.nodes/n2/own', 'w')\nopen('outputs/.nodes/n2/both', 'w')\n"
+        "os.link('outputs/.nodes/n2/both', 'outputs/both')\n"
+    )
+    run_id = submitted(project, code)
+    finished(run_id)
+    names = [file["name"] for file in told("files", run_id) if "user_logs" not in file["name"]]
+    assert names == ["outputs/.nodes/n2/own", "outputs/both"]
+
+
+def test_a_node_local_run_from_submit_to_the_history(project: Path) -> None:
+    code = (
+        "import os\nopen('outputs/where', 'w').write(os.getcwd())\nopen('logs/a', 'w').write('1')\n"
+    )
+    run_id = submitted(project, code, "--set", "working_directory=node")
+    finished(run_id)
+    found = told("show", run_id)
+    where = Path(found["files"], "outputs/where").read_text()
+    assert where.startswith("/tmp/hpcrun-")
+    assert not Path(where).exists()
+    assert found["problems"] == []
