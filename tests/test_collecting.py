@@ -13,7 +13,7 @@ import pytest
 
 from hpcrun.agent import collecting
 from hpcrun.agent.collecting import Collector
-from hpcrun.agent.place import Place
+from hpcrun.agent.place import Place, tidy
 from tests.agent_job import small_disk
 
 
@@ -379,8 +379,28 @@ def test_equal_names_are_kept_apart_and_said_so(
         "logs/sub/train.log": b"n1",
         "logs/.nodes/n2/sub/train.log": b"n2",
     }
-    assert any("outputs/model.pt, kept as outputs/.nodes/n2/model.pt" in t for t in second.told)
-    assert node.told == []
+    assert any("outputs/model.pt, kept as outputs/.nodes/n2/model.pt" in t for t in node.told)
+    assert (len(node.told), second.told) == (2, [])
+
+
+def test_a_name_that_the_first_node_takes_at_its_very_end(node: Node, second: Node) -> None:
+    second.write("outputs/model.pt", "n2")
+    second.finish()
+    node.write("outputs/model.pt", "n1")
+    node.finish()
+    assert brought(node.files) == {
+        "outputs/model.pt": b"n1",
+        "outputs/.nodes/n2/model.pt": b"n2",
+    }
+
+
+def test_a_node_that_begins_anew_finds_its_own_name(second: Node) -> None:
+    second.write("outputs/shard1", "1")
+    second.finish()
+    assert tidy(str(second.files)) == []
+    second.begin()
+    second.finish()
+    assert brought(second.files) == {"outputs/shard1": b"1"}
 
 
 def test_a_node_updates_and_removes_only_its_own(node: Node, second: Node) -> None:
@@ -420,4 +440,5 @@ def test_what_an_earlier_attempt_left_is_replaced(second: Node) -> None:
     second.begin(old={"outputs/shard1": left.stat().st_ino})
     second.write("outputs/shard1", "attempt 2")
     second.finish()
+    assert tidy(str(second.files)) == []
     assert brought(second.files) == {"outputs/shard1": b"attempt 2"}

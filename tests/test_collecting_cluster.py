@@ -219,7 +219,7 @@ def test_scratch_is_shared_by_all_nodes(lab: Lab) -> None:
     site += f"storage: {{scratch: {scratch}/$USER}}\n"
     text = SAME_NAMES.replace("/tmp/hpcrun-", f"{scratch}/alice/hpcrun-")
     yaml = RUN_YAML.replace("working_directory: node", "working_directory: scratch")
-    files = {"run.yaml": yaml, "train.py": text, ".hpcrun/sites/test-cluster.yaml": site}
+    files = {"run.yaml": yaml, "train.py": text, ".hpcrun/site_configs/test-cluster.yaml": site}
     source = lab.folder("scratch", files)
     run = lab.json("submit", *TWO, cwd=source, env={"USER": "alice"})
     (Path(run["files"]) / "go").touch()

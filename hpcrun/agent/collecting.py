@@ -28,7 +28,7 @@ from typing import (
 )
 
 from hpcrun.agent.copying import SourceError, copy
-from hpcrun.agent.place import Place, State
+from hpcrun.agent.place import Place, State, tidy
 from hpcrun.agent.scanning import Found, link_text, scan
 from hpcrun.agent.telling import Telling
 
@@ -225,7 +225,7 @@ class Collector:
                 if one.link:
                     self._bring_link(name, one.state.mtime)
                     self._brought[name] = one.state
-                elif self._place.holds(name, one.state):
+                elif self._place.stands(name, one.state):
                     self._brought[name] = one.state
                 else:
                     yield from self._bring_file(one)
@@ -287,7 +287,7 @@ class Collector:
                 _finish(target, state)
             finally:
                 os.close(target)
-            self._publish(name)
+            self._place.publish(name)
         finally:
             _remove(self._place.aside)
 
@@ -325,11 +325,7 @@ class Collector:
             _remove(self._place.aside)
             os.symlink(text, self._place.aside)
             os.utime(self._place.aside, ns=(mtime, mtime), follow_symlinks=False)
-            self._publish(name)
-
-    def _publish(self, name: str) -> None:
-        if not self._place.publish(name):
-            self._tell_taken(name)
+            self._place.publish(name)
 
     # -- telling ------------------------------------------------------------------------------
 
@@ -346,8 +342,9 @@ class Collector:
                     del self._brought[name]
                 if lost:
                     return False
-            for name in self._place.settle(self._brought):
-                self._tell_taken(name)
+            if self._place.first:
+                for name in tidy(self._files):
+                    self._telling.say("another node has a file of this name", name)
         except OSError as error:
             self.error = error
             return False
@@ -361,10 +358,6 @@ class Collector:
 
     def _refuse(self, name: str, why: str) -> None:
         self._telling.say(f"not brought from {os.uname().nodename}, {why}", name)
-
-    def _tell_taken(self, name: str) -> None:
-        own = self._place.own_name(name)
-        self._telling.say("another node has a file of this name", f"{name}, kept as {own}")
 
 
 def _is_long_log(name: str, state: State) -> bool:

@@ -2,17 +2,18 @@
 
 The first node's files stand under their own names, whatever stood there. Those of another node
 stand below `.nodes/<host>/` of their folder (outputs/.nodes/n2/model.pt), and under their own name
-as well, a hard link, unless another node's file has it. Where all of them have their own names at
-the end, the first ones are removed: only files whose names are taken are seen twice.
+as well, a hard link, unless another node's file has it: nothing is lost where the first node takes
+a name later. When the files of all nodes have come (`tidy`), what stands apart for a node goes, if
+all of it has its own names.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from typing import Iterable, List, Mapping, NamedTuple, Optional
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from hpcrun.layout import NODES
+from hpcrun.layout import COLLECTED, NODES
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EXDEV)
 
@@ -52,16 +53,18 @@ class Place:
         folder, _, rest = name.partition("/")
         return f"{folder}/{NODES}/{self._host}/{rest}"
 
-    def publish(self, name: str) -> bool:
-        """Gives what was written aside its name; tells whether that is its own and only one."""
+    def publish(self, name: str) -> None:
+        """Gives what was written aside its name."""
         path, before = self.path(name), _inode(self.path(name))
         _make_folder(os.path.dirname(path))
         if os.path.isdir(path) and not os.path.islink(path):
             _remove_empty(path)  # the script has put a file in place of a folder
         os.rename(self.aside, path)
-        return self.first or self._link(name, path, before)
+        if not self.first:
+            self._link(name, path, before)
 
-    def _link(self, name: str, path: str, before: Optional[int]) -> bool:
+    def _link(self, name: str, path: str, before: Optional[int]) -> None:
+        """Gives it its own name as well, unless that is taken."""
         plain = os.path.join(self._files, name)
         there = _inode(plain)
         try:
@@ -71,54 +74,81 @@ class Place:
             elif there in (before, self._old.get(name)):
                 os.link(path, self.aside, follow_symlinks=False)
                 os.rename(self.aside, plain)
-            else:
-                return False
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            return False
+            pass  # it is taken
         except OSError as error:
-            if error.errno in _NO_LINKS:
-                return False
-            raise
-        return True
+            if error.errno not in _NO_LINKS:
+                raise
 
     def holds(self, name: str, state: State) -> bool:
         """Whether it stands there as it was brought."""
-        try:
-            found = os.lstat(self.path(name))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return (found.st_size, found.st_mtime_ns) == (state.size, state.mtime)
+        return _is(self.path(name), state)
 
-    def has_own_name(self, name: str) -> bool:
-        """Whether it is this node's file that stands under its own name."""
-        there = _inode(os.path.join(self._files, name))
-        return there is not None and there == _inode(self.path(name))
+    def stands(self, name: str, state: State) -> bool:
+        """Whether it stands there, or was brought under its own name by somebody before."""
+        return self.holds(name, state) or _is(os.path.join(self._files, name), state)
 
     def remove(self, name: str) -> None:
         """Removes a file of this node."""
-        names = [self.path(name)]
-        if not self.first and self.has_own_name(name):
-            names.insert(0, os.path.join(self._files, name))
+        names, plain = [self.path(name)], os.path.join(self._files, name)
+        if not self.first and _inode(plain) == _inode(self.path(name)):
+            names.insert(0, plain)
         for path in names:
             try:
                 os.unlink(path)
             except (FileNotFoundError, NotADirectoryError):
                 pass
 
-    def settle(self, names: Iterable[str]) -> List[str]:
-        """All is there: gives the names that are taken; without any, what stands twice goes."""
-        if self.first:
-            return []
-        every = [name for name in names if _inode(self.path(name)) is not None]
-        taken = [name for name in every if not self.has_own_name(name)]
-        if not taken:
-            for name in every:
-                os.unlink(self.path(name))
-            for folder in {name.partition("/")[0] for name in every}:
-                nodes = os.path.join(self._files, folder, NODES)
-                _remove_empty(os.path.join(nodes, self._host))
-                _remove_if_empty(nodes)
-        return taken
+
+def tidy(files: str) -> List[str]:
+    """Every node's files have come: removes what stands apart for a node none of whose names is
+    taken. Gives the names that are, such as `outputs/a, kept as outputs/.nodes/n2/a`. OSError.
+    """
+    taken = []
+    for host in sorted({host for folder in COLLECTED for host in _hosts(files, folder)}):
+        apart = list(_apart(files, host))
+        of_host = [
+            f"{name}, kept as {own}" for name, own in apart if not _is_same(files, name, own)
+        ]
+        taken += of_host
+        if not of_host:
+            for _, own in apart:
+                os.unlink(os.path.join(files, own))
+            for folder in COLLECTED:
+                _remove_empty(os.path.join(files, folder, NODES, host))
+    for folder in COLLECTED:
+        _remove_if_empty(os.path.join(files, folder, NODES))
+    return taken
+
+
+def _hosts(files: str, folder: str) -> List[str]:
+    try:
+        return os.listdir(os.path.join(files, folder, NODES))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _apart(files: str, host: str) -> Iterator[Tuple[str, str]]:
+    """(name, the name it has apart) of all files and links of a node."""
+    for folder in COLLECTED:
+        root = os.path.join(files, folder, NODES, host)
+        for where, folders, names in os.walk(root):
+            links = [name for name in folders if os.path.islink(os.path.join(where, name))]
+            for name in (*names, *links):
+                rest = os.path.relpath(os.path.join(where, name), root)
+                yield f"{folder}/{rest}", f"{folder}/{NODES}/{host}/{rest}"
+
+
+def _is_same(files: str, name: str, own: str) -> bool:
+    return _inode(os.path.join(files, name)) == _inode(os.path.join(files, own))
+
+
+def _is(path: str, state: State) -> bool:
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return (found.st_size, found.st_mtime_ns) == (state.size, state.mtime)
 
 
 def _make_folder(path: str) -> None:

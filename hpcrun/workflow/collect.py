@@ -9,6 +9,7 @@ from pathlib import Path
 from hpcrun.agent.bringing import bring as bring_files
 from hpcrun.agent.follow.follower import Follower
 from hpcrun.agent.follow.patterns import Pattern
+from hpcrun.agent.place import tidy
 from hpcrun.agent.spool import bring
 from hpcrun.errors import SchedulerError
 from hpcrun.faults import told
@@ -93,6 +94,7 @@ def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[st
     """Brings what waits on the disks of nodes: of this one directly, of others by a small job."""
     if record.user != session.user or not session.is_over(record):
         return
+    came = 0
     for attempt in record.attempts:
         spool = f"{record.request['agent']['spool']}-{attempt.attempt}"
         for node in attempt.undrained:
@@ -106,9 +108,14 @@ def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[st
             yield from problems
             if count:
                 yield f"{count} bytes of attempt {attempt.attempt} gathered from {node}"
+            came += of_files
             if of_files:
                 forget(paths)
                 yield f"{of_files} bytes of files of attempt {attempt.attempt} gathered from {node}"
+    if came:
+        with told(f"tidy {paths.files}"):
+            for name in tidy(paths.files):
+                yield f"another node has a file of this name: {name}"
 
 
 def _brought(session: Session, record: RunRecord, node: str, spool: str, to: str) -> int:
