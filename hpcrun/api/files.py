@@ -10,7 +10,6 @@ from hpcrun.api.known import KnownRun
 from hpcrun.api.model import Model
 from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.metrics.models import ModelRecord
-from hpcrun.metrics.uploads import place_of
 from hpcrun.snapshot import archive
 from hpcrun.workflow.code import code_of, known_digest
 from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
@@ -68,8 +67,9 @@ class RunFiles(KnownRun):
         for name, target in pairs:
             try:
                 copies.append(fetch_file(self._session.store, self.paths, name, target))
-            except StoreError:
-                if Path(place_of(self.paths.files, name)).exists() or self.record().state.is_end:
+            except StoreError as error:
+                gone = isinstance(error.__cause__, FileNotFoundError)
+                if not gone or self.record().state.is_end:
                     raise
         return copies
 

@@ -121,7 +121,9 @@ def find_file(paths: RunPaths, name: str) -> Path:
     root = Path(paths.files)
     path = Path(place_of(paths.files, name))
     if not path.is_file() or not _is_below(path, root):
-        raise StoreError(f"the run has no file {name!r}", "hpcrun files RUN lists them")
+        raise StoreError(
+            f"the run has no file {name!r}", "hpcrun files RUN lists them"
+        ) from FileNotFoundError(name)
     return path
 
 
