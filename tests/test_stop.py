@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcrun.agent.stop import Stop as Told
 from hpcrun.errors import PlanError
 from hpcrun.metrics.stop import Stop
 from hpcrun.plan import Plan, Stopping
@@ -183,6 +184,34 @@ def test_a_signal_goes_to_the_rank_once_it_catches_it(job: Job, late: str) -> No
     agent.send_signal(signal.SIGUSR1)
     assert status_of(agent) == 0
     assert (job.files / "caught").read_text() == f"[{int(signal.SIGUSR2)}]"
+
+
+SHIM = """\
+import os, signal, sys, time
+signal.signal(signal.SIGUSR2, lambda *_: open("early", "w").close())
+child = os.fork()
+if child == 0:
+    while not os.path.exists("on"): time.sleep(0.01)
+    signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], "-", "0"])
+ticks = open("/proc/self/stat").read().rpartition(") ")[2].split()[19]
+open("starts", "w").write(f"0 {os.getpid()} {ticks}\\n")
+os.waitpid(child, 0)
+"""
+
+
+def test_a_signal_does_not_go_to_a_shim_that_is_yet_to_become_the_rank(tmp_path: Path) -> None:
+    """For a moment the rank is a copy of its shim, with handlers for all signals."""
+    process = subprocess.Popen([sys.executable, "-c", SHIM, CATCH], cwd=tmp_path)
+    until(lambda: (tmp_path / "starts").exists() and (tmp_path / "starts").read_text())
+    stop = Told(str(tmp_path), int(signal.SIGUSR2))
+    for _ in range(5):
+        stop.tell()
+    (tmp_path / "on").touch()
+    until((tmp_path / "ready").exists)
+    stop.tell()
+    process.wait(60)
+    assert (tmp_path / "caught").exists() and not (tmp_path / "early").exists()
 
 
 def test_a_rank_that_does_not_catch_the_signal_lives(job: Job) -> None:

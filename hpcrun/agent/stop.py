@@ -40,7 +40,8 @@ class Stop:
     def _send(self, spool: str, number: int) -> None:
         for shim in ranks.pids(spool) - self._signaled:
             for pid in _children(shim):
-                if _catches(pid, number):
+                # Before it becomes the command it is a copy of the shim, with the shim's traps.
+                if _words(pid) != _words(shim) and _catches(pid, number):
                     self._signaled.add(shim)
                     os.kill(pid, number)
 
@@ -51,6 +52,10 @@ def _children(parent: int) -> Iterator[int]:
             stat = _text(f"/proc/{name}/stat").rpartition(") ")[2].split()
             if stat[1:2] == [str(parent)]:
                 yield int(name)
+
+
+def _words(pid: int) -> str:
+    return _text(f"/proc/{pid}/cmdline")
 
 
 def _catches(pid: int, number: int) -> bool:
