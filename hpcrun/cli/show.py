@@ -18,11 +18,12 @@ from hpcrun.cli.output import (
     when,
 )
 from hpcrun.layout import RunPaths
-from hpcrun.metrics import metrics_of
+from hpcrun.metrics.images import images_of
+from hpcrun.metrics.summary import Summary, summary_of
 from hpcrun.metrics.system import Use, use_of
 from hpcrun.record import AttemptRecord, Fact, RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
-from hpcrun.workflow.files import files_of
+from hpcrun.workflow.files import files_on_disk
 from hpcrun.workflow.session import Session
 
 
@@ -72,9 +73,9 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     if record.archived:
         yield "archived", "yes: lists leave it out"
     yield from _git(record)
-    logged, bad_lines = session.store.facts(paths, metrics=True)
+    logged = summary_of(lambda: session.store.blocks(paths, metrics=True))
     yield from _metrics(logged)
-    files = files_of(session.store, record)
+    files = [*files_on_disk(paths), *images_of(logged.facts)]
     total = sum(file.size for file in files)
     yield "files", f"{len(files)} ({size_of(total)}) in {paths.files}"
     yield "record", paths.record
@@ -90,8 +91,8 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
         yield "problem", problem
     if record.lost_records:
         yield "problem", f"{record.lost_records} records were lost on a node's disk"
-    if record.bad_lines + bad_lines:
-        yield "problem", bad_lines_told(record.bad_lines + bad_lines)
+    if record.bad_lines + logged.bad_lines:
+        yield "problem", bad_lines_told(record.bad_lines + logged.bad_lines)
 
 
 def _why(record: RunRecord) -> Iterator[tuple[str, str]]:
@@ -127,11 +128,11 @@ def _git(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "snapshot", snapshot[:16]
 
 
-def _metrics(facts: Sequence[Fact]) -> Iterator[tuple[str, str]]:
-    for name, metric in sorted(metrics_of(facts).items()):
-        yield "metric", f"{name} = {metric.last_text()} ({metric.count} values)"
-    yield from _followed(facts)
-    yield from _use(use_of(facts))
+def _metrics(logged: Summary) -> Iterator[tuple[str, str]]:
+    for metric in logged.metrics:
+        yield "metric", f"{metric.name} = {metric.last} ({metric.values} values)"
+    yield from _followed(logged.facts)
+    yield from _use(use_of(logged.facts))
 
 
 def _followed(facts: Sequence[Fact]) -> Iterator[tuple[str, str]]:

@@ -96,12 +96,16 @@ class Metric:
         """The last value, for people; of a table its size."""
         if self.kind == TABLE:
             return f"{self.count} rows × {len(self.columns)} columns"
-        last = self.values[-1] if self.values else None
-        if isinstance(last, dict):
-            return str(last["schema_type"])
-        if isinstance(last, int) and last.bit_length() > 64:
-            return f"an int of {last.bit_length()} bits"
-        return f"{last:.6g}" if isinstance(last, float) else str(last)
+        return text_of(self.values[-1] if self.values else None)
+
+
+def text_of(value: Value) -> str:
+    """A value for people."""
+    if isinstance(value, dict):
+        return str(value["schema_type"])
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an int of {value.bit_length()} bits"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def metrics_of(facts: Iterable[Fact]) -> Dict[str, Metric]:
