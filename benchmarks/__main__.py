@@ -6,11 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
-from benchmarks import agent, command_line, first_instruction, lab, submission
+from benchmarks import agent, command_line, first_instruction, lab, run_log, show, submission
 from benchmarks.row import Row, table
 from tests.lab import Lab
 
-LOCAL = ("commands", "agent")
+LOCAL = ("commands", "agent", "log", "show")
+MOST = {"log": 5, "show": 3}
+"""The most runs of each, of rows whose runs take seconds."""
+
 CLUSTER: dict[str, Callable[[Lab, int], Iterator[Row]]] = {
     "submit": submission.rows,
     "start": first_instruction.rows,
@@ -31,6 +34,11 @@ def _local(asked: argparse.Namespace) -> Iterator[Row]:
     if "agent" in asked.rows:
         _tell(f"agent: {asked.seconds:g} s")
         yield from _measured("agent", agent.rows(asked.seconds))
+    for name, rows in (("log", run_log.rows), ("show", show.rows)):
+        if name in asked.rows:
+            count = min(asked.count, MOST[name])
+            _tell(f"{name}: {count} times each")
+            yield from _measured(name, rows(count))
 
 
 def _on_cluster(asked: argparse.Namespace) -> Iterator[Row]:
