@@ -350,7 +350,7 @@ def test_all_wrong_python_values_are_told_at_once() -> None:
         " compute_target, environment, distributed_job_config, resources,"
         " max_run_duration_seconds, stop, requeue, resume_from, checkpoints, experiment,"
         " display_name, description, tags, environment_variables, secrets, mail,"
-        " sbatch, snapshot, metric_files, system_metrics_seconds)",
+        " working_directory, sbatch, snapshot, metric_files, system_metrics_seconds)",
     ]
 
 

@@ -37,6 +37,8 @@ AUTO = "auto"
 
 StopSignal = Literal["USR1", "USR2", "TERM", "INT", "HUP"]
 
+Place = Literal["history", "node", "scratch"]
+
 
 @dataclass
 class Resources:
@@ -186,7 +188,7 @@ class RunConfiguration:
     """Variables whose values are read inside the job from files of mode 0600."""
     mail: Mail | None = None
     """When Slurm sends mail."""
-    working_directory: Literal["history", "node", "scratch"] = "history"
+    working_directory: Place = "history"
     """Where the job works: in the run's own folder, on each node's own disk, or on scratch."""
     sbatch: dict[str, str | None] | None = None
     """Further directives for sbatch: {switches: 2, contiguous: null}."""

@@ -27,6 +27,7 @@ from hpcrun.config.model import (
     Checkpoints,
     Mail,
     MetricFiles,
+    Place,
     Requeue,
     Resources,
     RunConfiguration,
@@ -94,6 +95,7 @@ class _File:
     requeue: Requeue = field(default_factory=Requeue)
     resume_from: str | None = None
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    working_directory: Place = "history"
     experiment: str | None = None
     display_name: str | None = None
     description: str | None = None
@@ -136,7 +138,7 @@ _SAME = (
     *("script", "command", "target", "max_run_duration_seconds", "environment_variables"),
     *("source_directory", "resources", "stop", "requeue", "resume_from", "checkpoints"),
     *("experiment", "display_name", "description", "tags", "secrets", "mail", "sbatch"),
-    *("snapshot", "metric_files", "system_metrics_seconds"),
+    *("working_directory", "snapshot", "metric_files", "system_metrics_seconds"),
 )
 """The keys that mean the same in a .runconfig and in a RunConfiguration."""
 

@@ -14,6 +14,7 @@ from hpcrun.config.model import (
     Checkpoints,
     Mail,
     MetricFiles,
+    Place,
     Requeue,
     Resources,
     RunConfiguration,
@@ -73,6 +74,7 @@ class ScriptRunConfig:
     environment_variables = _Part[dict[str, str] | None]()
     secrets = _Part[dict[str, str] | None]()
     mail = _Part[Mail | None]()
+    working_directory = _Part[Place]()
     sbatch = _Part[dict[str, str | None] | None]()
     snapshot = _Part[SnapshotLimits]()
     metric_files = _Part[list[MetricFiles | str] | None]()
@@ -102,6 +104,7 @@ class ScriptRunConfig:
         environment_variables: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
         mail: Mail | None = None,
+        working_directory: Place | None = None,
         sbatch: Mapping[str, str | None] | None = None,
         snapshot: SnapshotLimits | None = None,
         metric_files: Sequence[MetricFiles | str] | None = None,
@@ -136,6 +139,7 @@ class ScriptRunConfig:
             "environment_variables": environment_variables,
             "secrets": secrets,
             "mail": mail,
+            "working_directory": working_directory,
             "sbatch": sbatch,
             "snapshot": snapshot,
             "metric_files": metric_files,
