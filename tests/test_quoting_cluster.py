@@ -201,6 +201,8 @@ def test_a_secret_is_nowhere_but_in_the_job(runs: Runs) -> None:
         str(file)
         for folder in (runs.lab.workspace, cluster.root / "log")
         for file in folder.rglob("*")
-        if file.is_file() and not file.is_symlink() and planted in file.read_bytes()
+        # Another test leaves 50 GB of nothing but a hole.
+        if file.is_file() and not file.is_symlink() and file.stat().st_size < 1 << 30
+        if planted in file.read_bytes()
     ]
     assert holding == []
