@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -70,5 +71,6 @@ class RunMetrics(KnownRun):
     def _metrics(self) -> dict[str, Metric]:
         return metrics_of(self._session.store.facts(self.paths, metrics=True)[0])
 
+    @abstractmethod
     def _descendants(self) -> Iterator[RunMetrics]:
-        raise NotImplementedError
+        """All its children, and theirs."""

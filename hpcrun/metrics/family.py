@@ -7,18 +7,14 @@ import time
 from typing import Any, List, Mapping, Optional, Sequence
 
 from hpcrun.layout import RUN_ID
+from hpcrun.metrics.recording import Recording
 
 CHILDREN_LIMIT = 100
 """Children that one call of create_children makes."""
 
 
-class Parent:
+class Parent(Recording):
     """The part of a Run that makes children: runs without a job, which this process keeps."""
-
-    @property
-    def experiment_name(self) -> str:
-        """The experiment it belongs to, and its children."""
-        raise NotImplementedError
 
     def child_run(
         self,
@@ -49,11 +45,6 @@ class Parent:
         """
         many = tags_of_children(count, tag_key, tag_values)
         return [self._make_child(child_id(self.experiment_name), None, t, None) for t in many]
-
-    def _make_child(
-        self, run_id: str, name: Optional[str], tags: Mapping[str, str], outputs: Optional[str]
-    ) -> Any:
-        raise NotImplementedError
 
 
 def child_id(experiment: str, run_id: Optional[str] = None) -> str:

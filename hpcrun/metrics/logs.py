@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Mapping, Optional
 
 from hpcrun.metrics.charts import chart
 from hpcrun.metrics.images import image
+from hpcrun.metrics.recording import Recording
 from hpcrun.metrics.values import checked_name, checked_step, row, scalar, several, table
 
 
-class Logging:
+class Logging(Recording):
     """The part of a Run that logs. TypeError and ValueError tell what cannot be logged."""
 
     def log(self, name: str, value: object, description: str = "", step: Any = None) -> None:
@@ -80,9 +81,3 @@ class Logging:
         if not self._is_silent():
             data = {"m": checked_name(name), "y": kind, "v": chart(kind, value)}
             self._append("metric", data)
-
-    def _is_silent(self) -> bool:
-        raise NotImplementedError
-
-    def _append(self, kind: str, data: Dict[str, Any]) -> None:
-        raise NotImplementedError

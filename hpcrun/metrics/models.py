@@ -17,7 +17,7 @@ import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.errors import StoreError
-from hpcrun.metrics.uploads import files_below, place_of, put
+from hpcrun.metrics.uploads import files_below, put
 from hpcrun.record import RunFile
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}\Z")
@@ -135,58 +135,3 @@ def _take_version(aside: str, folder: str) -> int:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-
-
-class Registering:
-    """The part of a Run that registers models."""
-
-    def register_model(
-        self,
-        model_name: str,
-        model_path: Optional[str] = None,
-        tags: Optional[Mapping[str, Any]] = None,
-        properties: Optional[Mapping[str, Any]] = None,
-        model_framework: Optional[str] = None,
-        model_framework_version: Optional[str] = None,
-        description: str = "",
-    ) -> Any:
-        """Copies files of the run as the next version of a model; gives it.
-
-        model_name: letters, digits, dots, _ and -. model_path: a file or folder among the run's
-        files, such as outputs/model; default: the model's name. Deleting the run leaves the model.
-        It waits for the shared file system. ValueError: the name; StoreError: no such files.
-        """
-        if self._is_silent():
-            return None
-        source = place_of(self._files_folder(), model_path or model_name)
-        details = {
-            "run_id": self.id,
-            "description": description,
-            "tags": {str(k): str(v) for k, v in (tags or {}).items()},
-            "properties": {str(k): str(v) for k, v in (properties or {}).items()},
-            "framework": model_framework,
-            "framework_version": model_framework_version,
-        }
-        model = register(self._models_folder(), model_name, source, details)
-        self._append("model", {"name": model.name, "version": model.version})
-        return self._as_model(model)
-
-    def _as_model(self, record: ModelRecord) -> Any:
-        return record
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        raise NotImplementedError
-
-    def _files_folder(self) -> str:
-        raise NotImplementedError
-
-    def _models_folder(self) -> str:
-        raise NotImplementedError
-
-    def _is_silent(self) -> bool:
-        raise NotImplementedError
-
-    def _append(self, kind: str, data: Dict[str, Any]) -> None:
-        raise NotImplementedError

@@ -15,8 +15,8 @@ from hpcrun.layout import RESUME_VARIABLE, journal_kind
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
 from hpcrun.metrics.family import Parent
 from hpcrun.metrics.logs import Logging
-from hpcrun.metrics.models import Registering
 from hpcrun.metrics.ranks import RankFacts
+from hpcrun.metrics.registering import Registering
 from hpcrun.metrics.series import azure_shapes, metrics_of
 from hpcrun.metrics.spool import recorder_of
 from hpcrun.metrics.stop import stop_of

@@ -11,9 +11,10 @@ import hashlib
 import logging
 import os
 import posixpath
-from typing import Any, BinaryIO, Dict, List, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, List, Optional, Sequence, Tuple
 
 from hpcrun.errors import StoreError
+from hpcrun.metrics.recording import Recording
 from hpcrun.record import RunFile
 
 FOLDERS = ("outputs", "logs", "user_logs")
@@ -77,7 +78,7 @@ def files_below(name: str, folder: str) -> List[Tuple[str, str]]:
     return sorted(found)
 
 
-class Uploading:
+class Uploading(Recording):
     """The part of a Run that uploads."""
 
     def upload_file(
@@ -118,15 +119,6 @@ class Uploading:
             return []
         found = files_below(name, os.fspath(path))
         return self.upload_files([each for each, _ in found], [file for _, file in found])
-
-    def _files_folder(self) -> str:
-        raise NotImplementedError
-
-    def _is_silent(self) -> bool:
-        raise NotImplementedError
-
-    def _append(self, kind: str, data: Dict[str, Any]) -> None:
-        raise NotImplementedError
 
 
 def _there(name: str, stream: BinaryIO) -> RunFile:
