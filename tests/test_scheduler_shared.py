@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from filelock import FileLock
 
 import hpcrun.scheduler.shared
 from hpcrun.errors import SchedulerError
-from hpcrun.ports import JobId, JobWord, Submission
+from hpcrun.ports import JobId, JobWord
 from hpcrun.scheduler.shared import forget, shared_jobs
 from hpcrun.scheduler.slurm import Slurm
 from hpcrun.state import Cause, State
@@ -37,12 +37,12 @@ ALL = JobWord(
 
 @dataclass
 class Numbered:
-    """A scheduler whose answers are numbered: job 1, then job 2, …"""
+    """A question whose answers are numbered: job 1, then job 2, …"""
 
     asked: int = 0
     pause: float = 0.0
 
-    def jobs(self) -> Mapping[JobId, JobWord]:
+    def __call__(self) -> Mapping[JobId, JobWord]:
         self.asked += 1
         number = self.asked
         time.sleep(self.pause)
@@ -51,20 +51,6 @@ class Numbered:
             JobId(f"{number}_3;north"): JobWord(State.QUEUED, "PENDING"),
         }
 
-    def check(self) -> None: ...
-
-    def submit(self, submission: Submission) -> JobId:
-        raise NotImplementedError
-
-    def find(self, name: str) -> Sequence[JobId]:
-        raise NotImplementedError
-
-    def lives(self, job_id: JobId) -> Sequence[JobWord]:
-        raise NotImplementedError
-
-    def cancel(self, job_id: JobId) -> None:
-        raise NotImplementedError
-
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -72,59 +58,58 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_an_answer_comes_back_whole(file: Path) -> None:
-    scheduler = Numbered()
-    first = shared_jobs(scheduler, file, 60)
-    assert shared_jobs(scheduler, file, 60) == first == Numbered().jobs()
-    assert scheduler.asked == 1
+    ask = Numbered()
+    first = shared_jobs(ask, file, 60)
+    assert shared_jobs(ask, file, 60) == first == Numbered()()
+    assert ask.asked == 1
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
     assert [path for path in os.listdir(file.parent) if path.startswith(".")] == []
 
 
 def test_an_old_answer_is_asked_anew(file: Path) -> None:
-    scheduler = Numbered()
-    shared_jobs(scheduler, file, 60)
+    ask = Numbered()
+    shared_jobs(ask, file, 60)
     time.sleep(0.05)
-    assert JobId("2") in shared_jobs(scheduler, file, 0.01)
-    assert JobId("3") in shared_jobs(scheduler, file, 0)
-    assert JobId("3") in shared_jobs(scheduler, file, 60)
+    assert JobId("2") in shared_jobs(ask, file, 0.01)
+    assert JobId("3") in shared_jobs(ask, file, 0)
+    assert JobId("3") in shared_jobs(ask, file, 60)
 
 
 def test_a_question_that_began_after_the_call_serves_it(file: Path) -> None:
     """Even without pace: those who wait for the lock share what was asked meanwhile."""
-    scheduler = Numbered(pause=0.3)
+    ask = Numbered(pause=0.3)
     seen: list[Mapping[JobId, JobWord]] = []
     threads = [
-        threading.Thread(target=lambda: seen.append(shared_jobs(scheduler, file, 0)))
-        for _ in range(5)
+        threading.Thread(target=lambda: seen.append(shared_jobs(ask, file, 0))) for _ in range(5)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(seen) == 5
-    assert scheduler.asked <= 2
+    assert ask.asked <= 2
 
 
 def test_what_was_changed_is_asked_anew(file: Path) -> None:
-    scheduler = Numbered()
-    shared_jobs(scheduler, file, 60)
+    ask = Numbered()
+    shared_jobs(ask, file, 60)
     forget(file)
     forget(file)
-    assert JobId("2") in shared_jobs(scheduler, file, 60)
+    assert JobId("2") in shared_jobs(ask, file, 60)
 
 
 def test_a_failure_is_remembered(file: Path, tmp_path: Path) -> None:
-    broken = Slurm(environ={"PATH": str(tmp_path)})
+    broken = Slurm(environ={"PATH": str(tmp_path)}).jobs
     with pytest.raises(SchedulerError) as first:
         shared_jobs(broken, file, 60)
-    scheduler = Numbered()
+    ask = Numbered()
     with pytest.raises(SchedulerError) as second:
-        shared_jobs(scheduler, file, 60)
-    assert scheduler.asked == 0
+        shared_jobs(ask, file, 60)
+    assert ask.asked == 0
     for name in ("message", "hint", "transient"):
         assert getattr(first.value, name) == getattr(second.value, name)
-    assert JobId("1") in shared_jobs(scheduler, file, 0)
+    assert JobId("1") in shared_jobs(ask, file, 0)
     assert JobId("1") in shared_jobs(broken, file, 60)
 
 
@@ -150,9 +135,9 @@ def test_a_damaged_file_is_no_answer(file: Path, text: str) -> None:
     file.parent.mkdir()
     file.write_text(text.replace("NOW", str(time.time())))
     file.chmod(0o600)
-    scheduler = Numbered()
-    assert JobId("1") in shared_jobs(scheduler, file, 60)
-    assert JobId("1") in shared_jobs(scheduler, file, 60)
+    ask = Numbered()
+    assert JobId("1") in shared_jobs(ask, file, 60)
+    assert JobId("1") in shared_jobs(ask, file, 60)
 
 
 def empty_answer(file: Path, asked: float) -> None:
@@ -163,9 +148,9 @@ def empty_answer(file: Path, asked: float) -> None:
 
 def test_an_answer_from_the_future_is_a_clock_set_back(file: Path) -> None:
     empty_answer(file, time.time() + 3600)
-    scheduler = Numbered()
-    assert JobId("1") in shared_jobs(scheduler, file, 60)
-    assert JobId("1") in shared_jobs(scheduler, file, 60)
+    ask = Numbered()
+    assert JobId("1") in shared_jobs(ask, file, 60)
+    assert JobId("1") in shared_jobs(ask, file, 60)
 
 
 def test_a_file_that_others_may_write_is_no_answer(file: Path) -> None:
@@ -195,16 +180,16 @@ def test_another_users_file_is_no_answer(file: Path) -> None:
 
 def test_a_folder_that_cannot_be_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    scheduler = Numbered()
+    ask = Numbered()
     for number in ("1", "2"):
-        assert JobId(number) in shared_jobs(scheduler, tmp_path / "cache" / "jobs.json", 60)
+        assert JobId(number) in shared_jobs(ask, tmp_path / "cache" / "jobs.json", 60)
 
 
 def test_a_folder_in_the_place_of_the_file_is_done_without(file: Path) -> None:
     file.mkdir(parents=True)
-    scheduler = Numbered()
+    ask = Numbered()
     for number in ("1", "2"):
-        assert JobId(number) in shared_jobs(scheduler, file, 60)
+        assert JobId(number) in shared_jobs(ask, file, 60)
 
 
 @pytest.fixture

@@ -442,7 +442,7 @@ def test_one_question_serves_all_processes(alice: Alice) -> None:
     count = alice.folder / "count"
     bin = wrappers(alice, squeue=f'echo >> {count}; sleep 0.5; exec /usr/bin/squeue "$@"')
     job_id = alice.submit(alice.script("job.sh", "sleep 60"))
-    body = 'tell(told(shared_jobs, slurm, Path("cache/jobs.json"), float(sys.argv[1])))'
+    body = 'tell(told(shared_jobs, slurm.jobs, Path("cache/jobs.json"), float(sys.argv[1])))'
 
     def together(pace: float, processes: int) -> Sequence[Any]:
         words = alice.words(body, pace, env=bin)
@@ -467,7 +467,7 @@ def test_a_failure_is_shared_too(alice: Alice) -> None:
     count = alice.folder / "count"
     says = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     bin = wrappers(alice, squeue=f'echo >> {count}; sleep 0.5; echo "{says}" >&2; exit 1')
-    body = 'tell(told(shared_jobs, slurm, Path("jobs.json"), 60))'
+    body = 'tell(told(shared_jobs, slurm.jobs, Path("jobs.json"), 60))'
     words = alice.words(body, env=bin)
     started = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(5)]
     answers = [json.loads(process.communicate()[0]) for process in started]

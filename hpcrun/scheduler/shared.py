@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpcrun.errors import SchedulerError
-from hpcrun.ports import JobId, JobWord, Scheduler
+from hpcrun.ports import JobId, JobWord
 from hpcrun.state import Cause, State
 
 FORMAT = 1
@@ -41,8 +41,10 @@ class _Answer:
         return self.jobs
 
 
-def shared_jobs(scheduler: Scheduler, file: Path, pace: float) -> Mapping[JobId, JobWord]:
-    """`scheduler.jobs()`, at most `pace` seconds old; the SchedulerError it raised as well.
+def shared_jobs(
+    ask: Callable[[], Mapping[JobId, JobWord]], file: Path, pace: float
+) -> Mapping[JobId, JobWord]:
+    """What `ask` gives, at most `pace` seconds old; the SchedulerError it raised as well.
 
     file: where the answer is kept. pace: seconds; with 0 the question is begun after this call.
     """
@@ -53,7 +55,7 @@ def shared_jobs(scheduler: Scheduler, file: Path, pace: float) -> Mapping[JobId,
             # Whoever held the lock meanwhile asked for this process too.
             answer = _read(file, min(called, time.time() - pace))
             if answer is None:
-                answer = _ask(scheduler)
+                answer = _asked(ask)
                 _write(file, answer)
     return answer.told()
 
@@ -66,10 +68,10 @@ def forget(file: Path) -> None:
         pass  # it grows old by itself
 
 
-def _ask(scheduler: Scheduler) -> _Answer:
+def _asked(ask: Callable[[], Mapping[JobId, JobWord]]) -> _Answer:
     asked = time.time()
     try:
-        return _Answer(asked, scheduler.jobs())
+        return _Answer(asked, ask())
     except SchedulerError as error:
         return _Answer(asked, {}, error)
 

@@ -73,7 +73,7 @@ class Session:
         from hpcrun.scheduler.shared import shared_jobs
 
         pace = site.scheduler.poll.interval_seconds if not_older_than is None else not_older_than
-        return shared_jobs(scheduler, self._answer(site), pace)
+        return shared_jobs(scheduler.jobs, self._answer(site), pace)
 
     def _answer(self, site: SiteConfig) -> Path:
         """Where a site's answer is kept for all of this user's processes."""
