@@ -8,7 +8,7 @@ from typing import Any
 from hpcrun.assets import Assets
 from hpcrun.config import RunConfiguration, checked
 from hpcrun.plan import Plan, Surroundings
-from hpcrun.reading import Read, read_partly, read_text
+from hpcrun.reading import Read, read_partly
 from hpcrun.resolve import resolve
 from hpcrun.script import render
 from hpcrun.site import SiteConfig
@@ -48,7 +48,7 @@ targets:
 
 def site(text: str = SITE) -> SiteConfig:
     """The site of a site file's text."""
-    return read_text(SiteConfig, text, "lab.yaml").value
+    return read_partly(SiteConfig, text, "lab.yaml").sound().value
 
 
 def shipped(name: str) -> SiteConfig:

@@ -25,7 +25,7 @@ from hpcrun.config import (
 )
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import ConfigError
-from hpcrun.reading import Finding, Origin, Read, read_text
+from hpcrun.reading import Finding, Origin, Read, read_partly
 
 FULL = """\
 source_directory: src
@@ -296,7 +296,7 @@ def test_arguments_in_double_quotes_arrive_unchanged(arguments: list[str], value
     text = (
         f"arguments: {json.dumps(arguments)}\nenvironment_variables: {{A: {json.dumps(value)}}}\n"
     )
-    config = read_text(RunConfiguration, text, "run.yaml").value
+    config = read_partly(RunConfiguration, text, "run.yaml").sound().value
     assert (config.arguments, config.environment_variables) == (arguments, {"A": value})
 
 
@@ -387,7 +387,7 @@ def wrong(config: RunConfiguration) -> list[str]:
     ],
 )
 def test_a_contradiction_is_told_at_its_line(text: str, told: str) -> None:
-    (problem,) = checked(read_text(RunConfiguration, text, "f")).problems
+    (problem,) = checked(read_partly(RunConfiguration, text, "f").sound()).problems
     assert str(problem) == "f" + told
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from hpcrun.errors import ConfigError, Problem, SiteError
-from hpcrun.reading import Origin, check_value, nearest, read_plain, read_text
+from hpcrun.reading import Origin, check_value, nearest, read_partly, read_plain
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Strict:
 
 
 def read(text: str, *overrides: str) -> Thing:
-    return read_text(Thing, text, "f.yaml", overrides=overrides).value
+    return read_partly(Thing, text, "f.yaml", overrides=overrides).sound().value
 
 
 def problems(text: str, *overrides: str) -> list[str]:
@@ -273,13 +273,13 @@ def test_an_unknown_key_is_met_with_the_key_that_it_begins() -> None:
 
 def test_a_key_that_a_value_must_have_is_missed() -> None:
     with pytest.raises(SiteError) as raised:
-        read_text(Strict, "\ninner: {}\n", "s.yaml", error=SiteError)
+        read_partly(Strict, "\ninner: {}\n", "s.yaml", error=SiteError).sound(SiteError)
     assert str(raised.value) == "s.yaml:2: the key `id` is missing"
 
 
 def test_a_key_that_must_be_there_cannot_be_empty() -> None:
     with pytest.raises(ConfigError, match="`id` is empty"):
-        read_text(Strict, "id:\n", "s.yaml")
+        read_partly(Strict, "id:\n", "s.yaml").sound()
 
 
 def test_the_whole_file_must_be_a_mapping_and_overrides_do_not_hide_it() -> None:
@@ -291,7 +291,7 @@ def test_the_whole_file_must_be_a_mapping_and_overrides_do_not_hide_it() -> None
 
 def test_each_value_knows_its_line() -> None:
     text = "words:\n  - a\n  - b\n\nhouse:\n  rooms: 3\nnames: {x: y}\n"
-    origins = read_text(Thing, text, "f.yaml").origins
+    origins = read_partly(Thing, text, "f.yaml").sound().origins
     lines = {path: origin.line for path, origin in origins.items()}
     assert lines == {
         **{"": 1, "words": 1, "words[0]": 2, "words[1]": 3, "house": 5, "house.rooms": 6},
@@ -302,7 +302,7 @@ def test_each_value_knows_its_line() -> None:
 
 def test_two_spellings_of_one_key_are_a_problem() -> None:
     with pytest.raises(ConfigError) as raised:
-        read_text(Thing, "count: 1\nCount: 2\n", "f.yaml", rename=str.lower)
+        read_partly(Thing, "count: 1\nCount: 2\n", "f.yaml", rename=str.lower).sound()
     assert str(raised.value) == "f.yaml:2: `Count` is given twice (in two spellings)"
 
 
@@ -482,7 +482,9 @@ def test_problems_of_overrides_are_told_with_those_of_the_file() -> None:
 
 
 def test_an_override_is_the_origin_of_its_value() -> None:
-    origins = read_text(Thing, "count: 1\n", "f.yaml", overrides=["house.rooms=2"]).origins
+    origins = (
+        read_partly(Thing, "count: 1\n", "f.yaml", overrides=["house.rooms=2"]).sound().origins
+    )
     assert origins == {
         **{"": Origin("f.yaml", 1), "count": Origin("f.yaml", 1)},
         "house": Origin("--set house.rooms"),

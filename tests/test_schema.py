@@ -27,7 +27,7 @@ from hpcrun.config import (
 )
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import ConfigError
-from hpcrun.reading import read_text
+from hpcrun.reading import read_partly
 from hpcrun.schema import field_texts, json_schema
 from hpcrun.site import SiteConfig
 
@@ -47,7 +47,7 @@ def accepts(text: str, schema: dict[str, Any] = SCHEMA) -> bool:
 
 def reads(text: str) -> bool:
     try:
-        read_text(RunConfiguration, text, "f")
+        read_partly(RunConfiguration, text, "f").sound()
     except ConfigError:
         return False
     return True

@@ -29,28 +29,9 @@ __all__ = [
     "plain_scalar",
     "read_partly",
     "read_plain",
-    "read_text",
     "read_value",
     "with_overrides",
 ]
-
-
-def read_text(
-    kind: type[Kind],
-    text: str,
-    file: str,
-    *,
-    overrides: Sequence[str] = (),
-    rename: Callable[[str], str] = str,
-    error: Raised = ConfigError,
-) -> Read[Kind]:
-    """The value in a YAML text. Raises `error` with every problem.
-
-    overrides: `key.key=value`, which win over the text. A value that begins with [ or { is YAML,
-    any other a scalar as it is written. rename: from a key as written to a field's name.
-    """
-    partly = read_partly(kind, text, file, overrides=overrides, rename=rename, error=error)
-    return partly.sound(error)
 
 
 def read_partly(
@@ -62,9 +43,11 @@ def read_partly(
     rename: Callable[[str], str] = str,
     error: Raised = ConfigError,
 ) -> Read[Kind]:
-    """As `read_text`, with the problems beside the value of all that could be read.
+    """The value in a YAML text as far as it could be read, and the problems beside it.
 
     Raises `error` only where there is no value: the text is no YAML, or what must be there is not.
+    overrides: `key.key=value`, which win over the text. A value that begins with [ or { is YAML,
+    any other a scalar as it is written. rename: from a key as written to a field's name.
     """
     problems: list[Problem] = []
     tree = parsed(text, file, problems)
