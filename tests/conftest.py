@@ -1,4 +1,4 @@
-"""What tests share: one Slurm test cluster for the whole session."""
+"""What tests share: one Slurm test cluster for the whole session, and a project folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from hpcrun.store.sdk import publish
 from tests.cluster import Cluster
+from tests.commands import TRAIN
 from tests.lab import Lab, make_lab
 
 
@@ -39,3 +40,16 @@ def lab(cluster: Cluster) -> Lab:
 def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What travels to the nodes, as submit publishes it."""
     return publish(tmp_path_factory.mktemp("sdk"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with a workspace of its own, as the current folder."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "run.yaml").write_text("script: train.py\nexperiment: line\n")
+    monkeypatch.setenv("HPCRUN_WORKSPACE", str(tmp_path / "history"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(folder)
+    return folder

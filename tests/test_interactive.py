@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from hpcrun import Environment, Experiment, HpcrunError, Run, ScriptRunConfig, Workspace
+from hpcrun import Experiment, HpcrunError, Run, Workspace
 from hpcrun.errors import ConfigError, StoreError
 from hpcrun.metrics.interactive import spool_of
 from hpcrun.state import Cause, State
 from hpcrun.workflow.collect import collect
 from hpcrun.workflow.liveness import SILENCE
+from tests.commands import script_of
 from tests.lab import eventually
 from tests.metrics_job import PACKAGE, VERSIONS, Job, interpreter
 
@@ -391,17 +392,8 @@ print(sorted(len(m) for m in run.get_metrics(recursive=True).values()))
 """
 
 
-def script(code: str, here: Path) -> ScriptRunConfig:
-    (here / "script.py").write_text(code)
-    config = ScriptRunConfig(here, "script.py")
-    environment = Environment("this")
-    environment.python.interpreter_path = sys.executable
-    config.run_config.environment = environment
-    return config
-
-
 def test_children_of_a_job(experiment: Experiment, here: Path) -> None:
-    run = experiment.submit(script(IN_A_JOB, here))
+    run = experiment.submit(script_of(IN_A_JOB, here))
     run.wait_for_completion()
     log = run.get_details_with_logs()["logFiles"]["user_logs/1.0/rank-0.log"]
     assert log == "[0, 0, 1, 1, 1, 1]\n"
@@ -416,7 +408,7 @@ def test_children_of_a_job(experiment: Experiment, here: Path) -> None:
 
 def test_a_child_that_is_submitted(experiment: Experiment, here: Path) -> None:
     parent = experiment.start_logging(snapshot_directory=None)
-    child = parent.submit_child(script("print(1)", here), tags={"a": "b"})
+    child = parent.submit_child(script_of("print(1)", here), tags={"a": "b"})
     assert child.wait_for_completion()["status"] == "Completed"
     parent.complete()
     assert [c.id for c in parent.get_children(type="azureml.scriptrun")] == [child.id]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hpcrun import Experiment, Run, Workspace
 from hpcrun.errors import ConfigError, RunNotFound, StoreError
 from hpcrun.store.experiments import read_experiment
+from tests.commands import hpcrun, told
 
 
 @pytest.fixture
@@ -33,19 +32,6 @@ def make(experiment: Experiment, children: int = 0) -> Run:
             with run.child_run() as child:
                 child.log("x", 2)
     return Run.get(experiment.workspace, run.id)
-
-
-def hpcrun(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "hpcrun", *words], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-    return done
-
-
-def told(*words: str, code: int = 0) -> Any:
-    command, *rest = words
-    return json.loads(hpcrun(command, "--json", *rest, code=code).stdout)
 
 
 def listed(*words: str) -> set[str]:

@@ -21,6 +21,7 @@ import pytest
 from hpcrun import Experiment, Run, Workspace
 from hpcrun.kinds import KINDS
 from hpcrun.record import Fact
+from tests.commands import hpcrun, told
 from tests.lab import eventually
 from tests.test_kinds import POOL, line
 
@@ -46,19 +47,6 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     Path("train.py").write_text(TRAIN)
     Path("run.yaml").write_text("script: train.py\nexperiment: views\narguments: [--scale, '1']\n")
     return Experiment(Workspace.from_config(), "views")
-
-
-def hpcrun(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "hpcrun", *words], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-    return done
-
-
-def told(*words: str, code: int = 0) -> Any:
-    command, *rest = words
-    return json.loads(hpcrun(command, "--json", *rest, code=code).stdout)
 
 
 def at_terminal(*words: str) -> str:
