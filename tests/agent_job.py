@@ -196,3 +196,28 @@ def shells() -> Sequence[tuple[str, ...]]:
     """The POSIX shells of this machine."""
     known = (("dash",), ("bash", "--posix"), ("busybox", "sh"))
     return [words for words in known if shutil.which(words[0])]
+
+
+LOG_POINTS = """
+import os, sys, time
+name = os.path.join(os.environ["HPCRUN_SPOOL"], "rank-0-%s-n-%d.metrics.jsonl")
+out = os.open(name % (os.environ["HPCRUN_ATTEMPT"], os.getpid()), os.O_WRONLY | os.O_CREAT)
+open("pid", "w").write("%d\\n" % os.getpid())
+for number in range(int(sys.argv[1])):
+    os.write(out, b"%08d of the points\\n" % number)
+    os.write(1, b"%d\\n" % number)
+    time.sleep(float(sys.argv[2]))
+"""
+"""Logs so many points, with so many seconds between them, and tells each once it is written."""
+
+
+def points(job: Job) -> bytes:
+    """What the newest logging process brought into the record."""
+    (path,) = job.record.glob(f"rank-0-{job.attempt}-*.metrics.jsonl")
+    return path.read_bytes()
+
+
+def logged(job: Job) -> int:
+    """How many points were acknowledged, as the rank's own log tells."""
+    log = job.files / f"user_logs/{job.attempt}/rank-0.log"
+    return len(log.read_bytes().splitlines()) if log.exists() else 0

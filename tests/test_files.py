@@ -12,10 +12,8 @@ from hpcrun import Run, Workspace
 from hpcrun.errors import StoreError
 from hpcrun.workflow.files import check_files, take_inventory
 from hpcrun.workflow.session import open_session
+from tests.commands import hpcrun, told
 from tests.lab import eventually
-from tests.test_local_line import hpcrun, project, told
-
-__all__ = ["project"]
 
 ODD = """\
 import os, socket, time
