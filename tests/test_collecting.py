@@ -31,9 +31,9 @@ class Node:
         self.told: list[str] = []
         self.begin()
 
-    def begin(self, old: dict[str, int] | None = None) -> None:
+    def begin(self, old: dict[str, int] | None = None, late: bool = False) -> None:
         """A collector that knows nothing yet."""
-        place = Place(str(self.files), self.host, self.first, old or {})
+        place = Place(str(self.files), self.host, self.first, old or {}, late)
         self.collector = Collector(str(self.work), str(self.files), place, self.told.append)
 
     def write(self, name: str, text: str | bytes) -> Path:
@@ -383,6 +383,40 @@ def test_equal_names_are_kept_apart_and_said_so(
     assert (len(node.told), second.told) == (2, [])
 
 
+def test_files_of_two_nodes_with_one_size_and_one_time(
+    node: Node, second: Node, order: list[Node]
+) -> None:
+    for each in (node, second):
+        os.utime(each.write("outputs/model.pt", each.host), (1e9, 1e9))
+    for each in order:
+        each.look()
+        each.look()
+    for each in order:
+        each.begin()
+        each.look()
+        each.look()
+    second.finish()
+    node.finish()
+    assert brought(node.files) == {
+        "outputs/model.pt": b"n1",
+        "outputs/.nodes/n2/model.pt": b"n2",
+    }
+
+
+def test_a_file_in_place_of_one_with_its_size_and_time(node: Node) -> None:
+    os.utime(node.write("outputs/model.pt", "1"), (1e9, 1e9))
+    node.finish()
+    node.begin()
+    os.utime(node.write("outputs/model.pt", "2"), (1e9, 1e9))
+    node.look()
+    node.look()
+    node.write("outputs/aside", "3").rename(node.work / "outputs/model.pt")
+    os.utime(node.work / "outputs/model.pt", (1e9, 1e9))
+    node.look()
+    node.look()
+    assert (node.files / "outputs/model.pt").read_text() == "3"
+
+
 def test_a_name_that_the_first_node_takes_at_its_very_end(node: Node, second: Node) -> None:
     second.write("outputs/model.pt", "n2")
     second.finish()
@@ -398,7 +432,7 @@ def test_a_node_that_begins_anew_finds_its_own_name(second: Node) -> None:
     second.write("outputs/shard1", "1")
     second.finish()
     assert tidy(str(second.files)) == []
-    second.begin()
+    second.begin(late=True)
     second.finish()
     assert brought(second.files) == {"outputs/shard1": b"1"}
 

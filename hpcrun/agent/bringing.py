@@ -33,7 +33,8 @@ def bring(work: str, files: str, first: bool, tell: Callable[[str], None]) -> in
 
     if not is_own(work):
         return 0
-    collector = Collector(work, files, Place(files, os.uname().nodename, first, {}), tell)
+    place = Place(files, os.uname().nodename, first, {}, late=True)
+    collector = Collector(work, files, place, tell)
     while not collector.finish(LAST)[0]:
         if collector.error is not None:
             raise collector.error

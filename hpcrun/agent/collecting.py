@@ -27,7 +27,7 @@ from typing import (
     Tuple,
 )
 
-from hpcrun.agent.copying import SourceError, copy
+from hpcrun.agent.copying import SourceError, copy, is_same
 from hpcrun.agent.place import Place, State, tidy
 from hpcrun.agent.scanning import Found, link_text, scan
 from hpcrun.agent.telling import Telling
@@ -225,8 +225,6 @@ class Collector:
                 if one.link:
                     self._bring_link(name, one.state.mtime)
                     self._brought[name] = one.state
-                elif self._place.stands(name, one.state):
-                    self._brought[name] = one.state
                 else:
                     yield from self._bring_file(one)
             except SourceError as error:
@@ -247,7 +245,7 @@ class Collector:
                 self._slow[name] = took
             yield 1
 
-    def _bring_file(self, due: Due) -> Iterator[int]:
+    def _bring_file(self, due: Due) -> Generator[int, None, None]:
         source = self._open(due.name)
         try:
             status = os.fstat(source)
@@ -256,6 +254,9 @@ class Collector:
                 # A write in this very tick of the clock would not show: it is copied once more.
                 state = state._replace(mtime=state.mtime - 1)
             known = self._brought.get(due.name)
+            if known is None and (yield from self._stands(due.name, state, source)):
+                self._brought[due.name] = state
+                return
             if known is not None and self._only_grew(due.name, known, state, source):
                 yield from self._append(due.name, known, state, source)
             else:
@@ -276,6 +277,17 @@ class Collector:
             return source
         except OSError as error:
             raise SourceError from error
+
+    def _stands(self, name: str, state: State, source: int) -> Generator[int, None, bool]:
+        """Whether a collector before this one has brought it."""
+        for path in self._place.may_stand(name, state):
+            target = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if (yield from is_same(source, target)):
+                    return True
+            finally:
+                os.close(target)
+        return False
 
     def _copy(self, name: str, state: State, source: int, mode: int) -> Iterator[int]:
         _remove(self._place.aside)

@@ -34,11 +34,15 @@ class Place:
     """One node's place. Every method may raise OSError.
 
     files: the run's folder in the history. first: whether this node's names are never taken. old:
-    name → inode of what earlier attempts left there, which may be replaced.
+    name → inode of what earlier attempts left there, which may be replaced. late: whether the run's
+    other files have come: what stands under a file's own name may be this node's, tidied.
     """
 
-    def __init__(self, files: str, host: str, first: bool, old: Mapping[str, int]) -> None:
+    def __init__(
+        self, files: str, host: str, first: bool, old: Mapping[str, int], late: bool = False
+    ) -> None:
         self.first = first
+        self._late = late
         self.aside = os.path.join(files, f".collecting-{host}")
         self._files = files
         self._host = host
@@ -84,9 +88,15 @@ class Place:
         """Whether it stands there as it was brought."""
         return _is(self.path(name), state)
 
-    def stands(self, name: str, state: State) -> bool:
-        """Whether it stands there, or was brought under its own name by somebody before."""
-        return self.holds(name, state) or _is(os.path.join(self._files, name), state)
+    def may_stand(self, name: str, state: State) -> Iterator[str]:
+        """Where it may stand already, brought by a collector before: if the content is the same.
+
+        Files of two nodes may well have one size and one time.
+        """
+        places = [self.path(name)]
+        if self._late and not self.first:
+            places.append(os.path.join(self._files, name))
+        return (path for path in places if _is(path, state))
 
     def remove(self, name: str) -> None:
         """Removes a file of this node."""
