@@ -16,6 +16,7 @@ from benchmarks.logger import NAMES
 from benchmarks.logging_program import lacking, logging
 from benchmarks.row import Row
 from hpcrun import Workspace
+from hpcrun.layout import JournalKind
 from hpcrun.record import RunRecord
 from tests.lab import eventually
 
@@ -140,7 +141,7 @@ def _is_kept(record: RunRecord) -> bool:
 def _points(workspace: Path, run_id: str) -> set[tuple[str, int]]:
     """(name, step) of each point in a run's record."""
     store = Workspace(workspace).session.store
-    facts, _ = store.facts(store.paths(run_id), metrics=True)
+    facts, _ = store.facts(store.paths(run_id), JournalKind.METRICS)
     return {(fact.data["m"], fact.data["s"]) for fact in facts if fact.kind == "metric"}
 
 

@@ -13,6 +13,7 @@ Names inside the job (HPCRUN_*) are here too, since agent, script and training p
 
 from __future__ import annotations
 
+import enum
 import posixpath
 import re
 from typing import NamedTuple, Optional, Tuple
@@ -52,6 +53,18 @@ STOP_MARK = "stop"
 JOURNAL_SUFFIX = ".jsonl"
 METRICS_SUFFIX = ".metrics.jsonl"
 ARTIFACTS_SUFFIX = ".artifacts.jsonl"
+
+
+class JournalKind(enum.Enum):
+    """What a journal holds: a part of a run's facts. The value ends the name of its file."""
+
+    FACTS = JOURNAL_SUFFIX
+    """What makes the run's record."""
+    METRICS = METRICS_SUFFIX
+    """What was logged, followed and measured."""
+    ARTIFACTS = ARTIFACTS_SUFFIX
+    """The bytes of images."""
+
 
 SUFFIX_OF_KIND = {"metric": METRICS_SUFFIX, "artifact": ARTIFACTS_SUFFIX}
 """The journals of facts that are many, or long; all others stand in one with JOURNAL_SUFFIX."""
@@ -198,17 +211,15 @@ class RunPaths(NamedTuple):
         return posixpath.join(self.record, f"claim-{submission}")
 
 
-def journal_kind(name: str) -> Optional[Tuple[str, Optional[bool]]]:
-    """(writer, whether it holds metrics) of a journal's file name; None for other files.
-
-    A journal of artifacts (images) holds neither metrics nor the facts that make a record: None.
-    """
+def journal_kind(name: str) -> Optional[Tuple[str, JournalKind]]:
+    """(writer, what it holds) of a journal's file name; None for other files."""
     if name.startswith("."):
         return None
-    if name.endswith(METRICS_SUFFIX):
-        return name[: -len(METRICS_SUFFIX)], True
-    if name.endswith(ARTIFACTS_SUFFIX):
-        return name[: -len(ARTIFACTS_SUFFIX)], None
-    if name.endswith(JOURNAL_SUFFIX):
-        return name[: -len(JOURNAL_SUFFIX)], False
+    for kind in (
+        JournalKind.METRICS,
+        JournalKind.ARTIFACTS,
+        JournalKind.FACTS,
+    ):  # the last is how the others end too
+        if name.endswith(kind.value):
+            return name[: -len(kind.value)], kind
     return None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcrun.layout import journal_kind
+from hpcrun.layout import JournalKind, journal_kind
 from hpcrun.record import Fact, Page, decode_page
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -75,15 +75,15 @@ class Job:
         for path in self.spool.iterdir():
             shutil.copyfile(path, self.record / path.name)
 
-    def facts(self, *folders: Path, metrics: bool = True) -> list[Fact]:
-        return [fact for page in self.pages(*folders, metrics=metrics) for fact in page.facts]
+    def facts(self, *folders: Path, kind: JournalKind = JournalKind.METRICS) -> list[Fact]:
+        return [fact for page in self.pages(*folders, kind=kind) for fact in page.facts]
 
-    def pages(self, *folders: Path, metrics: bool = True) -> Sequence[Page]:
+    def pages(self, *folders: Path, kind: JournalKind = JournalKind.METRICS) -> Sequence[Page]:
         pages = []
         for folder in folders or (self.record, self.spool):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                kind = journal_kind(path.name)
-                if kind is not None and kind[1] is metrics:
+                named = journal_kind(path.name)
+                if named is not None and named[1] is kind:
                     pages.append(decode_page(path.read_bytes(), path.name))
         return pages
 

@@ -17,6 +17,7 @@ import pytest
 
 from hpcrun import Experiment, HpcrunError, Run, Workspace
 from hpcrun.errors import ConfigError, StoreError
+from hpcrun.layout import JournalKind
 from hpcrun.metrics.interactive import spool_of
 from hpcrun.state import Cause, State
 from hpcrun.workflow.collect import collect
@@ -434,7 +435,7 @@ def test_children_need_nothing_but_python(job: Job, version: str) -> None:
     code = "from hpcrun.metrics import Run\nrun = Run.get_context()\n"
     code += "with run.child_run('c') as child:\n    child.log('x', 1)\nprint(child.id)"
     child = job.python(code, python=executable, HPCRUN_RECORD=str(record)).stdout.strip()
-    facts = job.facts(job.root / "active" / child, metrics=False)
+    facts = job.facts(job.root / "active" / child, kind=JournalKind.FACTS)
     assert {"started", "running", "heartbeat", "ended"} <= {f.kind for f in facts}
     assert [f.data["v"] for f in job.facts(job.root / "active" / child)] == [1]
     request = json.loads((job.root / "active" / child / "run.json").read_text())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hpcrun.layout import (
     Attempt,
+    JournalKind,
     UserPaths,
     experiment_of,
     journal_kind,
@@ -47,8 +48,12 @@ def test_an_attempt_is_ordered_by_submission_then_restart() -> None:
 
 
 def test_journals_are_told_from_other_files() -> None:
-    assert journal_kind("agent-1.0.jsonl") == ("agent-1.0", False)
-    assert journal_kind("rank-0-1.0-n1-7.metrics.jsonl") == ("rank-0-1.0-n1-7", True)
+    assert journal_kind("agent-1.0.jsonl") == ("agent-1.0", JournalKind.FACTS)
+    assert journal_kind("rank-0-1.0-n1-7.metrics.jsonl") == ("rank-0-1.0-n1-7", JournalKind.METRICS)
+    assert journal_kind("rank-0-1.0-n1-7.artifacts.jsonl") == (
+        "rank-0-1.0-n1-7",
+        JournalKind.ARTIFACTS,
+    )
     for other in ("run.json", "script.sh", ".agent.jsonl", "claim-1"):
         assert journal_kind(other) is None
 

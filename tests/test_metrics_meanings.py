@@ -18,7 +18,7 @@ import pytest
 
 from hpcrun.api.columns import columns_of, frame_of
 from hpcrun.errors import StoreError
-from hpcrun.layout import Attempt
+from hpcrun.layout import Attempt, JournalKind
 from hpcrun.metrics import Context, Metric, RankFacts, Run, metrics_of
 from hpcrun.metrics.charts import CHARTS, chart
 from hpcrun.metrics.images import IMAGE_LIMIT, image
@@ -221,7 +221,7 @@ print(len([c for c in run.get_metrics(populate=True)["x"] if c]))
 """
     job.record.rename(job.root / "aside")
     job.python(code, spool=False)
-    losses = [f.data["count"] for f in job.facts(metrics=False) if f.kind == "loss"]
+    losses = [f.data["count"] for f in job.facts(kind=JournalKind.FACTS) if f.kind == "loss"]
     assert sum(losses) == 2
     assert len(job.facts()) == 6
 
@@ -297,7 +297,7 @@ def test_uploads(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     files = job.root / "files"
     assert (files / "outputs/a").read_bytes() == (files / "uploads/x").read_bytes() == b"aaa"
     assert (files / "uploads/up/deep/b").read_bytes() == b"b"
-    told = [f.data["files"] for f in job.facts(metrics=False) if f.kind == "uploaded"]
+    told = [f.data["files"] for f in job.facts(kind=JournalKind.FACTS) if f.kind == "uploaded"]
     assert told[0] == [["outputs/a", 3, digest]]
     # What lies there already, as a job's ./outputs do, is recorded and not copied.
     assert run.upload_file("outputs/a", files / "outputs/a") == [("outputs/a", 3, digest)]

@@ -19,7 +19,7 @@ import pytest
 
 from hpcrun.fold import fold
 from hpcrun.journal import Journal
-from hpcrun.layout import Attempt
+from hpcrun.layout import Attempt, JournalKind
 from hpcrun.metrics import Context, RankFacts, Run, RunEnvironmentException, azure_shape, metrics_of
 from hpcrun.metrics.context import job_context
 from tests.agent_job import small_disk
@@ -76,7 +76,7 @@ def test_everything_in_a_job(job: Job, version: str, spool: bool) -> None:
     metrics = read(job)
     assert str(metrics.pop("list")) == "[1.0, nan, 0.0, 1.0]"
     assert metrics == EXPECTED
-    facts = job.facts(metrics=False)
+    facts = job.facts(kind=JournalKind.FACTS)
     assert [f.kind for f in facts] == ["tags", "tags", "properties"]
     request = {"run_id": RUN_ID, "experiment": "digits", "user": "u", "target": "", "created": 0}
     record = fold(request, facts)
@@ -150,7 +150,7 @@ def test_offline_run_records(job: Job) -> None:
     folder = job.root / ".hpcrun" / "offline" / run_id
     request = json.loads((folder / "run.json").read_text())
     assert request["run_id"] == run_id
-    assert fold(request, job.facts(folder, metrics=False)).tags == {"a": "b"}
+    assert fold(request, job.facts(folder, kind=JournalKind.FACTS)).tags == {"a": "b"}
 
 
 def test_offline_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_end_of_a_script(job: Job) -> None:
         "with run:\n    raise KeyError('k')"
     )
     job.python(code, status=1)
-    facts = job.facts(metrics=False)
+    facts = job.facts(kind=JournalKind.FACTS)
     assert [(f.kind, f.data["message"]) for f in facts] == [
         ("problem", "E1: disk"),
         ("problem", "KeyError('k')"),
@@ -404,7 +404,7 @@ run.log("x", 9)
 """
     job.record.rename(job.root / "aside")
     job.python(code, spool=False)
-    loss = [f.data["count"] for f in job.facts(metrics=False) if f.kind == "loss"]
+    loss = [f.data["count"] for f in job.facts(kind=JournalKind.FACTS) if f.kind == "loss"]
     values = read(job)["x"]
     assert isinstance(values, list)
     assert values[:5] == [0, 1, 2, 3, 4]
@@ -423,7 +423,7 @@ def test_journal_heals_a_torn_line_after_a_failed_write(small_disk: Path) -> Non
     last = journal.append("heartbeat", {"count": 2})
     journal.close()
     job = Job(small_disk.parent)
-    page = job.pages(small_disk, metrics=False)[0]
+    page = job.pages(small_disk, kind=JournalKind.FACTS)[0]
     assert page.facts[-1].data == {"count": 2}
     assert page.facts[-1].number == last.number
     assert len({f.number for f in page.facts}) == len(page.facts)

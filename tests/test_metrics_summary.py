@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hpcrun.layout import Attempt
+from hpcrun.layout import Attempt, JournalKind
 from hpcrun.metrics import metrics_of
 from hpcrun.metrics.line import MetricLines
 from hpcrun.metrics.summary import MetricSummary, summary_of
@@ -143,10 +143,10 @@ def test_blocks_hold_what_the_facts_do(tmp_path: Path, monkeypatch: pytest.Monke
     lines = [line_of(metric(number, v=number / 3)) for number in range(1, 60)]
     Path(paths.record, "w.metrics.jsonl").write_bytes(b"".join(lines) + lines[0][:20])
     monkeypatch.setattr(files, "BLOCK", 250)
-    blocks = list(store.blocks(paths, metrics=True))
+    blocks = list(store.blocks(paths, JournalKind.METRICS))
     assert len(blocks) > 5
     assert b"".join(block for _, block in blocks) == b"".join(lines)
     assert all(not block or block.endswith(b"\n") for _, block in blocks)
-    summary = summary_of(lambda: store.blocks(paths, metrics=True))
-    facts, bad_lines = store.facts(paths, metrics=True)
+    summary = summary_of(lambda: store.blocks(paths, JournalKind.METRICS))
+    facts, bad_lines = store.facts(paths, JournalKind.METRICS)
     assert (summary.metrics, summary.bad_lines) == (told(facts), bad_lines)

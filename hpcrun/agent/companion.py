@@ -27,7 +27,7 @@ from hpcrun.agent.spool import Mirror
 from hpcrun.agent.witness import Witness
 from hpcrun.errors import StoreError
 from hpcrun.journal import Journal
-from hpcrun.layout import JOURNAL_SUFFIX, Attempt, journal_kind
+from hpcrun.layout import JOURNAL_SUFFIX, Attempt, JournalKind, journal_kind
 from hpcrun.record import decode_page
 
 PAUSE = 0.25
@@ -156,7 +156,7 @@ class KeptRun:
     def _end_is_told(self) -> bool:
         for name in _names(self._spool):
             kind = journal_kind(name)
-            if kind is not None and kind[1] is False:
+            if kind is not None and kind[1] is JournalKind.FACTS:
                 content = _content(os.path.join(self._spool, name)) or b""
                 if any(fact.kind == "ended" for fact in decode_page(content).facts):
                     return True

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 from hpcrun.agent import checkpoints
 from hpcrun.agent.checkpoints import Checkpoint
 from hpcrun.agent.setting import Setting
-from hpcrun.layout import Attempt, journal_kind
+from hpcrun.layout import Attempt, JournalKind, journal_kind
 from hpcrun.record import Fact, decode_page
 
 TAIL = 1 << 18
@@ -55,7 +55,8 @@ def _steps(record: str) -> Iterator[int]:
     """The steps at the ends of the journals of rank 0, and of what was found in metric files."""
     for name in os.listdir(record):
         kind = journal_kind(name)
-        if kind is not None and kind[1] and name.startswith(("rank-0-", "node-")):
+        holds_metrics = kind is not None and kind[1] is JournalKind.METRICS
+        if holds_metrics and name.startswith(("rank-0-", "node-")):
             for fact in _last_facts(os.path.join(record, name)):
                 step = fact.data.get("s") if fact.kind == "metric" else None
                 if step is not None:
@@ -73,7 +74,7 @@ def facts(record: str, writers: str) -> List[Fact]:
     found: List[Fact] = []
     for name in sorted(os.listdir(record)):
         kind = journal_kind(name)
-        if kind is not None and not kind[1] and kind[0].startswith(writers):
+        if kind is not None and kind[1] is JournalKind.FACTS and kind[0].startswith(writers):
             with open(os.path.join(record, name), "rb") as file:
                 found += decode_page(file.read(), kind[0]).facts
     return found

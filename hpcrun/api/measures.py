@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hpcrun.api.columns import columns_of, frame_of
 from hpcrun.api.known import KnownRun
 from hpcrun.errors import StoreError
+from hpcrun.layout import JournalKind
 from hpcrun.metrics import Metric, azure_shapes, metrics_of
 from hpcrun.metrics.system import system_metrics
 
@@ -38,7 +39,7 @@ class RunMetrics(KnownRun):
         """
         if not recursive:
             store = self._session.store
-            artifacts = store.facts(self.paths, metrics=None)[0] if populate else ()
+            artifacts = store.facts(self.paths, JournalKind.ARTIFACTS)[0] if populate else ()
             return azure_shapes(self._metrics(), name, artifacts)
         family = [self, *self._descendants()]
         wanted = [run for run in family if run_type in (None, run.type)]
@@ -46,7 +47,7 @@ class RunMetrics(KnownRun):
 
     def get_system_metrics(self) -> dict[str, Any]:
         """What its nodes did: {`system/<host>/cpu_percent`: value or list}, sample by sample."""
-        facts, _ = self._session.store.facts(self.paths, metrics=True)
+        facts, _ = self._session.store.facts(self.paths, JournalKind.METRICS)
         return azure_shapes(system_metrics(facts))
 
     def get_metric_columns(self, name: str) -> dict[str, numpy.ndarray[Any, Any]]:
@@ -69,7 +70,7 @@ class RunMetrics(KnownRun):
         return frame_of(self.get_metric_columns(name))
 
     def _metrics(self) -> dict[str, Metric]:
-        return metrics_of(self._session.store.facts(self.paths, metrics=True)[0])
+        return metrics_of(self._session.store.facts(self.paths, JournalKind.METRICS)[0])
 
     @abstractmethod
     def _descendants(self) -> Iterator[RunMetrics]:

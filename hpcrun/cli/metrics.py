@@ -11,6 +11,7 @@ from hpcrun.cli.chart import draw
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import bad_lines_told, print_json, print_table, say
 from hpcrun.errors import StoreError
+from hpcrun.layout import JournalKind
 from hpcrun.metrics import Metric, azure_shape, metrics_of
 from hpcrun.metrics.system import system_metrics
 from hpcrun.record import RunRecord
@@ -42,7 +43,7 @@ def metrics(
     """Print a run's metrics, all or those named."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    facts, bad_lines = session.store.facts(session.store.paths(run_id, user), metrics=True)
+    facts, bad_lines = session.store.facts(session.store.paths(run_id, user), JournalKind.METRICS)
     found = system_metrics(facts) if system else metrics_of(facts)
     missing = [name for name in names if name not in found]
     if missing:

@@ -17,7 +17,7 @@ from hpcrun.cli.output import (
     size_of,
     when,
 )
-from hpcrun.layout import RunPaths
+from hpcrun.layout import JournalKind, RunPaths
 from hpcrun.metrics.images import images_of
 from hpcrun.metrics.summary import Summary, summary_of
 from hpcrun.metrics.system import Use, use_of
@@ -73,7 +73,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     if record.archived:
         yield "archived", "yes: lists leave it out"
     yield from _git(record)
-    logged = summary_of(lambda: session.store.blocks(paths, metrics=True))
+    logged = summary_of(lambda: session.store.blocks(paths, JournalKind.METRICS))
     yield from _metrics(logged)
     files = [*files_on_disk(paths), *images_of(logged.facts)]
     total = sum(file.size for file in files)

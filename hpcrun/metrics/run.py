@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from hpcrun.fold import fold
-from hpcrun.layout import RESUME_VARIABLE, journal_kind
+from hpcrun.layout import RESUME_VARIABLE, JournalKind, journal_kind
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
 from hpcrun.metrics.family import Parent
 from hpcrun.metrics.logs import Logging
@@ -150,8 +150,8 @@ class Run(Logging, Parent, Uploading, Registering):
         this run and its children. run_type is Azure ML's. It tells what can be read from here:
         all of this node, and of other nodes what has reached the record.
         """
-        artifacts = self._facts(metrics=None) if populate else ()
-        own = azure_shapes(metrics_of(self._facts(metrics=True)), name, artifacts)
+        artifacts = self._facts(JournalKind.ARTIFACTS) if populate else ()
+        own = azure_shapes(metrics_of(self._facts(JournalKind.METRICS)), name, artifacts)
         if not recursive:
             return own
         from hpcrun.metrics.interactive import context_beside
@@ -279,16 +279,16 @@ class Run(Logging, Parent, Uploading, Registering):
     def _models_folder(self) -> str:
         return os.path.join(os.path.dirname(os.path.dirname(self._context.record)), "models")
 
-    def _facts(self, metrics: Optional[bool]) -> List[Fact]:
+    def _facts(self, kind: JournalKind) -> List[Fact]:
         facts: List[Fact] = []
         for folder in self._recorder.folders():
-            for name in _journals(folder, metrics):
+            for name in _journals(folder, kind):
                 with open(os.path.join(folder, name), "rb") as file:
                     facts += decode_page(file.read(), name).facts
         return facts
 
     def _read(self) -> RunRecord:
-        return fold(_request(self._context), self._facts(metrics=False))
+        return fold(_request(self._context), self._facts(JournalKind.FACTS))
 
     def __repr__(self) -> str:
         return f"Run(experiment={self.experiment_name!r}, id={self.id!r})"
@@ -307,13 +307,13 @@ def _process_context(allow_offline: bool) -> Context:
     return replace(_offline[0], ranks=RankFacts.of(os.environ))
 
 
-def _journals(folder: str, metrics: Optional[bool]) -> List[str]:
+def _journals(folder: str, kind: JournalKind) -> List[str]:
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
-    kinds = [(name, journal_kind(name)) for name in names]
-    return [name for name, kind in kinds if kind is not None and kind[1] is metrics]
+    named = [(name, journal_kind(name)) for name in names]
+    return [name for name, known in named if known is not None and known[1] is kind]
 
 
 def _request(context: Context) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from hpcrun.layout import (
     RUN_ID,
     SUFFIX_OF_KIND,
     Attempt,
+    JournalKind,
     RunPaths,
     UserPaths,
     journal_kind,
@@ -224,26 +225,23 @@ class FileStore:
     def read(self, run_id: str, user: str | None = None) -> RunRecord:
         """The record of a run. Its id and user are those of the folder, whatever run.json says."""
         paths = self.paths(run_id, user)
-        facts, bad = self.facts(paths, metrics=False)
+        facts, bad = self.facts(paths, JournalKind.FACTS)
         request = {**self.request(paths), "run_id": run_id, "user": user or self.user}
         return fold(request, facts, bad)
 
-    def facts(self, paths: RunPaths, metrics: bool | None) -> tuple[list[Fact], int]:
-        """Facts of a run, and the count of bad lines.
-
-        metrics: True: what was logged; False: what makes its record; None: the bytes of images.
-        """
+    def facts(self, paths: RunPaths, kind: JournalKind) -> tuple[list[Fact], int]:
+        """What the journals of a kind tell of a run, and the count of bad lines."""
         facts: list[Fact] = []
         bad = 0
-        for name in self._journals(paths, metrics):
+        for name in self._journals(paths, kind):
             page = decode_page(read_plain(Path(paths.record, name)), name)
             facts += page.facts
             bad += page.bad_lines
         return facts, bad
 
-    def blocks(self, paths: RunPaths, metrics: bool | None) -> Iterator[tuple[str, bytes]]:
+    def blocks(self, paths: RunPaths, kind: JournalKind) -> Iterator[tuple[str, bytes]]:
         """(journal's name, whole lines of it): what `facts` reads, BLOCK bytes at a time."""
-        for name in self._journals(paths, metrics):
+        for name in self._journals(paths, kind):
             path = Path(paths.record, name)
             with told(f"read {path}"), open_plain(path) as file:
                 begun = b""
@@ -251,12 +249,12 @@ class FileStore:
                     lines, newline, begun = (begun + piece).rpartition(b"\n")
                     yield name, lines + newline
 
-    def _journals(self, paths: RunPaths, metrics: bool | None) -> Iterator[str]:
+    def _journals(self, paths: RunPaths, kind: JournalKind) -> Iterator[str]:
         with told(f"read the record {paths.record}"):
             names = sorted(os.listdir(paths.record))
         for name in names:
-            kind = journal_kind(name)
-            if kind is not None and kind[1] is metrics:
+            named = journal_kind(name)
+            if named is not None and named[1] is kind:
                 yield name
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from hpcrun.layout import JournalKind
 from hpcrun.ports import Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.scheduler.process import ProcessName, start_ticks
@@ -77,7 +78,7 @@ def first_unknown(found: Iterable[str], known: Iterable[str]) -> str | None:
 
 def _told(record: RunRecord, store: FileStore) -> Mapping[str, Fact]:
     """What is told of the newest attempt, by kind."""
-    facts, _ = store.facts(store.paths(record.run_id), metrics=False)
+    facts, _ = store.facts(store.paths(record.run_id), JournalKind.FACTS)
     return {fact.kind: fact for fact in facts if fact.attempt == record.attempt.attempt}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcrun.agent.copying import SourceError, copy_all
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
-from hpcrun.layout import NODES, RunPaths
+from hpcrun.layout import NODES, JournalKind, RunPaths
 from hpcrun.metrics.images import FOLDER as IMAGES
 from hpcrun.metrics.images import content_of, images_of
 from hpcrun.metrics.uploads import FOLDERS, PART, UPLOADS, place_of
@@ -33,7 +33,7 @@ __all__ = [
 def files_of(store: FileStore, record: RunRecord) -> list[RunFile]:
     """All files of a run, sorted by name; with the digests that its record has."""
     paths = store.paths(record.run_id, record.user)
-    logged, _ = store.facts(paths, metrics=True)
+    logged, _ = store.facts(paths, JournalKind.METRICS)
     uploads = {file.name: file.sha256 for file in record.uploads}
     taken = known(paths) or {}
     on_disk = [
@@ -136,7 +136,7 @@ def fetch_file(store: FileStore, paths: RunPaths, name: str, destination: Path) 
         destination = destination / Path(name).name
     content = None
     if name.startswith(f"{IMAGES}/"):
-        content = content_of(store.facts(paths, metrics=None)[0], name)
+        content = content_of(store.facts(paths, JournalKind.ARTIFACTS)[0], name)
     source = find_file(paths, name) if content is None else None
     with told(f"copy {name} to {destination}"):
         destination.parent.mkdir(parents=True, exist_ok=True)

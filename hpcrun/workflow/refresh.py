@@ -13,7 +13,7 @@ from typing import Any
 
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.fold import fold
-from hpcrun.layout import INTERACTIVE, Attempt
+from hpcrun.layout import INTERACTIVE, Attempt, JournalKind
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.state import Cause, State
@@ -166,7 +166,7 @@ def _noted(
 def _with_fact(
     record: RunRecord, store: FileStore, attempt: Attempt, kind: str, data: Mapping[str, Any]
 ) -> RunRecord:
-    facts, bad = store.facts(store.paths(record.run_id), metrics=False)
+    facts, bad = store.facts(store.paths(record.run_id), JournalKind.FACTS)
     return fold(record.request, [*facts, Fact(kind, attempt, time.time(), 0, data, "~")], bad)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from hpcrun.agent.past import spent
 from hpcrun.directives import options_of_submission
 from hpcrun.errors import ConfigError, PlanError, Problem, SchedulerError, SnapshotError, StoreError
-from hpcrun.layout import INTERACTIVE, Attempt
+from hpcrun.layout import INTERACTIVE, Attempt, JournalKind
 from hpcrun.plan import token_of
 from hpcrun.ports import Scheduler
 from hpcrun.record import RunRecord
@@ -74,7 +74,7 @@ def check(record: RunRecord, store: FileStore) -> None:
         raise SchedulerError(f"run {run_id} is still {record.state}", hint)
     paths, request = store.paths(run_id), record.request
     limit = request["agent"].get("max_duration_seconds")
-    facts, _ = store.facts(paths, metrics=False)
+    facts, _ = store.facts(paths, JournalKind.FACTS)
     if limit is not None and spent(facts, _next(record)) >= limit:
         message = f"the run has taken its max_run_duration_seconds ({limit:g})"
         hint = "submit a new run, with resume_from its last checkpoint"

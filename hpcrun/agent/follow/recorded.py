@@ -21,7 +21,7 @@ from collections import Counter
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.agent.follow.patterns import group_of
-from hpcrun.layout import Attempt, journal_kind
+from hpcrun.layout import Attempt, JournalKind, journal_kind
 from hpcrun.record import Fact, decode
 
 SAMPLE = 256
@@ -129,7 +129,7 @@ def _journals(record: str) -> Iterator[str]:
     for name in sorted(os.listdir(record)):
         kind = journal_kind(name)
         # What ranks log themselves is no file's, and may be long.
-        if kind is not None and kind[1] and not name.startswith("rank-"):
+        if kind is not None and kind[1] is JournalKind.METRICS and not name.startswith("rank-"):
             yield os.path.join(record, name)
 
 
