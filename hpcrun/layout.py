@@ -2,6 +2,8 @@
 
     <workspace>/workspace.json
     <workspace>/users/<user>/active/<run id>/            run.json, script.sh, journals
+    <workspace>/users/<user>/runs/<yyyy-mm>/             sealed: <run id>.h5, later <run id>.<n>.h5
+    <workspace>/users/<user>/index/                      generations: one row per sealed run
     <workspace>/users/<user>/files/<yyyy-mm>/<run id>/   outputs/ logs/ user_logs/, the job's folder
     <workspace>/users/<user>/snapshots/                  objects/<2>/<62>, <digest>.json
     <workspace>/users/<user>/experiments/<name>/         journals: tags, archived
@@ -136,6 +138,14 @@ class UserPaths(NamedTuple):
         return posixpath.join(self.root, "files")
 
     @property
+    def runs(self) -> str:
+        return posixpath.join(self.root, "runs")
+
+    @property
+    def indexes(self) -> str:
+        return posixpath.join(self.root, "index")
+
+    @property
     def snapshots(self) -> str:
         return posixpath.join(self.root, "snapshots")
 
@@ -170,6 +180,20 @@ class RunPaths(NamedTuple):
 
     record: str
     files: str
+
+    @property
+    def run_id(self) -> str:
+        return posixpath.basename(self.record)
+
+    @property
+    def owner(self) -> UserPaths:
+        """The folders of the run's user."""
+        return UserPaths(posixpath.dirname(posixpath.dirname(self.record)))
+
+    @property
+    def sealed(self) -> str:
+        """The folder where its sealed file lies."""
+        return posixpath.join(self.owner.runs, month_of(self.run_id))
 
     @property
     def request(self) -> str:
@@ -209,6 +233,22 @@ class RunPaths(NamedTuple):
     def claim(self, submission: int) -> str:
         """The file whose existence says that a job of this submission runs; it holds the job id."""
         return posixpath.join(self.record, f"claim-{submission}")
+
+
+def sealed_name(run_id: str, number: int) -> str:
+    """The name of a run's sealed file: the first has no number, the next seals have 1, 2, …"""
+    return f"{run_id}.{number}.h5" if number else f"{run_id}.h5"
+
+
+def sealed_of(name: str) -> Optional[Tuple[str, int]]:
+    """(run id, number) of a sealed file's name; None for other names."""
+    match = _SEALED.match(name)
+    if match is None or RUN_ID.match(match.group("run_id")) is None:
+        return None
+    return match.group("run_id"), int(match.group("number") or 0)
+
+
+_SEALED = re.compile(r"(?P<run_id>[^.].*?_[0-9a-f]{8})(?:\.(?P<number>[1-9]\d*))?\.h5\Z")
 
 
 def journal_kind(name: str) -> Optional[Tuple[str, JournalKind]]:

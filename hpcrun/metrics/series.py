@@ -111,9 +111,9 @@ def text_of(value: Value) -> str:
 def metrics_of(facts: Iterable[Fact]) -> Dict[str, Metric]:
     """The metrics that facts tell, by name, in the order of names; other facts are passed over."""
     by_name: Dict[str, List[Fact]] = {}
-    for fact in _ordered(facts):
+    for fact in ordered(facts):
         by_name.setdefault(fact.data["m"], []).append(fact)
-    return {name: _metric(name, by_name[name]) for name in sorted(by_name)}
+    return {name: metric_of(name, by_name[name]) for name in sorted(by_name)}
 
 
 def azure_shape(metric: Metric) -> Union[Value, List[Value], Dict[str, List[Value]]]:
@@ -142,7 +142,8 @@ def azure_shapes(
     return shapes
 
 
-def _ordered(facts: Iterable[Fact]) -> List[Fact]:
+def ordered(facts: Iterable[Fact]) -> List[Fact]:
+    """The metrics among facts, each once, in the order of their series."""
     unique = {(f.attempt, f.writer, f.number): f for f in facts if f.kind == "metric"}
     begins: Dict[Tuple[Attempt, str], float] = {}
     for fact in unique.values():
@@ -161,8 +162,9 @@ class _Row(NamedTuple):
     cells: Mapping[str, Any]
 
 
-def _metric(name: str, facts: Sequence[Fact]) -> Metric:
-    rows = [row for fact in _standing(facts) for row in _rows(name, fact)]
+def metric_of(name: str, facts: Sequence[Fact]) -> Metric:
+    """The metric that facts of one name tell, which stand in the order of their series."""
+    rows = [row for fact in standing(facts) for row in _rows(name, fact)]
     columns = list(dict.fromkeys(column for row in rows for column in row.cells))
     if not columns:
         columns = [] if _kind(facts) == TABLE else [name]
@@ -177,7 +179,7 @@ def _metric(name: str, facts: Sequence[Fact]) -> Metric:
     )
 
 
-def _standing(facts: Sequence[Fact]) -> List[Fact]:
+def standing(facts: Sequence[Fact]) -> List[Fact]:
     """Without the values of steps that a newer attempt logged again."""
     newest: Dict[int, Attempt] = {}
     for fact in facts:

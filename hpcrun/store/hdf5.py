@@ -1,0 +1,205 @@
+"""HDF5 files that are written once: made in memory, headed by their size and checksum.
+
+The only module that imports h5py, on first use. The library never writes to a disk itself: where
+one is full, it lost what it had written before and ended its process.
+
+    bytes 0–511   text: "hpcrun <kind> <format>", "size <bytes>", "crc32 <of all that follows>"
+    from 512 on   HDF5, of which the first 512 bytes are the user block: any HDF5 tool opens it
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from hpcrun.errors import StoreError
+from hpcrun.store.plain import open_plain
+
+if TYPE_CHECKING:
+    import numpy
+
+HEAD = 512
+
+WHOLE = 1 << 14
+"""Bytes up to which an array lies in one piece, uncompressed: chunks have their price too."""
+
+CHUNK = 1 << 15
+"""Bytes of a chunk, compressed on its own: what is read at least."""
+
+EXPANDED = 1100
+"""How many bytes gzip makes of one at most."""
+
+
+class Damaged(StoreError):
+    """A file that is no whole file of the wanted kind and format."""
+
+    def __init__(self, path: Path | None, message: str) -> None:
+        super().__init__(f"{path} is damaged: {message}" if path is not None else message)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Turns what fails inside into Damaged: a file may say anything, whoever wrote it."""
+    try:
+        yield
+    except (
+        LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError,
+        RuntimeError, MemoryError,
+    ) as error:  # fmt: skip
+        raise Damaged(path, f"its parts do not fit: {error!r}") from error
+
+
+class Head(NamedTuple):
+    """What the first 512 bytes tell."""
+
+    kind: str
+    format: int
+    size: int
+    crc32: int
+
+    def encode(self) -> bytes:
+        text = f"hpcrun {self.kind} {self.format}\nsize {self.size}\ncrc32 {self.crc32:08x}\n"
+        return text.encode("ascii").ljust(HEAD, b"\0")
+
+    @classmethod
+    def decode(cls, data: bytes, path: Path) -> Head:
+        """Damaged if it is none."""
+        try:
+            name, size, crc32, *_ = data.decode("ascii").split("\n")
+            hpcrun, kind, number = name.split(" ")
+            if len(data) != HEAD or hpcrun != "hpcrun":
+                raise ValueError(name)
+            sizes, checks = size.split(" ")[1], crc32.split(" ")[1]
+            return cls(kind, int(number), int(sizes), int(checks, 16))
+        except (ValueError, IndexError) as error:
+            raise Damaged(path, "it does not begin as a file of hpcrun") from error
+
+
+def encode(kind: str, number: int, columns: Mapping[str, array[Any] | bytes]) -> bytes:
+    """The whole file of that kind and format. columns: by name; bytes stand as 8-bit numbers."""
+    import h5py
+    import numpy
+
+    with h5py.File("none", "w", driver="core", backing_store=False, userblock_size=HEAD) as file:
+        for name, column in columns.items():
+            kind_of = numpy.uint8 if isinstance(column, bytes) else numpy.dtype(column.typecode)
+            values = numpy.frombuffer(column, dtype=kind_of)
+            if values.nbytes <= WHOLE:
+                file.create_dataset(name, data=values, track_times=False)
+                continue
+            file.create_dataset(
+                name,
+                data=values,
+                chunks=(min(len(values), CHUNK // values.itemsize),),
+                compression="gzip",
+                shuffle=values.itemsize > 1,
+                track_times=False,
+            )
+        file.flush()
+        image = file.id.get_file_image()
+    head = Head(kind, number, HEAD + len(image), zlib.crc32(image))
+    return head.encode() + bytes(image)
+
+
+def check(path: Path, kind: str) -> Head:
+    """Reads the whole file and compares its checksum. Damaged; OSError."""
+    with _opened(path) as file:
+        data = file.read()
+    head = Head.decode(data[:HEAD], path)
+    _expect(path, head, kind, len(data))
+    if zlib.crc32(memoryview(data)[HEAD:]) != head.crc32:
+        raise Damaged(path, "its checksum is wrong")
+    return head
+
+
+class Columns:
+    """A file that was opened to be read: a context manager. No lock is taken: it never changes."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        """Damaged if the file is not whole, or of another kind; OSError."""
+        self._path = path
+        with _opened(path) as file:
+            self.head = Head.decode(file.read(HEAD), path)
+            _expect(path, self.head, kind, os.fstat(file.fileno()).st_size)
+            import h5py
+
+            try:
+                # What was looked at, whatever has its name by now.
+                self._file = h5py.File(f"/proc/self/fd/{file.fileno()}", "r", locking=False)
+            except (OSError, RuntimeError) as error:
+                raise Damaged(path, str(error)) from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> numpy.ndarray:
+        """The values of a column from start to stop (default: all). Damaged."""
+        import numpy
+
+        try:
+            column = self._column(name)
+            values = numpy.empty(len(range(len(column))[start:stop]), column.dtype)
+            if len(values):
+                column.read_direct(values, numpy.s_[start : start + len(values)])
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            raise Damaged(self._path, f"its column {name} cannot be read: {error}") from error
+        return values
+
+    def _column(self, name: str) -> Any:
+        """A row of numbers in this file, no larger than the file can make it."""
+        import h5py
+
+        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
+            raise KeyError(f"{name} is not in the file")
+        column = self._file[name]
+        is_row = isinstance(column, h5py.Dataset) and column.ndim == 1
+        if not is_row or column.dtype.kind not in "uif":
+            raise ValueError(f"{name} is no row of numbers")
+        if column.external is not None or column.is_virtual:
+            raise ValueError(f"{name} lies in another file")
+        if column.size * column.dtype.itemsize > EXPANDED * self.head.size:
+            raise ValueError(f"{name} has {column.size} values")
+        return column
+
+    def text(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes of a column of bytes."""
+        return self.read(name, start, stop).tobytes()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Columns:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open_plain(path)
+    except StoreError as error:
+        raise Damaged(path, "it is not a plain file") from error
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        raise Damaged(path, "it is a link or a folder") from error
+
+
+def _expect(path: Path, head: Head, kind: str, size: int) -> None:
+    if head.kind != kind:
+        raise Damaged(path, f"it is of kind {head.kind}, not {kind}")
+    if head.size != size:
+        raise Damaged(path, f"it has {size} bytes of {head.size}")

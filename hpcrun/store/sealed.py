@@ -1,0 +1,373 @@
+"""A run as one file that never changes: the bytes of its record, its metrics as columns.
+
+    catalog   JSON: the run's id, its journals, what lies where in the columns below
+    text      run.json, script.sh, claims and the journals of facts, byte for byte
+    value, step, time, number, origin, whole
+              one row for each logged number, by metric, in the order of its series. step: -1 for
+              none. time: milliseconds. number: counts a writer's facts. origin: a place in the
+              catalog's list of (writer, attempt, rank). whole: 1 for an int
+    lines     all other facts of journals of metrics, one JSON array (writer and fact) a line
+    artifacts the journals of images, byte for byte
+
+What was read from journals and what is read from here is the same; `same` compares it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hpcrun.layout import Attempt
+from hpcrun.metrics import Metric
+from hpcrun.metrics.series import SCALAR, metric_of, ordered, standing
+from hpcrun.record import Fact
+from hpcrun.store.hdf5 import Columns, Damaged, encode
+
+KIND, FORMAT = "run", 1
+
+EXACT = 2**53
+"""Up to here every int is a float."""
+
+
+class Journal(NamedTuple):
+    """A journal as it was sealed. read: up to its last newline. size: with what came after."""
+
+    name: str
+    read: int
+    size: int
+    crc32: int
+    bad_lines: int
+
+    @classmethod
+    def of(cls, name: str, data: bytes, read: int, bad_lines: int) -> Journal:
+        return cls(name, read, len(data), zlib.crc32(data[:read]), bad_lines)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a sealed run holds.
+
+    texts: run.json, script.sh and others by their names, journals of facts up to what was read.
+    metric_facts: what the journals of metrics tell. journals: all that are in here. artifacts:
+    the journals of images, up to what was read.
+    """
+
+    run_id: str
+    texts: Mapping[str, bytes]
+    metric_facts: Sequence[Fact]
+    journals: Sequence[Journal]
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Series(NamedTuple):
+    """Where a metric lies: rows of the columns, or bytes of the lines.
+
+    kind, length, last: as `Metric` has them; last is a number, or None. stands: whether no value
+    was logged again by a newer attempt. whole: True if all values are ints, None if some are.
+    """
+
+    name: str
+    start: int
+    stop: int
+    kind: str
+    length: int
+    last: float | None
+    in_columns: bool
+    stands: bool
+    whole: bool | None
+
+
+def sealed(content: Content) -> bytes:
+    """The file of a run."""
+    table = _Table()
+    facts = ordered(f for f in content.metric_facts if _has_name(f))
+    by_name: dict[str, list[Fact]] = {}
+    for fact in facts:
+        by_name.setdefault(fact.data["m"], []).append(fact)
+    series = [table.add(name, by_name[name]) for name in sorted(by_name)]
+    others = [fact for fact in content.metric_facts if not _has_name(fact)]
+    table.add_lines(others)
+    text, places = _joined(content.texts)
+    images, image_places = _joined(content.artifacts)
+    catalog = {
+        "run_id": content.run_id,
+        "texts": places,
+        "artifacts": image_places,
+        "journals": content.journals,
+        "series": series,
+        "origins": list(table.origins),
+    }
+    return encode(
+        KIND,
+        FORMAT,
+        {
+            "catalog": json.dumps(catalog, separators=(",", ":")).encode(),
+            "text": text,
+            **{name: column for name, column in table.columns.items() if column},
+            **({"lines": bytes(table.lines)} if table.lines else {}),
+            **({"artifacts": images} if images else {}),
+        },
+    )
+
+
+def _joined(texts: Mapping[str, bytes]) -> tuple[bytes, list[tuple[str, int, int]]]:
+    """Texts one after another, and the name, begin and end of each."""
+    ends = [*accumulate(len(data) for data in texts.values())]
+    return b"".join(texts.values()), [*zip(texts, [0, *ends], ends, strict=False)]
+
+
+class SealedRun:
+    """A sealed file that is open: a context manager. Damaged, OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._columns = Columns(path, KIND)
+        if self._columns.head.format != FORMAT:
+            number = self._columns.head.format
+            self.close()
+            raise Damaged(path, f"its format is {number}; this hpcrun reads {FORMAT}")
+
+    @cached_property
+    def _catalog(self) -> Mapping[str, Any]:
+        value: Mapping[str, Any] = json.loads(self._columns.text("catalog"))
+        return value
+
+    @property
+    def run_id(self) -> str:
+        return str(self._catalog["run_id"])
+
+    @cached_property
+    def texts(self) -> Mapping[str, bytes]:
+        """run.json, script.sh, claims and the journals of facts, by their names."""
+        text = self._columns.text("text")
+        return {name: text[start:stop] for name, start, stop in self._catalog["texts"]}
+
+    @cached_property
+    def artifacts(self) -> Mapping[str, bytes]:
+        """The journals of images, by their names."""
+        places = self._catalog.get("artifacts", ())
+        text = self._columns.text("artifacts") if places else b""
+        return {name: text[start:stop] for name, start, stop in places}
+
+    @cached_property
+    def journals(self) -> Mapping[str, Journal]:
+        """All journals that are in here, by their names."""
+        return {value[0]: Journal(*value) for value in self._catalog["journals"]}
+
+    @cached_property
+    def series(self) -> Mapping[str, Series]:
+        """The metrics, by their names: what is known of them without reading any value."""
+        return {value[0]: Series(*value) for value in self._catalog["series"]}
+
+    @cached_property
+    def _origins(self) -> Sequence[tuple[str, Attempt, int]]:
+        return [(writer, Attempt(*a), rank) for writer, a, rank in self._catalog["origins"]]
+
+    def metric(self, name: str) -> Metric:
+        """One metric. KeyError."""
+        series = self.series[name]
+        if not series.in_columns or not series.stands:
+            return metric_of(name, self._facts(series))
+        values = self._rows("value", series)
+        origins = [self._origins[place] for place in self._rows("origin", series).tolist()]
+        return Metric(
+            name=name,
+            kind=SCALAR,
+            columns={name: (values.astype("int64") if series.whole else values).tolist()},
+            steps=_steps(self._rows("step", series)),
+            ranks=[rank for _, _, rank in origins],
+            attempts=[attempt for _, attempt, _ in origins],
+            times=(self._rows("time", series) / 1000).tolist(),
+        )
+
+    def points(self, name: str) -> tuple[Any, Any]:
+        """(steps, values) of a metric as arrays, in the order of its series; -1 for no step.
+
+        KeyError if there is none, or if it holds anything but numbers.
+        """
+        series = self.series[name]
+        if not series.in_columns:
+            raise KeyError(name)
+        if not series.stands:
+            metric = self.metric(name)
+            steps = [-1 if step is None else step for step in metric.steps]
+            return array("q", steps), array("d", [float(str(value)) for value in metric.values])
+        return self._rows("step", series), self._rows("value", series)
+
+    def metric_facts(self) -> list[Fact]:
+        """All that the journals of metrics told; each fact once."""
+        in_columns = (series for series in self.series.values() if series.in_columns)
+        return [fact for series in in_columns for fact in self._facts(series)] + self.notes()
+
+    def notes(self) -> list[Fact]:
+        """What the journals of metrics told besides numbers: images, files, samples of nodes."""
+        return self._lines(0, None)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._columns.close()
+
+    def __enter__(self) -> SealedRun:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _rows(self, column: str, series: Series) -> Any:
+        return self._columns.read(column, series.start, series.stop)
+
+    def _facts(self, series: Series) -> list[Fact]:
+        if not series.in_columns:
+            return self._lines(series.start, series.stop)
+        rows = zip(
+            *(self._rows(name, series).tolist() for name in _Table.COLUMNS),
+            strict=True,
+        )
+        return [self._fact(series.name, *row) for row in rows]
+
+    def _fact(
+        self, name: str, value: float, step: int, time: int, number: int, origin: int, whole: int
+    ) -> Fact:
+        writer, attempt, rank = self._origins[origin]
+        data: dict[str, Any] = {"m": name, "v": int(value) if whole else _plain(value)}
+        if step >= 0:
+            data["s"] = step
+        if rank:
+            data["r"] = rank
+        return Fact("metric", attempt, time / 1000, number, data, writer)
+
+    def _lines(self, start: int, stop: int | None) -> list[Fact]:
+        if "lines" not in self._columns:
+            return []
+        found = []
+        for line in self._columns.text("lines", start, stop).splitlines():
+            writer, kind, attempt, time, number, data = json.loads(line)
+            found.append(Fact(kind, Attempt(*attempt), time, number, data, writer))
+        return found
+
+
+def same(facts: Iterable[Fact], others: Iterable[Fact]) -> bool:
+    """Whether two readings of journals tell the same, in whatever order and however often."""
+    return _by_place(facts) == _by_place(others)
+
+
+def _by_place(facts: Iterable[Fact]) -> Mapping[tuple[object, ...], str]:
+    """As text, since nan is not nan, and 1 is not 1.0."""
+    return {
+        (f.writer, f.attempt, f.number, f.kind): repr((float(f.time), sorted(f.data.items())))
+        for f in facts
+    }
+
+
+def _has_name(fact: Fact) -> bool:
+    return fact.kind == "metric" and isinstance(fact.data.get("m"), str)
+
+
+class _Table:
+    """The columns while they are filled."""
+
+    COLUMNS = ("value", "step", "time", "number", "origin", "whole")
+
+    def __init__(self) -> None:
+        self.columns = {
+            name: array(code) for name, code in zip(self.COLUMNS, "dqqqIB", strict=True)
+        }
+        self.lines = bytearray()
+        self.origins: dict[tuple[str, Attempt, int], int] = {}
+
+    def add(self, name: str, facts: Sequence[Fact]) -> Series:
+        """Adds the facts of one metric, in the order of its series."""
+        metric = metric_of(name, facts)
+        in_columns = all(map(_fits, facts))
+        start = self._end(in_columns)
+        if in_columns:
+            for fact in facts:
+                self._add_row(fact)
+        else:
+            self.add_lines(facts)
+        kinds = {type(fact.data["v"]) for fact in facts}
+        return Series(
+            name,
+            start,
+            self._end(in_columns),
+            metric.kind,
+            metric.count,
+            last_number(metric),
+            in_columns,
+            len(standing(facts)) == len(facts),
+            True if kinds == {int} else None if int in kinds else False,
+        )
+
+    def add_lines(self, facts: Iterable[Fact]) -> None:
+        """Adds facts whole."""
+        for fact in facts:
+            value = [fact.writer, *fact[:5]]
+            self.lines += json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+    def _end(self, in_columns: bool) -> int:
+        return len(self.columns["value"]) if in_columns else len(self.lines)
+
+    def _add_row(self, fact: Fact) -> None:
+        value = fact.data["v"]
+        origin = (fact.writer, fact.attempt, fact.data.get("r", 0))
+        row = (
+            float(value["f"] if isinstance(value, dict) else value),
+            fact.data.get("s", -1),
+            round(fact.time * 1000),
+            fact.number,
+            self.origins.setdefault(origin, len(self.origins)),
+            isinstance(value, int),
+        )
+        for column, cell in zip(self.columns.values(), row, strict=True):
+            column.append(cell)
+
+
+def _fits(fact: Fact) -> bool:
+    """Whether the columns can give the fact back as it is."""
+    data, number, time = fact.data, fact.number, fact.time
+    numbers = (data.get("s", 0), data.get("r", 1), number, *fact.attempt)
+    return (
+        data.keys() <= {"m", "v", "s", "r"}
+        and all(type(value) is int and 0 <= value < 2**62 for value in numbers)
+        and data.get("r", 1) > 0
+        and type(time) in (int, float)
+        and abs(time) < 2**40
+        and round(time * 1000) / 1000 == time
+        and _is_number(data["v"])
+    )
+
+
+def _is_number(value: object) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is int:
+        return abs(value) <= EXACT
+    return value in ({"f": "nan"}, {"f": "inf"}, {"f": "-inf"})
+
+
+def _plain(value: float) -> Any:
+    return value if math.isfinite(value) else {"f": repr(value)}
+
+
+def _steps(steps: Any) -> list[int | None]:
+    found = steps.tolist()
+    return [None if step < 0 else step for step in found] if (steps < 0).any() else found
+
+
+def last_number(metric: Metric) -> float | None:
+    """The last value as a finite number: what runs are sorted by."""
+    value = metric.values[-1] if metric.kind == SCALAR and metric.values else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
