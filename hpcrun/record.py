@@ -66,14 +66,17 @@ def decode(line: bytes, writer: str = "") -> Optional[Fact]:
         if int(line[:8], 16) != zlib.crc32(body):
             return None
         value = json.loads(body.decode("utf-8", "surrogatepass"))
-        (submission, restart), moment, number = value["a"], value["t"], value["n"]
-        kind, data = value["k"], value.get("d", {})
+        attempt = Attempt(*value["a"])
+        fact = Fact(value["k"], attempt, value["t"], value["n"], value.get("d", {}), writer)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    whole = is_ordinal(submission) and is_ordinal(restart) and is_time(moment)
-    if not whole or type(number) is not int or not is_fact(kind, data):
-        return None
-    return Fact(kind, Attempt(submission, restart), moment, number, data, writer)
+    return fact if is_well_formed(fact) else None
+
+
+def is_well_formed(fact: Fact) -> bool:
+    """Whether a fact, whoever wrote it, holds what readers rely on (see `hpcrun.kinds`)."""
+    whole = all(map(is_ordinal, fact.attempt)) and is_time(fact.time)
+    return whole and type(fact.number) is int and is_fact(fact.kind, fact.data)
 
 
 class Page(NamedTuple):

@@ -15,7 +15,8 @@ from hpcrun.metrics import metrics_of
 from hpcrun.metrics.line import MetricLines
 from hpcrun.metrics.summary import MetricSummary, summary_of
 from hpcrun.record import Fact, decode_page, encode
-from hpcrun.store import FileStore, files
+from hpcrun.store import FileStore, stored
+from hpcrun.store.stored import Layers
 
 FIRST, SECOND, THIRD = Attempt(1, 0), Attempt(1, 1), Attempt(2, 0)
 
@@ -142,11 +143,12 @@ def test_blocks_hold_what_the_facts_do(tmp_path: Path, monkeypatch: pytest.Monke
     Path(paths.record).mkdir(parents=True)
     lines = [line_of(metric(number, v=number / 3)) for number in range(1, 60)]
     Path(paths.record, "w.metrics.jsonl").write_bytes(b"".join(lines) + lines[0][:20])
-    monkeypatch.setattr(files, "BLOCK", 250)
-    blocks = list(store.blocks(paths, JournalKind.METRICS))
+    monkeypatch.setattr(stored, "BLOCK", 250)
+    blocks = list(Layers(-1, None, [Path(paths.record)]).blocks(JournalKind.METRICS))
     assert len(blocks) > 5
     assert b"".join(block for _, block in blocks) == b"".join(lines)
     assert all(not block or block.endswith(b"\n") for _, block in blocks)
-    summary = summary_of(lambda: store.blocks(paths, JournalKind.METRICS))
+    Path(paths.request).touch()
+    summary = store.summary(paths)
     facts, bad_lines = store.facts(paths, JournalKind.METRICS)
     assert (summary.metrics, summary.bad_lines) == (told(facts), bad_lines)

@@ -10,7 +10,7 @@ from hpcrun.api.columns import columns_of, frame_of
 from hpcrun.api.known import KnownRun
 from hpcrun.errors import StoreError
 from hpcrun.layout import JournalKind
-from hpcrun.metrics import Metric, azure_shapes, metrics_of
+from hpcrun.metrics import Metric, azure_shapes
 from hpcrun.metrics.system import system_metrics
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class RunMetrics(KnownRun):
 
     def get_system_metrics(self) -> dict[str, Any]:
         """What its nodes did: {`system/<host>/cpu_percent`: value or list}, sample by sample."""
-        facts, _ = self._session.store.facts(self.paths, JournalKind.METRICS)
-        return azure_shapes(system_metrics(facts))
+        return azure_shapes(system_metrics(self._session.store.notes(self.paths)))
 
     def get_metric_columns(self, name: str) -> dict[str, numpy.ndarray[Any, Any]]:
         """One metric as NumPy arrays of equal length, one element for each value or row.
@@ -70,7 +69,7 @@ class RunMetrics(KnownRun):
         return frame_of(self.get_metric_columns(name))
 
     def _metrics(self) -> dict[str, Metric]:
-        return metrics_of(self._session.store.facts(self.paths, JournalKind.METRICS)[0])
+        return self._session.store.metrics(self.paths)
 
     @abstractmethod
     def _descendants(self) -> Iterator[RunMetrics]:

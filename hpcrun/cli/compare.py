@@ -12,8 +12,7 @@ from hpcrun.cli.chart import draw_series
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import at_terminal, number, print_json, print_table
 from hpcrun.errors import ConfigError, Problem, StoreError
-from hpcrun.layout import JournalKind
-from hpcrun.metrics import Metric, metrics_of
+from hpcrun.metrics import Metric
 from hpcrun.record import RunRecord
 from hpcrun.workflow.session import Session, open_session
 from hpcrun.workflow.summary import Summary, summary_of
@@ -82,7 +81,7 @@ def _found(session: Session, named: Sequence[str]) -> list[_Run]:
 
 def _metrics(session: Session, record: RunRecord) -> Mapping[str, Metric]:
     paths = session.store.paths(record.run_id, record.user)
-    return metrics_of(session.store.facts(paths, JournalKind.METRICS)[0])
+    return session.store.metrics(paths)
 
 
 def _object(run: _Run, names: Sequence[str]) -> dict[str, Any]:

@@ -12,8 +12,6 @@ import click
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import at_terminal, console, print_json, print_table, printable, say, when
 from hpcrun.errors import StoreError
-from hpcrun.layout import JournalKind
-from hpcrun.metrics import metrics_of
 from hpcrun.snapshot.difference import FileChange
 from hpcrun.workflow.code import code_of, digest_of
 from hpcrun.workflow.difference import ComparedRun, Difference, MetricChange, difference
@@ -46,13 +44,13 @@ def diff(workspace: str | None, a: str, b: str, stat: bool, lines: int, as_json:
 def _run(session: Session, named: str) -> ComparedRun:
     user, run_id = session.store.find(named)
     record = session.record(run_id, user)
-    facts, _ = session.store.facts(session.store.paths(run_id, user), JournalKind.METRICS)
+    metrics = session.store.metrics(session.store.paths(run_id, user))
     try:
         code = code_of(session.workspace, record) if digest_of(record) else None
     except StoreError as error:
         say(f"hpcrun: {error}", err=True)
         code = None
-    return ComparedRun(record, metrics_of(facts), code)
+    return ComparedRun(record, metrics, code)
 
 
 def _object(found: Difference, shown: int | None) -> dict[str, Any]:

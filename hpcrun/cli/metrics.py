@@ -11,8 +11,7 @@ from hpcrun.cli.chart import draw
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import bad_lines_told, print_json, print_table, say
 from hpcrun.errors import StoreError
-from hpcrun.layout import JournalKind
-from hpcrun.metrics import Metric, azure_shape, metrics_of
+from hpcrun.metrics import Metric, azure_shape
 from hpcrun.metrics.system import system_metrics
 from hpcrun.record import RunRecord
 from hpcrun.workflow.session import open_session
@@ -43,14 +42,14 @@ def metrics(
     """Print a run's metrics, all or those named."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    facts, bad_lines = session.store.facts(session.store.paths(run_id, user), JournalKind.METRICS)
-    found = system_metrics(facts) if system else metrics_of(facts)
+    logged = session.store.logged(session.store.paths(run_id, user))
+    found = system_metrics(logged.notes) if system else logged.metrics
     missing = [name for name in names if name not in found]
     if missing:
         known = ", ".join(sorted(found)) or "none"
         raise StoreError(f"run {run_id} has no metric {missing[0]!r}", f"it has {known}")
-    if bad_lines:
-        say(f"hpcrun: {bad_lines_told(bad_lines)}", err=True)
+    if logged.bad_lines:
+        say(f"hpcrun: {bad_lines_told(logged.bad_lines)}", err=True)
     chosen = {name: found[name] for name in (names or sorted(found))}
     if export is not None:
         _export(session.store.read(run_id, user), chosen, export, as_json)

@@ -12,7 +12,6 @@ import hpcrun
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.cli.scrub import Scrubber
-from hpcrun.store.plain import read_plain
 from hpcrun.store.users import login_of
 from hpcrun.workflow.session import open_session
 
@@ -29,7 +28,7 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     user, run_id = session.store.find(run)
     record = session.record(run_id, user)
     paths = session.store.paths(run_id, user)
-    script = _script(Path(paths.script))
+    script = session.store.script(paths)
     # In a workspace, a user's name may be longer than the login.
     login = login_of(Path(paths.record).stat().st_uid)
     scrubber = Scrubber({str(Path.home()): "~", record.user: "USER", login: "USER"})
@@ -47,8 +46,3 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     if not as_json:
         told = ", ".join(f"{what} ({count})" for what, count in hidden.items()) or "nothing"
         say(f"hidden: {told}; read the rest before you send it", err=True)
-
-
-def _script(path: Path) -> str:
-    """The script that was submitted; an interactive run has none."""
-    return read_plain(path).decode("utf-8", "replace") if path.exists() else ""

@@ -17,9 +17,9 @@ from hpcrun.cli.output import (
     size_of,
     when,
 )
-from hpcrun.layout import JournalKind, RunPaths
+from hpcrun.layout import RunPaths
 from hpcrun.metrics.images import images_of
-from hpcrun.metrics.summary import Summary, summary_of
+from hpcrun.metrics.summary import Summary
 from hpcrun.metrics.system import Use, use_of
 from hpcrun.record import AttemptRecord, Fact, RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
@@ -73,7 +73,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     if record.archived:
         yield "archived", "yes: lists leave it out"
     yield from _git(record)
-    logged = summary_of(lambda: session.store.blocks(paths, JournalKind.METRICS))
+    logged = session.store.summary(paths)
     yield from _metrics(logged)
     files = [*files_on_disk(paths), *images_of(logged.facts)]
     total = sum(file.size for file in files)

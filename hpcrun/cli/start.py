@@ -113,8 +113,6 @@ def demo(workspace: str | None, target: str, as_json: bool) -> int:
     from hpcrun.cli.logs import follow_to_end
     from hpcrun.cli.show import print_run
     from hpcrun.config import load_config
-    from hpcrun.layout import JournalKind
-    from hpcrun.metrics import metrics_of
 
     session = open_session(given=workspace)
     source = _demo_source(session.cache / "demo")
@@ -132,7 +130,7 @@ def demo(workspace: str | None, target: str, as_json: bool) -> int:
     say()
     print_run(session, record, paths)
     say()
-    draw(metrics_of(session.store.facts(paths, JournalKind.METRICS)[0]), height=10)
+    draw(session.store.metrics(paths), height=10)
     say("\nnext:")
     for words in (
         f"show {run_id}",

@@ -16,8 +16,6 @@ import click
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say
 from hpcrun.errors import HpcrunError
-from hpcrun.layout import JournalKind
-from hpcrun.metrics import metrics_of
 from hpcrun.metrics.system import system_metrics
 from hpcrun.record import RunRecord
 from hpcrun.store.users import login_of
@@ -92,8 +90,8 @@ class Shown:
         paths = store.paths(self.run_id, self._user)
         # Read before: what it tells is then not older than that it has ended.
         is_over = self._session.is_over(self._session.record(self.run_id, self._user))
-        facts, _ = store.facts(paths, JournalKind.METRICS)
-        self._events.show({**metrics_of(facts), **system_metrics(facts)})
+        logged = store.logged(paths)
+        self._events.show({**logged.metrics, **system_metrics(logged.notes)})
         self._events.link(Path(paths.files), (file.name for file in files_on_disk(paths)))
         self._is_over = is_over
 

@@ -15,6 +15,7 @@ from hpcrun.fold import fold_tags, last_word
 from hpcrun.layout import Attempt, JournalKind, RunPaths, UserPaths
 from hpcrun.record import RunRecord
 from hpcrun.store.files import FileStore
+from hpcrun.store.stored import facts_in
 
 
 class ExperimentRecord(NamedTuple):
@@ -32,7 +33,7 @@ class ExperimentRecord(NamedTuple):
 def read_experiment(store: FileStore, name: str, user: str | None = None) -> ExperimentRecord:
     """The record of an experiment; one of which nothing was said has an empty one."""
     paths = _paths(store, name, user or store.user)
-    facts = store.facts(paths, JournalKind.FACTS)[0] if Path(paths.record).is_dir() else []
+    facts, _ = facts_in(Path(paths.record), JournalKind.FACTS)
     told_last = last_word(facts, "archived")
     until = told_last.data.get("until") if told_last is not None else None
     return ExperimentRecord(name, fold_tags({}, facts), until)

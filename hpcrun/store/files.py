@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.faults import told
@@ -25,13 +25,15 @@ from hpcrun.layout import (
     JournalKind,
     RunPaths,
     UserPaths,
-    journal_kind,
 )
-from hpcrun.record import Fact, RunRecord, decode_page
-from hpcrun.store.plain import open_plain, read_plain
+from hpcrun.record import Fact, RunRecord
+from hpcrun.store.plain import read_plain
+from hpcrun.store.stored import Logged, StoredRun
 from hpcrun.store.users import is_theirs, login_of, owner
 
-BLOCK = 1 << 20
+if TYPE_CHECKING:
+    from hpcrun.metrics import Metric
+    from hpcrun.metrics.summary import Summary
 
 
 class FileStore:
@@ -137,9 +139,20 @@ class FileStore:
         with told(f"write to the record {paths.record}"):
             journal = self.journal(paths, attempt, SUFFIX_OF_KIND.get(kind, JOURNAL_SUFFIX))
             try:
-                journal.append(kind, data, sync=True)
+                self._append(journal, kind, data)
             finally:
                 journal.close()
+
+    def _append(self, journal: Journal, kind: str, data: Mapping[str, Any]) -> None:
+        try:
+            journal.append(kind, data, sync=True)
+        except FileNotFoundError:
+            # What is told of a sealed run stands beside it, until the next seal.
+            record = Path(journal.path).parent
+            if not RUN_ID.match(record.name) or not self.stored(self.paths(record.name)).seals():
+                raise
+            record.mkdir(exist_ok=True)
+            journal.append(kind, data, sync=True)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -205,22 +218,30 @@ class FileStore:
         """The folders of a run."""
         return UserPaths.of(str(self.workspace), user or self.user).run(run_id)
 
+    def stored(self, paths: RunPaths) -> StoredRun:
+        """A run as it lies here, sealed or not."""
+        return StoredRun(paths)
+
     def request(self, paths: RunPaths) -> dict[str, Any]:
         """What was asked and resolved, as it was written before submission."""
-        value = _object(Path(paths.request), read_plain(Path(paths.request)))
+        text = self.stored(paths).text("run.json")
+        if text is None:
+            with told(f"read {paths.request}"):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), paths.request)
+        value = _object(Path(paths.request), text)
         wrong = REQUEST.wrong(value)
         if wrong:
             raise StoreError(f"{paths.request} is damaged: no good {', '.join(wrong)} in it")
         return value
 
+    def script(self, paths: RunPaths) -> str:
+        """The script as it was submitted; empty for an interactive run, which has none."""
+        return (self.stored(paths).text("script.sh") or b"").decode("utf-8", "replace")
+
     def claimed(self, paths: RunPaths, submission: int) -> str | None:
         """Whose claim to a submission stands: a job's id, or what `claim` was given."""
-        try:
-            return read_plain(Path(paths.claim(submission))).decode().strip() or None
-        except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
+        text = self.stored(paths).text(Path(paths.claim(submission)).name)
+        return text.decode().strip() or None if text is not None else None
 
     def read(self, run_id: str, user: str | None = None) -> RunRecord:
         """The record of a run. Its id and user are those of the folder, whatever run.json says."""
@@ -231,31 +252,23 @@ class FileStore:
 
     def facts(self, paths: RunPaths, kind: JournalKind) -> tuple[list[Fact], int]:
         """What the journals of a kind tell of a run, and the count of bad lines."""
-        facts: list[Fact] = []
-        bad = 0
-        for name in self._journals(paths, kind):
-            page = decode_page(read_plain(Path(paths.record, name)), name)
-            facts += page.facts
-            bad += page.bad_lines
-        return facts, bad
+        return self.stored(paths).facts(kind)
 
-    def blocks(self, paths: RunPaths, kind: JournalKind) -> Iterator[tuple[str, bytes]]:
-        """(journal's name, whole lines of it): what `facts` reads, BLOCK bytes at a time."""
-        for name in self._journals(paths, kind):
-            path = Path(paths.record, name)
-            with told(f"read {path}"), open_plain(path) as file:
-                begun = b""
-                while piece := file.read(BLOCK):
-                    lines, newline, begun = (begun + piece).rpartition(b"\n")
-                    yield name, lines + newline
+    def metrics(self, paths: RunPaths) -> dict[str, Metric]:
+        """What a run has logged, by name, in the order of names."""
+        return self.stored(paths).metrics()
 
-    def _journals(self, paths: RunPaths, kind: JournalKind) -> Iterator[str]:
-        with told(f"read the record {paths.record}"):
-            names = sorted(os.listdir(paths.record))
-        for name in names:
-            named = journal_kind(name)
-            if named is not None and named[1] is kind:
-                yield name
+    def logged(self, paths: RunPaths) -> Logged:
+        """All of that, what else its journals of metrics tell, and the count of bad lines."""
+        return self.stored(paths).logged()
+
+    def summary(self, paths: RunPaths) -> Summary:
+        """How many values each metric has, and the last, without what need not be read."""
+        return self.stored(paths).summary()
+
+    def notes(self, paths: RunPaths) -> list[Fact]:
+        """What its journals of metrics tell besides numbers: images, files, samples of nodes."""
+        return self.stored(paths).notes()
 
 
 def _newest_first(run_id: str) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,35 @@ def open_plain(path: Path) -> BinaryIO:
     return file
 
 
+def plain_bytes(path: Path) -> bytes:
+    """All of a file. OSError, and as `open_plain`."""
+    with open_plain(path) as file:
+        return file.read()
+
+
 def read_plain(path: Path) -> bytes:
     """All of a file. StoreError."""
-    with told(f"read {path}"), open_plain(path) as file:
-        return file.read()
+    with told(f"read {path}"):
+        return plain_bytes(path)
+
+
+def files_in(folder: Path | str) -> list[str]:
+    """The names of the plain files in a folder; none where it is missing, or a link. OSError."""
+    return _names(folder, lambda entry: entry.is_file(follow_symlinks=False))
+
+
+def folders_in(folder: Path | str) -> list[str]:
+    """The names of the folders in a folder; none where it is missing, or a link. OSError."""
+    return _names(folder, lambda entry: entry.is_dir(follow_symlinks=False))
+
+
+def _names(folder: Path | str, is_meant: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    try:
+        with os.scandir(descriptor) as entries:
+            return [entry.name for entry in entries if is_meant(entry)]
+    finally:
+        os.close(descriptor)

@@ -25,10 +25,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpcrun.forms import is_ordinal, is_time
 from hpcrun.layout import Attempt
 from hpcrun.metrics import Metric
-from hpcrun.metrics.series import SCALAR, metric_of, ordered, standing
-from hpcrun.record import Fact
+from hpcrun.metrics.series import SCALAR, metric_of, ordered, standing, text_of
+from hpcrun.record import Fact, is_well_formed
 from hpcrun.store.hdf5 import Columns, Damaged, encode
 
 KIND, FORMAT = "run", 1
@@ -128,6 +129,7 @@ class SealedRun:
     """A sealed file that is open: a context manager. Damaged, OSError."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._columns = Columns(path, KIND)
         if self._columns.head.format != FORMAT:
             number = self._columns.head.format
@@ -164,11 +166,17 @@ class SealedRun:
     @cached_property
     def series(self) -> Mapping[str, Series]:
         """The metrics, by their names: what is known of them without reading any value."""
-        return {value[0]: Series(*value) for value in self._catalog["series"]}
+        found = [Series(*value) for value in self._catalog["series"]]
+        if not all(isinstance(series.name, str) for series in found):
+            raise ValueError("a metric has no name")
+        return {series.name: series for series in found}
 
     @cached_property
     def _origins(self) -> Sequence[tuple[str, Attempt, int]]:
-        return [(writer, Attempt(*a), rank) for writer, a, rank in self._catalog["origins"]]
+        found = [(writer, Attempt(*a), rank) for writer, a, rank in self._catalog["origins"]]
+        if not all(map(is_ordinal, (n for _, attempt, rank in found for n in (*attempt, rank)))):
+            raise ValueError("an attempt has no number")
+        return found
 
     def metric(self, name: str) -> Metric:
         """One metric. KeyError."""
@@ -186,6 +194,14 @@ class SealedRun:
             attempts=[attempt for _, attempt, _ in origins],
             times=(self._rows("time", series) / 1000).tolist(),
         )
+
+    def last_text(self, name: str) -> str:
+        """The last value of a metric, for people; of a table its size. KeyError."""
+        series = self.series[name]
+        if not series.in_columns or not series.stands or series.stop == series.start:
+            return self.metric(name).last_text()
+        (last,) = self._columns.read("value", series.stop - 1, series.stop).tolist()
+        return text_of(int(last) if series.whole else last)
 
     def points(self, name: str) -> tuple[Any, Any]:
         """(steps, values) of a metric as arrays, in the order of its series; -1 for no step.
@@ -221,7 +237,10 @@ class SealedRun:
         self.close()
 
     def _rows(self, column: str, series: Series) -> Any:
-        return self._columns.read(column, series.start, series.stop)
+        rows = self._columns.read(column, series.start, series.stop)
+        if column == "time" and len(rows) and not all(map(is_time, _seconds(rows))):
+            raise ValueError("a time is none")
+        return rows
 
     def _facts(self, series: Series) -> list[Fact]:
         if not series.in_columns:
@@ -249,7 +268,9 @@ class SealedRun:
         found = []
         for line in self._columns.text("lines", start, stop).splitlines():
             writer, kind, attempt, time, number, data = json.loads(line)
-            found.append(Fact(kind, Attempt(*attempt), time, number, data, writer))
+            fact = Fact(kind, Attempt(*attempt), time, number, data, writer)
+            if is_well_formed(fact):  # as in a journal, what is not is passed over
+                found.append(fact)
         return found
 
 
@@ -354,6 +375,11 @@ def _is_number(value: object) -> bool:
 
 def _plain(value: float) -> Any:
     return value if math.isfinite(value) else {"f": repr(value)}
+
+
+def _seconds(times: Any) -> tuple[float, float]:
+    """The first and the last of times in milliseconds."""
+    return float(times.min()) / 1000, float(times.max()) / 1000
 
 
 def _steps(steps: Any) -> list[int | None]:

@@ -33,14 +33,13 @@ __all__ = [
 def files_of(store: FileStore, record: RunRecord) -> list[RunFile]:
     """All files of a run, sorted by name; with the digests that its record has."""
     paths = store.paths(record.run_id, record.user)
-    logged, _ = store.facts(paths, JournalKind.METRICS)
     uploads = {file.name: file.sha256 for file in record.uploads}
     taken = known(paths) or {}
     on_disk = [
         RunFile(name, found.st_size, _digest(found, taken.get(name)) or uploads.get(name))
         for name, found in _found(paths)
     ]
-    return sorted([*on_disk, *images_of(logged)], key=lambda file: file.name)
+    return sorted([*on_disk, *images_of(store.notes(paths))], key=lambda file: file.name)
 
 
 def _digest(found: os.stat_result, then: Taken | None) -> str | None:

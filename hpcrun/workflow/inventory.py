@@ -21,7 +21,9 @@ from hpcrun.layout import RunPaths
 from hpcrun.metrics.uploads import place_of
 from hpcrun.record import RunRecord
 from hpcrun.store import FileStore
-from hpcrun.store.plain import open_plain, read_plain
+from hpcrun.store.plain import open_plain
+from hpcrun.store.sealing import unseal
+from hpcrun.store.stored import StoredRun
 
 FILE = "files.json"
 
@@ -40,12 +42,9 @@ Inventory = Mapping[str, Taken]
 
 def known(paths: RunPaths) -> Inventory | None:
     """What was taken; None if nothing was yet. StoreError."""
-    try:
-        text = read_plain(Path(paths.record, FILE))
-    except StoreError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise
+    text = StoredRun(paths).text(FILE)
+    if text is None:
+        return None
     try:
         return {name: Taken(*taken) for name, *taken in json.loads(text)["files"]}
     except (ValueError, TypeError, KeyError) as error:
@@ -70,6 +69,7 @@ def take(store: FileStore, record: RunRecord, names: Iterator[str]) -> Inventory
     with told(f"write {paths.record}/{FILE}"):
         aside = Path(paths.record, f".{FILE}.{os.urandom(4).hex()}")
         try:
+            aside.parent.mkdir(exist_ok=True)  # of a sealed run nothing need lie there
             aside.write_text(json.dumps(value) + "\n", encoding="ascii")
             aside.rename(Path(paths.record, FILE))
         finally:
@@ -79,6 +79,9 @@ def take(store: FileStore, record: RunRecord, names: Iterator[str]) -> Inventory
 
 def forget(paths: RunPaths) -> None:
     """Other files have come: what was taken is not all any more."""
+    if StoredRun(paths).text(FILE) is None:
+        return
+    unseal(StoredRun(paths))
     with told(f"remove {paths.record}/{FILE}"):
         Path(paths.record, FILE).unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ from hpcrun.plan import token_of
 from hpcrun.ports import Scheduler
 from hpcrun.record import RunRecord
 from hpcrun.store import FileStore
+from hpcrun.store.sealing import unseal
 from hpcrun.workflow.cut import known_jobs, this_client
 from hpcrun.workflow.submit import hand_over, submission_of
 
@@ -37,6 +38,7 @@ def resubmit(
         raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
     scheduler.check()
     paths, before = store.paths(record.run_id), record.attempt.attempt
+    unseal(store.stored(paths))  # the job and its agent read journals
     attempt = _next(record)
     token = token_of(record.run_id, attempt.submission)
     store.supersede(paths, before.submission)
@@ -79,8 +81,13 @@ def check(record: RunRecord, store: FileStore) -> None:
         message = f"the run has taken its max_run_duration_seconds ({limit:g})"
         hint = "submit a new run, with resume_from its last checkpoint"
         raise PlanError(Problem(message, hint))
-    for what, path in (("script", paths.script), ("hpcrun", request["agent"]["words"][-1])):
-        if not Path(path).exists():
+    has_script = store.stored(paths).text(Path(paths.script).name) is not None
+    hpcrun = request["agent"]["words"][-1]
+    for what, path, is_there in (
+        ("script", paths.script, has_script),
+        ("hpcrun", hpcrun, Path(hpcrun).exists()),
+    ):
+        if not is_there:
             message = f"run {run_id} cannot be submitted again: its {what}, {path}, is gone"
             raise StoreError(message, "submit its source as a new run")
     manifest = request["snapshot"]["manifest"]

@@ -1,0 +1,73 @@
+"""Files that are whole from their first moment: written aside, then given a name that was free."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+"""What file systems without hard links answer."""
+
+
+def publish(path: Path, data: bytes, verify: Callable[[Path], None]) -> bool:
+    """Writes a new file; False if the name is taken. verify: raises if the bytes are not right.
+
+    The name is there when all of it is on the disk. OSError.
+    """
+    aside = _aside(path)
+    try:
+        _write(aside, data)
+        verify(aside)
+        is_new = _take_name(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return is_new
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Writes a file whole, in place of one that has its name. OSError."""
+    aside = _aside(path)
+    try:
+        _write(aside, data)
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _aside(path: Path) -> Path:
+    host = os.uname().nodename
+    return path.with_name(f".{path.name}.{host}.{os.getpid()}.{os.urandom(4).hex()}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _take_name(aside: Path, path: Path) -> bool:
+    try:
+        path.hardlink_to(aside)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        aside.rename(path)
+    return True
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until the disk has the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
