@@ -16,7 +16,7 @@ from hpcrun.cli.main import COMMANDS
 from hpcrun.cli.output import run_object, verdict_object
 from hpcrun.config import RunConfiguration
 from hpcrun.fold import fold
-from hpcrun.layout import Attempt, RunPaths
+from hpcrun.layout import Attempt, UserPaths
 from hpcrun.record import Fact
 from hpcrun.schema import json_schema
 from hpcrun.state import Cause, State
@@ -77,7 +77,7 @@ def test_json_names_every_key_of_a_run() -> None:
     ended = Fact("ended", Attempt(1), 1.0, 1, {"exit_code": 1, "signal": None})
     record = fold(request, [ended])
     text = document("docs/json.md")
-    run = run_object(record, RunPaths("record", "files"))
+    run = run_object(record, UserPaths.of("/w", "u").run(request["run_id"]))
     verdict = verdict_object(record.verdict)
     assert verdict is not None
     assert {*run, *verdict, *run["attempts"][0]} <= words(text)

@@ -286,3 +286,17 @@ def test_the_first_format_is_read_for_ever() -> None:
         assert list(run.series) == ["epoch", "loss", "scores"]
         assert run.metric("epoch").values == [3]
         assert run.journals == {"a.jsonl": Journal("a.jsonl", 2, 3, zlib.crc32(b"1\n"), 0)}
+
+
+def test_the_documented_lines_read_a_series(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """docs/run_history.md shows how to do without hpcrun."""
+    text = (Path(__file__).parents[1] / "docs" / "run_history.md").read_text()
+    lines = text.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / f"{RUN_ID}.h5").write_bytes(GOLDEN.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    assert found["steps"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert found["values"].tolist()[:5] == [1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5]

@@ -348,6 +348,29 @@ def test_an_unsealed_run_goes_on_and_is_sealed_again(twin: Twin) -> None:
     twin.compare()
 
 
+@pytest.mark.parametrize("moment", [1, 2])
+def test_a_run_that_goes_on_while_it_is_sealed_keeps_its_journals(twin: Twin, moment: int) -> None:
+    """Before its journals are out of the way, and just after."""
+    store, paths = twin.stores[1], twin.paths[1]
+    asked = 0
+
+    def is_over() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == moment:
+            for one, where in zip(twin.stores, twin.paths, strict=True):
+                one.append(where, Attempt(2), "submitting", {"token": "2"})
+        return store.read(RUN_ID).attempt.attempt == Attempt(1)
+
+    with pytest.raises(StoreError, match=f"run {RUN_ID} goes on again"):
+        seal(store.stored(paths), is_over)
+    assert asked == moment and Path(paths.request).exists()
+    assert store.read(RUN_ID).attempt.attempt == Attempt(2)
+    assert same(*(s.facts(p, JournalKind.METRICS)[0]
+                  for s, p in zip(twin.stores, twin.paths, strict=True)))  # fmt: skip
+    twin.sealed()
+
+
 def test_a_sealing_that_was_cut_after_the_file_was_there(twin: Twin, tmp_path: Path) -> None:
     """The journals are whole, so they count; what they tell since then is sealed as well."""
     store, paths = twin.stores[1], twin.paths[1]

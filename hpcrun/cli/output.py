@@ -13,6 +13,7 @@ import click
 
 from hpcrun.layout import RunPaths
 from hpcrun.record import AttemptRecord, RunRecord, Verdict
+from hpcrun.store.stored import StoredRun
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -187,9 +188,14 @@ def run_object(record: RunRecord, paths: RunPaths) -> dict[str, Any]:
         "problems": list(record.problems),
         "lost_records": record.lost_records,
         "bad_lines": record.bad_lines,
-        "record": paths.record,
+        "record": located(paths),
         "files": paths.files,
     }
+
+
+def located(paths: RunPaths) -> str:
+    """Where the record of a run lies: its folder, or its sealed file."""
+    return StoredRun(paths).located()
 
 
 def attempt_object(attempt: AttemptRecord) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     paths = session.store.paths(run_id, user)
     script = session.store.script(paths)
     # In a workspace, a user's name may be longer than the login.
-    login = login_of(Path(paths.record).stat().st_uid)
+    login = login_of(Path(paths.owner.root).stat().st_uid)
     scrubber = Scrubber({str(Path.home()): "~", record.user: "USER", login: "USER"})
     choices = scrubber.choices(record.request.get("choices", ()))
     value = {

@@ -17,6 +17,7 @@ from hpcrun.state import State
 from hpcrun.store.experiments import ExperimentRecord, read_experiment
 from hpcrun.workflow.cancel import cancel as cancel_run
 from hpcrun.workflow.refresh import NOT_REFRESHED
+from hpcrun.workflow.seal import seal_later
 from hpcrun.workflow.session import Session, open_session
 
 
@@ -51,6 +52,7 @@ def list_runs(
     hidden = Hidden(session, user, children, archived)
     records = _records(session, last, experiment, _state(status), user, hidden)
     _tell_what_is_old(records)
+    seal_later(session)
     if as_json:
         print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
         return

@@ -12,6 +12,7 @@ from hpcrun.cli.output import (
     bad_lines_told,
     console,
     how_long,
+    located,
     printable,
     say,
     size_of,
@@ -78,7 +79,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     files = [*files_on_disk(paths), *images_of(logged.facts)]
     total = sum(file.size for file in files)
     yield "files", f"{len(files)} ({size_of(total)}) in {paths.files}"
-    yield "record", paths.record
+    yield "record", located(paths)
     for attempt in record.attempts:
         if attempt.undrained:
             nodes = ", ".join(attempt.undrained)

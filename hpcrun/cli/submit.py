@@ -17,6 +17,7 @@ from hpcrun.reading import Origin, Read
 from hpcrun.record import RunRecord
 from hpcrun.snapshot import scan
 from hpcrun.workflow.prepare import Prepared
+from hpcrun.workflow.seal import seal_later
 from hpcrun.workflow.session import Session, open_session
 
 
@@ -79,6 +80,7 @@ def resubmit(
 def _tell_submitted(session: Session, record: RunRecord, follow: bool, as_json: bool) -> int:
     """Says which job a run has now, and follows it if that is asked; gives the exit code."""
     paths = session.store.paths(record.run_id)
+    seal_later(session)
     if as_json and not follow:
         print_json(run_object(record, paths))
         return 0

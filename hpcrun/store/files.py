@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,10 @@ from hpcrun.layout import (
     JournalKind,
     RunPaths,
     UserPaths,
+    sealed_of,
 )
 from hpcrun.record import Fact, RunRecord
-from hpcrun.store.plain import read_plain
+from hpcrun.store.plain import files_in, folders_in, read_plain
 from hpcrun.store.stored import Logged, StoredRun
 from hpcrun.store.users import is_theirs, login_of, owner
 
@@ -168,17 +169,33 @@ class FileStore:
 
     def run_ids(self, user: str | None = None) -> list[str]:
         """The ids of a user's runs (default: this user's), newest first."""
+        ids = {*self.active_ids(user), *self._sealed_ids(user)}
+        return sorted(ids, key=_newest_first)
+
+    def active_ids(self, user: str | None = None) -> list[str]:
+        """The ids of a user's runs that are not sealed, or of which something is told since."""
         own = UserPaths.of(str(self.workspace), user or self.user)
-        if not is_theirs(Path(own.root)) or Path(own.active).is_symlink():
-            return []
-        try:
-            with os.scandir(own.active) as entries:
-                names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"cannot read {own.active}: {error.strerror}") from error
-        return sorted((n for n in names if RUN_ID.match(n)), key=_newest_first)
+        with told(f"read {own.active}"):
+            names = folders_in(own.active) if is_theirs(Path(own.root)) else []
+            return [name for name in names if RUN_ID.match(name)]
+
+    def _sealed_ids(self, user: str | None) -> Iterator[str]:
+        own = UserPaths.of(str(self.workspace), user or self.user)
+        with told(f"read {own.runs}"):
+            for month in folders_in(own.runs) if is_theirs(Path(own.root)) else []:
+                found = (sealed_of(name) for name in files_in(f"{own.runs}/{month}"))
+                yield from (known[0] for known in found if known is not None)
+
+    def has(self, run_id: str, user: str) -> bool:
+        """Whether a user has a run of that id."""
+        if RUN_ID.match(run_id) is None:
+            return False
+        run = self.stored(self.paths(run_id, user))
+        own = run.paths.owner
+        folders = (Path(own.active), Path(own.runs))
+        if not is_theirs(Path(own.root)) or any(folder.is_symlink() for folder in folders):
+            return False
+        return owner(Path(run.paths.record)) is not None or bool(run.seals())
 
     def find(self, name: str, user: str | None = None) -> tuple[str, str]:
         """(user, run id) of a run named by its id, a unique prefix, or @last. RunNotFound."""
@@ -190,13 +207,13 @@ class FileStore:
         found: list[tuple[str, str]] = []
         for one in [user] if user else [self.user, *(u for u in self.users() if u != self.user)]:
             try:
+                if self.has(name, one):
+                    return one, name
                 ids = self.run_ids(one)
             except StoreError:
                 if one in (self.user, user):
                     raise
                 continue  # others may keep theirs to themselves
-            if name in ids:
-                return one, name
             found += [(one, run_id) for run_id in ids if run_id.startswith(name)]
         if len(found) == 1:
             return found[0]

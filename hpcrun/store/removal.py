@@ -9,30 +9,51 @@ from pathlib import Path
 
 from hpcrun.faults import told
 from hpcrun.layout import RunPaths
+from hpcrun.store.stored import StoredRun
 
 
 def taken_up(paths: RunPaths) -> tuple[int, int]:
     """(files, bytes) of a run's record and files. Symbolic links count, what they name does not."""
+    run = StoredRun(paths)
     with told(f"read {paths.files}"):
-        sizes = [*_sizes(paths.record), *_sizes(paths.files)]
+        folders = [paths.record, paths.files, *map(str, run.retired_folders())]
+        sizes = [size for folder in folders for size in _sizes(folder)]
+        sizes += [run.sealed_path(number).lstat().st_size for number in run.seals()]
     return len(sizes), sum(sizes)
+
+
+def bytes_of_record(paths: RunPaths) -> int:
+    """What the journals of a run and its other records take up, as far as they are not sealed."""
+    with told(f"read {paths.record}"):
+        return sum(_sizes(paths.record))
 
 
 def remove(paths: RunPaths) -> None:
     """Removes a run. Killed on the way, it is still there and can be removed again, or gone.
 
-    Its files go first; the record then vanishes by a rename, and what is left of it is removed
-    now or with the next run that is.
+    Its files go first, then what is kept beside its record: journals that are sealed, and seals of
+    a run that is unsealed. The record then vanishes by a rename, or with the newest seal. What is
+    left of folders is removed now or with the next run that is.
     """
+    run, record = StoredRun(paths), Path(paths.record)
     with told(f"delete {paths.files}"):
         if Path(paths.files).exists():
             shutil.rmtree(paths.files)
-        record = Path(paths.record)
-        aside = record.with_name(f".{record.name}.deleted")
-        if record.exists():
-            record.rename(aside)
+        for folder in run.retired_folders():
+            _vanish(folder)
+        if not run.is_whole:
+            _vanish(record)
+        for number in reversed(run.seals()):
+            run.sealed_path(number).unlink(missing_ok=True)
+        _vanish(record)
         for left in record.parent.glob(".*.deleted"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _vanish(folder: Path) -> None:
+    """A folder goes at once, by a rename."""
+    if folder.exists():
+        folder.rename(folder.with_name(f".{folder.name.removeprefix('.')}.deleted"))
 
 
 def _sizes(folder: str) -> Iterator[int]:

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
-from hpcrun.layout import Attempt, JournalKind, UserPaths, journal_kind
+from hpcrun.layout import RUN_ID, Attempt, JournalKind, UserPaths, journal_kind
 from hpcrun.record import Fact, encode
 from hpcrun.store.hdf5 import Damaged, check, whole
+from hpcrun.store.plain import folders_in
 from hpcrun.store.publishing import publish, replace, sync_folder
 from hpcrun.store.sealed import KIND, Content, SealedRun, same, sealed
 from hpcrun.store.stored import StoredRun, kind_of
@@ -31,15 +32,35 @@ TORN = b"torn\n"
 """Stands for a line that was torn, where journals are written back."""
 
 
-def seal(run: StoredRun) -> Path:
-    """Seals what is known of a run; gives the sealed file. The caller knows that it has ended."""
+def seal(run: StoredRun, is_over: Callable[[], bool] = lambda: True) -> Path:
+    """Seals what is known of a run; gives the sealed file.
+
+    is_over: whether the run has ended and nobody goes on with it: asked again once its journals
+    are read, and once they are out of the way. StoreError: it is not.
+    """
     content = run.content()
     if "run.json" not in content.texts:
         raise StoreError(f"{run.paths.record} is no run: it has no run.json")
+    _expect_end(run, is_over)
     with told(f"seal run {run.paths.run_id}"):
+        known = run.seals()
         number = _published(run, content)
         _retire(run, number, content)
+        if not run.retired_folders() and not Path(run.paths.record).exists() and not known:
+            # Its journals went while this process made a file of them: it was deleted.
+            run.sealed_path(number).unlink(missing_ok=True)
+            raise StoreError(f"run {run.paths.run_id} was deleted")
+    try:
+        _expect_end(run, is_over)
+    except StoreError:
+        unseal(run)
+        raise
     return run.sealed_path(number)
+
+
+def _expect_end(run: StoredRun, is_over: Callable[[], bool]) -> None:
+    if not is_over():
+        raise StoreError(f"run {run.paths.run_id} goes on again", "seal it when it has ended")
 
 
 def _published(run: StoredRun, content: Content) -> int:
@@ -183,8 +204,9 @@ def retired_runs(active: Path) -> list[str]:
     """The ids of the runs whose journals wait for their removal."""
     from hpcrun.store.stored import RETIRED
 
-    names = [name for name in os.listdir(active) if name.startswith(RETIRED)]
-    return sorted({name.removeprefix(RETIRED).rpartition(".")[0] for name in names})
+    names = [name for name in folders_in(active) if name.startswith(RETIRED)]
+    ids = {name.removeprefix(RETIRED).rpartition(".")[0] for name in names}
+    return sorted(run_id for run_id in ids if RUN_ID.match(run_id))
 
 
 def remove_journals(run: StoredRun, before: float) -> int:

@@ -112,6 +112,10 @@ class StoredRun:
         """Where the journals go that seal `number` holds."""
         return Path(self.paths.owner.active, f"{RETIRED}{self.paths.run_id}.{number}")
 
+    def retired_folders(self) -> list[Path]:
+        """The folders whose journals are sealed, oldest first."""
+        return self._retired_after(-1)
+
     def located(self) -> str:
         """The folder or file that is its record."""
         if self.is_whole:

@@ -18,6 +18,7 @@ from hpcrun.plan import LOCAL
 from hpcrun.record import AttemptRecord, RunRecord, Verdict
 from hpcrun.state import Cause
 from hpcrun.store.plain import read_plain
+from hpcrun.store.sealing import unseal
 from hpcrun.verdict import signal_of
 from hpcrun.workflow.inventory import forget
 from hpcrun.workflow.session import Session
@@ -73,6 +74,7 @@ def _metric_files(session: Session, record: RunRecord, paths: RunPaths) -> Itera
     lost = given and record.attempt.undrained and record.target != LOCAL
     if not lost or record.user != session.user or not session.is_over(record):
         return
+    unseal(session.store.stored(paths))  # the journals tell what was followed
     journal = session.store.journal(paths, record.attempt.attempt, METRICS_SUFFIX)
     problems: list[str] = []
     patterns = [Pattern.of(pattern) for pattern in given]
@@ -119,6 +121,8 @@ def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[st
 
 
 def _brought(session: Session, record: RunRecord, node: str, spool: str, to: str) -> int:
+    with told(f"gather {spool}"):
+        Path(to).mkdir(exist_ok=True)  # of a sealed run nothing need lie there
     if _is_here(node):
         with told(f"gather {spool}"):
             return bring(spool, to)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,6 +149,24 @@ class Session:
     def is_over(self, record: RunRecord) -> bool:
         """Whether nothing more happens by itself. Only a run's own user can ask its scheduler."""
         return record.has_ended or (record.state.is_end and record.user != self.user)
+
+    def alone(self, name: str, act: Callable[[], object]) -> None:
+        """Does what another process of this user on this host need not do at the same time."""
+        from filelock import FileLock, Timeout
+
+        file = self.cache / f"{name}.lock"
+        lock = FileLock(file, timeout=0, mode=0o600, fallback_to_soft=False)
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            return
+        except OSError:
+            pass  # no lock here: doing it twice does no harm
+        try:
+            act()
+        finally:
+            lock.release()
 
     def record(
         self, run_id: str, user: str | None = None, not_older_than: float | None = None

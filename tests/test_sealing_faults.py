@@ -1,0 +1,209 @@
+"""Sealing under a hostile hand: killed, or on a full disk, a run reads as before."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcrun.errors import StoreError
+from hpcrun.layout import Attempt, JournalKind, RunPaths
+from hpcrun.record import Fact, encode
+from hpcrun.store import FileStore
+from hpcrun.store.sealing import remove_journals, seal
+from hpcrun.store.users import login_of
+from tests.test_stored import REQUEST
+
+KILLS = 12
+RUNS = 12
+
+# Tells on standard output, unbuffered, which run is sealed; the pipe outlives it.
+SEALER = """\
+import os, sys, time
+from pathlib import Path
+from hpcrun.store import FileStore
+from hpcrun.store.sealing import remove_journals, seal
+from hpcrun.store.users import login_of
+
+store = FileStore(Path(sys.argv[1]), login_of(os.getuid()))
+for deed in sys.argv[2:]:
+    for run_id in store.run_ids():
+        run = store.stored(store.paths(run_id))
+        seal(run) if deed == "seal" else remove_journals(run, before=1e12)
+        os.write(1, b"%s\\n" % run_id.encode())
+"""
+
+
+def make_run(store: FileStore, number: int, points: int = 300) -> RunPaths:
+    """A run that has ended, with facts and metrics."""
+    run_id = f"digits_{1700000000 + number}_0123abcd"
+    paths = store.create({**REQUEST, "run_id": run_id}, "#!/bin/sh\n")
+    started = Fact("started", Attempt(1), 1.0, 1, {"host": "n1", "nodes": ["n1"]})
+    end = {"exit_code": 0, "signal": None, "cause": "completed", "interrupted": False}
+    facts = [started, Fact("ended", Attempt(1), 9.0, 2, end)]
+    Path(paths.journal("agent-1.0")).write_bytes(b"".join(map(encode, facts)))
+    noise = random.Random(number)
+    with Path(paths.record, "rank-0.metrics.jsonl").open("wb") as file:
+        for step in range(points):
+            data = {"m": f"m{step % 3}", "v": noise.random(), "s": step}
+            file.write(encode(Fact("metric", Attempt(1), step / 8, step + 1, data)))
+        file.write(b"torn")
+    return paths
+
+
+def told(store: FileStore) -> list[str]:
+    """All that readers are told of all runs."""
+    found = []
+    for run_id in store.run_ids():
+        paths = store.paths(run_id)
+        facts, bad = store.facts(paths, JournalKind.FACTS)
+        metric_facts, bad_metrics = store.facts(paths, JournalKind.METRICS)
+        found.append(repr((store.read(run_id), store.metrics(paths), facts, store.script(paths))))
+        found.append(repr((bad, bad_metrics, sorted(metric_facts))))
+    return found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    store = FileStore(tmp_path / "history", login_of(os.getuid()))
+    store.prepare()
+    return store
+
+
+@pytest.mark.parametrize("deed", ["seal", "remove"])
+def test_killed_anywhere_a_run_reads_as_before(store: FileStore, deed: str) -> None:
+    """At seeded moments while runs are sealed, or while their journals are removed."""
+    landed = 0
+    for seed in range(10 * KILLS):
+        for number in range(RUNS):
+            make_run(store, seed * RUNS + number)
+        if deed == "remove":
+            sealed_all(store)
+        expected = told(store)
+        words = [sys.executable, "-c", SEALER, str(store.workspace), deed]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as child:
+            first = child.stdout.readline()
+            time.sleep(random.Random(seed).uniform(0, 0.05 if deed == "seal" else 0.01))
+            child.send_signal(signal.SIGKILL)
+            acknowledged = len((first + child.stdout.read()).split())
+        assert told(store) == expected
+        landed += child.returncode == -signal.SIGKILL and 0 < acknowledged < RUNS
+        finish(store)
+        if landed == KILLS:
+            return
+    pytest.fail(f"only {landed} kills landed while it was at work")
+
+
+def sealed_all(store: FileStore) -> None:
+    for run_id in store.run_ids():
+        seal(store.stored(store.paths(run_id)))
+
+
+def finish(store: FileStore) -> None:
+    """Who comes next brings it to an end; then there is one file of each run."""
+    expected = told(store)
+    sealed_all(store)
+    for run_id in store.run_ids():
+        run = store.stored(store.paths(run_id))
+        remove_journals(run, before=1e12)
+        assert run.located() == str(run.sealed_path(0))
+    assert told(store) == expected
+    assert os.listdir(store.own.active) == []
+    for path in Path(store.own.runs).rglob("*.h5"):
+        path.unlink()
+
+
+def test_two_who_seal_at_once_do_no_harm(store: FileStore) -> None:
+    for number in range(RUNS):
+        make_run(store, number)
+    expected = told(store)
+    words = [sys.executable, "-c", SEALER, str(store.workspace), "seal", "remove"]
+    children = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(3)]
+    for child in children:
+        child.communicate()
+    assert [child.returncode for child in children] == [0] * 3
+    assert told(store) == expected
+    finish(store)
+
+
+# -- a full disk --------------------------------------------------------------------------------
+
+PAGE, DISK = 4096, 2 << 20
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder)]
+    mount = subprocess.run(words, capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {mount.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_while_sealing(disk: Path) -> None:
+    """Page by page more room, until it succeeds."""
+    store = FileStore(disk / "history", "alice")
+    store.prepare()
+    run = store.stored(make_run(store, 0, points=3000))
+    expected = told(store)
+    refused = 0
+    for pages in range(200):
+        leave_room(disk, pages)
+        try:
+            seal(run)
+        except StoreError as error:
+            refused += 1
+            assert "No space left on device" in error.message
+            assert run.seals() == []
+            assert not list(Path(run.paths.sealed).parent.rglob(".*"))
+            assert told(store) == expected
+            continue
+        break
+    assert run.seals() == [0] and refused > 3
+    assert told(store) == expected
+    (disk / "filler").unlink()
+    remove_journals(run, before=1e12)
+    assert told(store) == expected
+
+
+def leave_room(disk: Path, pages: int) -> None:
+    with (disk / "filler").open("ab") as filler:
+        os.truncate(filler.fileno(), 0)
+        room = os.statvfs(disk).f_bavail - pages
+        assert room > 0
+        os.posix_fallocate(filler.fileno(), 0, room * PAGE)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 5000])
+def test_a_limit_of_size_while_sealing(store: FileStore, size: int) -> None:
+    """As a quota that is hit in the middle of the file."""
+    make_run(store, 0)
+    expected = told(store)
+    words = [sys.executable, "-c", SEALER, str(store.workspace), "seal"]
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
+    assert done.returncode == 1 and "StoreError: cannot seal run" in done.stderr, done.stderr
+    assert "File too large" in done.stderr
+    assert told(store) == expected
+    assert not list(Path(store.own.runs).rglob("*.h5"))
+    finish(store)
