@@ -100,6 +100,12 @@ def test_a_sealed_run_tells_what_it_told(here: Here) -> None:
     assert here.json("store", "seal") == []
 
 
+def test_where_there_is_no_run_nothing_is_done(here: Here) -> None:
+    assert here.json("store", "seal") == [] and here.json("store", "index") == {"runs": 0}
+    assert here.run("store", "seal", "--due").returncode == 0
+    assert not here.workspace.exists()
+
+
 def test_a_run_that_goes_on_is_not_sealed(here: Here) -> None:
     (here.source / "wait").write_text("")
     run_id = here.json("submit")["run_id"]
@@ -283,3 +289,24 @@ def test_an_archived_run_stays_hidden_when_it_is_sealed(here: Here) -> None:
     assert [run["archived"] for run in here.json("list")] == [False]
     here.json("archive", "-e", "seals")
     assert here.json("list") == []
+
+
+def test_runs_are_sorted_by_a_metric_or_a_column(here: Here) -> None:
+    """Sealed or not; `-` for the greatest first."""
+    ids = []
+    for rate, seal in (("0.5", True), ("0.125", False), ("0.25", True)):
+        text = f"from hpcrun import Run\nRun.get_context().log('loss', {rate})\n"
+        (here.source / "train.py").write_text(text)
+        ids.append(here.json("submit", "--follow")["run_id"])
+        if seal:
+            here.json("store", "seal", ids[-1])
+    half, eighth, quarter = ids
+    assert here.json("store", "index") == {"runs": 2}
+    listed = here.json("list", "--sort", "loss")
+    assert [run["run_id"] for run in listed] == [eighth, quarter, half]
+    assert [run["metrics"] for run in listed] == [{"loss": 0.125}, {"loss": 0.25}, {"loss": 0.5}]
+    first = here.run("list", "--sort", "-loss", "-n", "1").stdout.splitlines()
+    assert first[0].split("\t")[:2] == ["run", "loss"]
+    assert first[1].split("\t")[:2] == [half, "0.5"]
+    created = here.json("list", "--sort", "created")
+    assert [run["run_id"] for run in created] == ids and "metrics" not in created[0]

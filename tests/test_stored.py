@@ -255,6 +255,13 @@ def test_a_fact_told_of_a_sealed_run_stands_beside_it(twin: Twin) -> None:
     assert store.metrics(paths)["x"].values == [0.5, 0.5, 0.5, 1.5]
 
 
+def test_the_id_of_a_sealed_run_is_not_given_again(twin: Twin) -> None:
+    twin.sealed()
+    with pytest.raises(StoreError, match=f"there is a run {RUN_ID} already"):
+        twin.stores[1].create(REQUEST, "")
+    twin.compare()
+
+
 def test_nothing_is_told_of_a_run_that_is_not_there(twin: Twin) -> None:
     store = twin.stores[1]
     paths = store.paths("gone_1700000000_0123abcd")

@@ -161,8 +161,11 @@ def bad_lines_told(count: int) -> str:
     return f"{count} {lines} of the journals {are} torn or foreign"
 
 
-def run_object(record: RunRecord, paths: RunPaths) -> dict[str, Any]:
-    """A run as JSON. The keys are stable; docs/json.md describes them."""
+def run_object(record: RunRecord, paths: RunPaths, where: str | None = None) -> dict[str, Any]:
+    """A run as JSON. The keys are stable; docs/json.md describes them.
+
+    where: its record lies, if that is known.
+    """
     return {
         "run_id": record.run_id,
         "experiment": record.experiment,
@@ -188,7 +191,7 @@ def run_object(record: RunRecord, paths: RunPaths) -> dict[str, Any]:
         "problems": list(record.problems),
         "lost_records": record.lost_records,
         "bad_lines": record.bad_lines,
-        "record": located(paths),
+        "record": where or located(paths),
         "files": paths.files,
     }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 import click
 
@@ -14,8 +13,9 @@ from hpcrun.errors import ConfigError, Problem, RunCanceled, RunFailed, StoreErr
 from hpcrun.reading import nearest
 from hpcrun.record import RunRecord
 from hpcrun.state import State
-from hpcrun.store.experiments import ExperimentRecord, read_experiment
+from hpcrun.store.rows import Row
 from hpcrun.workflow.cancel import cancel as cancel_run
+from hpcrun.workflow.listing import COLUMNS, Order, Wish, list_rows
 from hpcrun.workflow.refresh import NOT_REFRESHED
 from hpcrun.workflow.seal import seal_later
 from hpcrun.workflow.session import Session, open_session
@@ -35,6 +35,12 @@ from hpcrun.workflow.session import Session, open_session
 @click.option("-u", "--user", help="Another user's runs.")
 @click.option("--children", is_flag=True, help="Child runs as well.")
 @click.option("--archived", is_flag=True, help="Archived runs as well.")
+@click.option(
+    "--sort",
+    metavar="KEY",
+    help="A metric's name, or created, started, ended, took, experiment, target, status, verdict; "
+    "-KEY: greatest first. Default: newest first.",
+)
 @json_option
 @click.pass_obj
 def list_runs(
@@ -45,22 +51,29 @@ def list_runs(
     user: str | None,
     children: bool,
     archived: bool,
+    sort: str | None,
     as_json: bool,
 ) -> None:
     """List runs, newest first."""
     session = open_session(given=workspace)
-    hidden = Hidden(session, user, children, archived)
-    records = _records(session, last, experiment, _state(status), user, hidden)
-    _tell_what_is_old(records)
+    order = Order.parse(sort) if sort else None
+    wish = Wish(experiment, _state(status), children, archived)
+    rows = list_rows(session, last or None, wish, user, order, _tell)
+    _tell_what_is_old([row.record for row in rows])
     seal_later(session)
+    metric = order.column if order and order.column not in COLUMNS else None
     if as_json:
-        print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
+        print_json([_object(session, row, metric) for row in rows])
         return
-    if not records:
+    if not rows:
         say(f"no runs in {session.workspace}", err=True)
         return
-    columns = ("run", "status", "target", "job", "created", "took", "verdict")
-    print_table(columns, [_row(record) for record in records], status_column=1)
+    columns = ["run", "status", "target", "job", "created", "took", "verdict"]
+    shown = [_row(row.record) for row in rows]
+    if metric is not None:
+        columns.insert(1, metric)
+        shown = [(c[0], _value(r, metric), *c[1:]) for r, c in zip(rows, shown, strict=True)]
+    print_table(columns, shown, status_column=columns.index("status"))
 
 
 def _state(named: str | None) -> State | None:
@@ -73,52 +86,22 @@ def _state(named: str | None) -> State | None:
     raise ConfigError(Problem(f"there is no status {named!r}", nearest(named, map(str, State))))
 
 
-class Hidden:
-    """Which runs a list leaves out: children and what is archived, unless they are asked for."""
-
-    def __init__(self, session: Session, user: str | None, children: bool, archived: bool) -> None:
-        self._store = session.store
-        self._user = user
-        self._children = children
-        self._archived = archived
-        self._experiments: dict[str, ExperimentRecord] = {}
-
-    def __contains__(self, record: RunRecord) -> bool:
-        if record.parent is not None and not self._children:
-            return True
-        return not self._archived and self._experiment(record.experiment).hides(record)
-
-    def _experiment(self, name: str) -> ExperimentRecord:
-        if name not in self._experiments:
-            self._experiments[name] = read_experiment(self._store, name, self._user)
-        return self._experiments[name]
+def _tell(error: StoreError) -> None:
+    """A run that cannot be read hides no other one."""
+    say(f"hpcrun: {error}", err=True)
 
 
-def _records(
-    session: Session,
-    last: int,
-    experiment: str | None,
-    state: State | None,
-    user: str | None,
-    hidden: Hidden,
-) -> list[RunRecord]:
-    ids = session.store.run_ids(user)
-    if experiment is not None:
-        ids = [run_id for run_id in ids if run_id.rsplit("_", 2)[0] == experiment]
-    shown = (record for record in _readable(session, ids, user) if record not in hidden)
-    records = session.refreshed(islice(shown, last) if state is None and last else shown)
-    if state is not None:
-        records = [record for record in records if record.state is state]
-    return records[:last] if last else records
+def _value(row: Row, metric: str) -> str:
+    return f"{row.metrics[metric]:.6g}" if metric in row.metrics else "-"
 
 
-def _readable(session: Session, ids: Sequence[str], user: str | None) -> Iterator[RunRecord]:
-    """The records; one that cannot be read is told on standard error."""
-    for run_id in ids:
-        try:
-            yield session.store.read(run_id, user)
-        except StoreError as error:
-            say(f"hpcrun: {error}", err=True)
+def _object(session: Session, row: Row, metric: str | None) -> dict[str, object]:
+    record = row.record
+    paths = session.store.paths(record.run_id, record.user)
+    stored = session.store.stored(paths)
+    where = str(stored.sealed_path(row.number)) if row.number >= 0 else None
+    value = run_object(record, paths, where)
+    return value if metric is None else {**value, "metrics": {metric: row.metrics.get(metric)}}
 
 
 def _tell_what_is_old(records: Sequence[RunRecord]) -> None:

@@ -8,6 +8,7 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
+from hpcrun.workflow.listing import index
 from hpcrun.workflow.seal import Sealing, seal_all, seal_run
 from hpcrun.workflow.session import Session, open_session
 
@@ -41,6 +42,19 @@ def seal(workspace: str | None, runs: tuple[str, ...], due: bool, as_json: bool)
             say(f"run {sealing.run_id}: {size} in {sealing.path}")
         else:
             say(f"run {sealing.run_id}: not sealed: {sealing.reason}", err=True)
+
+
+@store.command("index")
+@click.option("-u", "--user", help="Of another user's runs, in your own cache.")
+@json_option
+@click.pass_obj
+def make_index(workspace: str | None, user: str | None, as_json: bool) -> None:
+    """Make the index of sealed runs anew, from the sealed files alone."""
+    count = index(open_session(given=workspace), user, anew=True)
+    if as_json:
+        print_json({"runs": count})
+    else:
+        say(f"the index knows {count} runs")
 
 
 def _sealed(session: Session, run: str) -> Sealing:

@@ -15,7 +15,9 @@ from hpcrun.fold import fold_tags, last_word
 from hpcrun.layout import Attempt, JournalKind, RunPaths, UserPaths
 from hpcrun.record import RunRecord
 from hpcrun.store.files import FileStore
+from hpcrun.store.plain import folders_in
 from hpcrun.store.stored import facts_in
+from hpcrun.store.users import is_theirs
 
 
 class ExperimentRecord(NamedTuple):
@@ -37,6 +39,17 @@ def read_experiment(store: FileStore, name: str, user: str | None = None) -> Exp
     told_last = last_word(facts, "archived")
     until = told_last.data.get("until") if told_last is not None else None
     return ExperimentRecord(name, fold_tags({}, facts), until)
+
+
+def archived_experiments(store: FileStore, user: str | None = None) -> Mapping[str, float]:
+    """By name, until when the runs of a user's archived experiments are hidden."""
+    own = UserPaths.of(str(store.workspace), user or store.user)
+    if not is_theirs(Path(own.root)):
+        return {}
+    with told(f"read {own.experiments}"):
+        names = folders_in(own.experiments)
+    records = [read_experiment(store, name, user) for name in names]
+    return {record.name: record.archived for record in records if record.archived is not None}
 
 
 def tell_experiment(store: FileStore, name: str, kind: str, data: Mapping[str, Any]) -> None:

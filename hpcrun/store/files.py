@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.faults import told
@@ -25,16 +25,22 @@ from hpcrun.layout import (
     JournalKind,
     RunPaths,
     UserPaths,
-    sealed_of,
 )
 from hpcrun.record import Fact, RunRecord
-from hpcrun.store.plain import files_in, folders_in, read_plain
+from hpcrun.store.plain import folders_in, read_plain
+from hpcrun.store.rows import Row, newest_first
 from hpcrun.store.stored import Logged, StoredRun
 from hpcrun.store.users import is_theirs, login_of, owner
 
 if TYPE_CHECKING:
     from hpcrun.metrics import Metric
     from hpcrun.metrics.summary import Summary
+    from hpcrun.store.history import History
+
+Value = TypeVar("Value")
+
+AT_ONCE = 100
+"""Runs of one second among which the last one is looked for."""
 
 
 class FileStore:
@@ -86,6 +92,8 @@ class FileStore:
         """Writes the intent: run.json and script.sh, aside and then renamed into place."""
         run_id = request["run_id"]
         paths = self.own.run(run_id)
+        if self.stored(paths).seals():
+            raise StoreError(f"there is a run {run_id} already")
         with told(f"write the record of run {run_id}"):
             aside = Path(self.own.active, f".{run_id}.{os.urandom(4).hex()}")
             try:
@@ -169,8 +177,36 @@ class FileStore:
 
     def run_ids(self, user: str | None = None) -> list[str]:
         """The ids of a user's runs (default: this user's), newest first."""
-        ids = {*self.active_ids(user), *self._sealed_ids(user)}
-        return sorted(ids, key=_newest_first)
+        return self.through_history(user, None, lambda history: history.run_ids())
+
+    def through_history(
+        self, user: str | None, cache: Path | None, read: Callable[[History], Value]
+    ) -> Value:
+        """What is read of a user's history as it lies here now; StoreError.
+
+        cache: where this reader may have an index of its own.
+        """
+        from hpcrun.store.hdf5 import Damaged
+
+        try:
+            with self.history(user, cache) as history:
+                return read(history)
+        except Damaged:
+            with self.history(user, indexed=False) as history:
+                return read(history)
+
+    def history(
+        self, user: str | None = None, cache: Path | None = None, indexed: bool = True
+    ) -> History:
+        """A user's runs; see `History`."""
+        from hpcrun.store.history import History
+
+        return History(UserPaths.of(str(self.workspace), user or self.user), cache, indexed)
+
+    def row(self, run_id: str, user: str | None = None, number: int = 0) -> Row:
+        """What a listing needs of a run. number: of its sealed file."""
+        numbers = self.stored(self.paths(run_id, user)).last_numbers()
+        return Row(self.read(run_id, user), number, numbers)
 
     def active_ids(self, user: str | None = None) -> list[str]:
         """The ids of a user's runs that are not sealed, or of which something is told since."""
@@ -178,13 +214,6 @@ class FileStore:
         with told(f"read {own.active}"):
             names = folders_in(own.active) if is_theirs(Path(own.root)) else []
             return [name for name in names if RUN_ID.match(name)]
-
-    def _sealed_ids(self, user: str | None) -> Iterator[str]:
-        own = UserPaths.of(str(self.workspace), user or self.user)
-        with told(f"read {own.runs}"):
-            for month in folders_in(own.runs) if is_theirs(Path(own.root)) else []:
-                found = (sealed_of(name) for name in files_in(f"{own.runs}/{month}"))
-                yield from (known[0] for known in found if known is not None)
 
     def has(self, run_id: str, user: str) -> bool:
         """Whether a user has a run of that id."""
@@ -200,7 +229,7 @@ class FileStore:
     def find(self, name: str, user: str | None = None) -> tuple[str, str]:
         """(user, run id) of a run named by its id, a unique prefix, or @last. RunNotFound."""
         if name == "@last":
-            ids = self.run_ids(user)
+            ids = self.through_history(user, None, lambda history: history.newest(AT_ONCE))
             if not ids:
                 raise RunNotFound(f"there is no run in {self.workspace} yet", "hpcrun submit")
             return user or self.user, self._last(ids, user)
@@ -224,8 +253,8 @@ class FileStore:
 
     def _last(self, ids: Sequence[str], user: str | None) -> str:
         """The newest of ids that are sorted by the second: run.json tells parts of one."""
-        second = _newest_first(ids[0])[0]
-        tied = [run_id for run_id in ids if _newest_first(run_id)[0] == second]
+        second = newest_first(ids[0])[0]
+        tied = [run_id for run_id in ids if newest_first(run_id)[0] == second]
         if len(tied) == 1:
             return tied[0]
         created = {one: self.request(self.paths(one, user))["created"] for one in tied}
@@ -286,12 +315,6 @@ class FileStore:
     def notes(self, paths: RunPaths) -> list[Fact]:
         """What its journals of metrics tell besides numbers: images, files, samples of nodes."""
         return self.stored(paths).notes()
-
-
-def _newest_first(run_id: str) -> tuple[int, str]:
-    match = RUN_ID.match(run_id)
-    assert match is not None
-    return -int(match.group("seconds")), run_id
 
 
 def _object(path: Path, text: str | bytes) -> dict[str, Any]:

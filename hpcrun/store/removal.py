@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hpcrun.faults import told
 from hpcrun.layout import RunPaths
+from hpcrun.store.index import reopen
 from hpcrun.store.stored import StoredRun
 
 
@@ -43,11 +45,21 @@ def remove(paths: RunPaths) -> None:
             _vanish(folder)
         if not run.is_whole:
             _vanish(record)
-        for number in reversed(run.seals()):
-            run.sealed_path(number).unlink(missing_ok=True)
+        _remove_seals(run)
         _vanish(record)
         for left in record.parent.glob(".*.deleted"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _remove_seals(run: StoredRun) -> None:
+    numbers = run.seals()
+    if not numbers:
+        return
+    # Who makes an index meanwhile may have seen them, and removes the first mark.
+    reopen(run.paths.owner, run.paths.run_id, time.time())
+    for number in reversed(numbers):
+        run.sealed_path(number).unlink(missing_ok=True)
+    reopen(run.paths.owner, run.paths.run_id, time.time())
 
 
 def _vanish(folder: Path) -> None:

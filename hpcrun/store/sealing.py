@@ -1,6 +1,7 @@
 """Sealing: a run's journals become one file that never changes, and go when it has proved good.
 
     1  the next sealed file is published; from here on there are two records, both whole
+       (a month that the index may have closed is marked, see `index`)
     2  active/<run id> becomes active/.sealed-<run id>.<n>: readers turn to the sealed file
     3  what a late writer told meanwhile goes back to active/<run id>
     4  some days later the journals are removed, if the sealed file still holds all they tell
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ from hpcrun.faults import told
 from hpcrun.layout import RUN_ID, Attempt, JournalKind, UserPaths, journal_kind
 from hpcrun.record import Fact, encode
 from hpcrun.store.hdf5 import Damaged, check, whole
+from hpcrun.store.index import reopen
 from hpcrun.store.plain import folders_in
 from hpcrun.store.publishing import publish, replace, sync_folder
 from hpcrun.store.sealed import KIND, Content, SealedRun, same, sealed
@@ -45,6 +48,7 @@ def seal(run: StoredRun, is_over: Callable[[], bool] = lambda: True) -> Path:
     with told(f"seal run {run.paths.run_id}"):
         known = run.seals()
         number = _published(run, content)
+        reopen(run.paths.owner, run.paths.run_id, time.time())
         _retire(run, number, content)
         if not run.retired_folders() and not Path(run.paths.record).exists() and not known:
             # Its journals went while this process made a file of them: it was deleted.

@@ -20,6 +20,7 @@ from hpcrun.layout import INTERACTIVE, RUN_ID
 from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
 from hpcrun.store.removal import bytes_of_record
+from hpcrun.workflow.listing import index
 from hpcrun.workflow.session import Session
 
 DUE = 900.0
@@ -142,6 +143,10 @@ def seal_all(session: Session, due_only: bool = False) -> Iterator[Sealing]:
             remove_journals(run, before=time.time() - KEPT)
         except HpcrunError as error:
             yield Sealing(run_id, None, error.message)
+    with session.store.history() as history:
+        wanted = history.wants_index
+    if wanted:
+        index(session)
 
 
 def _is_due(record: RunRecord) -> bool:
