@@ -6,11 +6,20 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
-from benchmarks import agent, command_line, first_instruction, lab, run_log, show, submission
+from benchmarks import (
+    agent,
+    command_line,
+    first_instruction,
+    history,
+    lab,
+    run_log,
+    show,
+    submission,
+)
 from benchmarks.row import Row, table
 from tests.lab import Lab
 
-LOCAL = ("commands", "agent", "log", "show")
+LOCAL = ("commands", "history", "agent", "log", "show")
 MOST = {"log": 5, "show": 3}
 """The most runs of each, of rows whose runs take seconds."""
 
@@ -31,6 +40,9 @@ def _local(asked: argparse.Namespace) -> Iterator[Row]:
     if "commands" in asked.rows:
         _tell(f"commands: {asked.count} times each")
         yield from _measured("commands", command_line.rows(asked.count))
+    if "history" in asked.rows:
+        _tell(f"history: {asked.count} times each")
+        yield from _measured("history", history.rows(asked.count))
     if "agent" in asked.rows:
         _tell(f"agent: {asked.seconds:g} s")
         yield from _measured("agent", agent.rows(asked.seconds))
