@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hpcrun.config import EXPERIMENT, EXPERIMENT_HINT, MetricFiles, RunConfiguration
 from hpcrun.directives import Directive, Job
@@ -120,6 +120,39 @@ class Resuming:
     marker: str | None
 
 
+class Awaited(NamedTuple):
+    """A run that another one waits for. record: the folder of its record."""
+
+    user: str
+    run_id: str
+    record: str
+
+
+@dataclass(frozen=True)
+class Awaiting:
+    """Which runs must have ended before the command starts.
+
+    condition: afterok, they have completed; afterany, they have ended. any_of: one is enough.
+    """
+
+    runs: tuple[Awaited, ...]
+    condition: str = "afterok"
+    any_of: bool = False
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any] | None) -> Awaiting | None:
+        """As run.json tells it."""
+        if told is None:
+            return None
+        runs = tuple(Awaited(**run) for run in told["runs"])
+        return cls(runs, told["condition"], told["any_of"])
+
+    def told(self) -> Mapping[str, Any]:
+        """For run.json."""
+        runs = [run._asdict() for run in self.runs]
+        return {"runs": runs, "condition": self.condition, "any_of": self.any_of}
+
+
 @dataclass(frozen=True)
 class Plan:
     """A run as it will be submitted."""
@@ -151,6 +184,7 @@ class Plan:
     stopping: Stopping
     requeueing: Requeueing
     resuming: Resuming
+    awaiting: Awaiting | None
     choices: tuple[Choice, ...]
 
     @property

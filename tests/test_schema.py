@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from hpcrun.config import (
+    After,
     Checkpoints,
     Environment,
     Mail,
@@ -34,7 +35,7 @@ from hpcrun.site import SiteConfig
 ROOT = Path(__file__).parents[1]
 SECTIONS = (
     *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits, MetricFiles),
-    *(Checkpoints, Requeue, Stop),
+    *(After, Checkpoints, Requeue, Stop),
     *(MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration),
 )
 SCHEMA = json_schema(RunConfiguration)

@@ -132,7 +132,7 @@ class Agent:
     def run(self) -> int:
         """The whole attempt; gives the status to end with."""
         self._begin()
-        ended = self._allot() or self._lay() or self._launch()
+        ended = self._allot() or self._await() or self._lay() or self._launch()
         if ended is None and self.command is not None:
             self._wait_for_command()
             ended = self._end_of_command(self.command)
@@ -222,6 +222,29 @@ class Agent:
 
     def _taken(self) -> str:
         return f"the run has taken its max_run_duration_seconds ({self._setting.max_duration:g})"
+
+    def _await(self) -> Optional[End]:
+        """Looks whether the runs that this one waits for have ended; gives the end, if not well."""
+        after = self._setting.after
+        if after is None:
+            return None
+        from hpcrun.agent import awaiting
+
+        found = awaiting.look(after)
+
+        def is_settled() -> bool:
+            nonlocal found
+            found = awaiting.look(after)
+            return found.may_begin is not None or self._stopped_by is not None
+
+        if found.may_begin is None:
+            scheduled = self._setting.scheduled
+            self._until(is_settled, awaiting.LAG if scheduled else None, awaiting.ASKING)
+            if found.may_begin is None and scheduled:
+                found = awaiting.look(after, asks_slurm=True)
+        if found.may_begin or self._stopped_by is not None:
+            return None
+        return End(1, None, "canceled", message=f"the command was not started: {found.why}")
 
     def _lay(self) -> Optional[End]:
         """Lays the snapshot; gives the end, if that is one."""

@@ -1,8 +1,8 @@
-"""When a run is requeued. Values only; standard library only (Python 3.8+)."""
+"""When a run begins, and when it is requeued. Values only; standard library only (3.8+)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 
 class Policy(NamedTuple):
@@ -16,3 +16,22 @@ class Policy(NamedTuple):
     exit_code: int = 0
     at_time_limit: bool = False
     max_attempts: int = 1
+
+
+class After(NamedTuple):
+    """Which runs must have ended before the command starts. records: the folders of their records.
+
+    condition: afterok, they have completed; afterany, they have ended. any_of: one is enough.
+    """
+
+    records: Tuple[str, ...]
+    condition: str = "afterok"
+    any_of: bool = False
+
+    @classmethod
+    def of(cls, told: Optional[Mapping[str, Any]]) -> "Optional[After]":
+        """As run.json tells it."""
+        if not told:
+            return None
+        records = tuple(run["record"] for run in told["runs"])
+        return cls(records, told["condition"], told["any_of"])

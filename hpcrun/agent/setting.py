@@ -8,7 +8,7 @@ from signal import Signals
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.agent.checkpoints import Rules
-from hpcrun.agent.policy import Policy
+from hpcrun.agent.policy import After, Policy
 from hpcrun.errors import HpcrunError
 from hpcrun.layout import (
     ANEW_VARIABLE,
@@ -50,8 +50,8 @@ class Setting(NamedTuple):
     checkpoints: what tells the run's own. helpers: the words that start one task on each
     other node. metric_files: the patterns of files to follow (see `follow.patterns`).
     sample_seconds: between two measurements of the node; 0: none. work: where the job works, if
-    not in the run's folder. work_is_shared: whether all nodes see the same. problems: what could
-    not be read.
+    not in the run's folder. work_is_shared: whether all nodes see the same. after: which runs
+    must have ended before. problems: what could not be read.
     """
 
     paths: RunPaths
@@ -80,6 +80,7 @@ class Setting(NamedTuple):
     sample_seconds: float = 30.0
     work: Optional[str] = None
     work_is_shared: bool = False
+    after: Optional[After] = None
     problems: Tuple[str, ...] = ()
 
     @property
@@ -137,6 +138,7 @@ def read(environ: Mapping[str, str]) -> Setting:
         if environ.get(WORK_VARIABLE) in ("", paths.files)
         else environ.get(WORK_VARIABLE),
         work_is_shared=bool((request.get("working_directory") or {}).get("shared")),
+        after=After.of(request.get("after")),
         problems=problems,
     )
 

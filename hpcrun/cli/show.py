@@ -65,6 +65,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
             yield "attempt", _attempt(attempt)
     for key, value in sorted(record.tags.items()):
         yield "tag", f"{key}={value}"
+    yield from _after(record)
     if record.parent is not None:
         yield "parent", record.parent
     for child in record.children:
@@ -111,6 +112,12 @@ def _why(record: RunRecord) -> Iterator[tuple[str, str]]:
         for text in record.verdict.evidence:
             for line in text.splitlines():
                 yield "evidence", line
+
+
+def _after(record: RunRecord) -> Iterator[tuple[str, str]]:
+    told = record.request.get("after") or {"runs": ()}
+    for run in told["runs"]:
+        yield "after", f"{run['run_id']} ({told['condition']})"
 
 
 def _attempt(attempt: AttemptRecord) -> str:

@@ -12,7 +12,7 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
-from hpcrun.config import RunConfiguration, load_config
+from hpcrun.config import After, RunConfiguration, load_config
 from hpcrun.reading import Origin, Read
 from hpcrun.record import RunRecord
 from hpcrun.snapshot import scan
@@ -38,6 +38,12 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 multiple=True,
                 metavar="KEY=VALUE",
                 help="Change a value of the file, such as resources.time=2h.",
+            ),
+            click.option(
+                "--after",
+                multiple=True,
+                metavar="RUN",
+                help="Wait until that run has completed; several: all of them.",
             ),
             click.option(
                 "--run-id", metavar="ID", help="An id of your own: EXPERIMENT_SECONDS_8HEX."
@@ -144,6 +150,7 @@ def prepare(
     runconfig: str | None,
     target: str | None,
     overrides: tuple[str, ...],
+    after: tuple[str, ...],
     run_id: str | None,
     arguments: tuple[str, ...],
 ) -> tuple[Session, Prepared]:
@@ -156,6 +163,9 @@ def prepare(
     if target is not None:
         config.compute_target = target
         asked = replace(asked, origins={**asked.origins, "compute_target": Origin("--target")})
+    if after:
+        config.after = replace(config.after or After(), runs=[*after])
+        asked = replace(asked, origins={**asked.origins, "after.runs": Origin("--after")})
     if arguments:
         config.arguments = [*(config.arguments or []), *arguments]
     return session, session.prepare(asked, run_id, folder)

@@ -12,6 +12,7 @@ from hpcrun.config.distributed import (
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment
 from hpcrun.config.model import (
     AUTO,
+    After,
     Checkpoints,
     Mail,
     MetricFiles,
@@ -30,6 +31,7 @@ __all__ = [
     "DEFAULT_ENVIRONMENT",
     "EXPERIMENT",
     "EXPERIMENT_HINT",
+    "After",
     "Checkpoints",
     "DistributedConfiguration",
     "Environment",

@@ -32,6 +32,7 @@ def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
             *_metric_files(config),
             *_requeue(config),
             *_checkpoints(config),
+            *_after(config),
         )
     )
 
@@ -218,6 +219,17 @@ def _checkpoints(config: RunConfiguration) -> Iterator[Finding]:
         yield Finding("checkpoints.marker", f"{marker!r} is no name of a file", "such as complete")
     if config.resume_from == "":
         yield Finding("resume_from", "`resume_from` is empty", "a path, or auto")
+
+
+def _after(config: RunConfiguration) -> Iterator[Finding]:
+    if config.after is None:
+        return
+    if not config.after.runs:
+        yield Finding("after.runs", "`after` names no run", "after: {runs: [RUN]}", ("after",))
+    for name in config.sbatch or {}:
+        if name.lstrip("-") in ("dependency", "d"):
+            message = "both `after` and the directive say what the job waits for"
+            yield Finding(f"sbatch.{name}", message, "keep one of them", ("after",))
 
 
 def _metric_files(config: RunConfiguration) -> Iterator[Finding]:

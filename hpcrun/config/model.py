@@ -117,6 +117,18 @@ class Requeue:
 
 
 @dataclass
+class After:
+    """Which runs this one waits for."""
+
+    runs: list[str] = field(default_factory=list)
+    """Their ids, unique beginnings of them, or @last."""
+    condition: Literal["afterok", "afterany"] = "afterok"
+    """afterok: they must complete; afterany: they must end, however that is."""
+    any_of: bool = False
+    """Whether one of them is enough."""
+
+
+@dataclass
 class SnapshotLimits:
     """What the snapshot may hold at most."""
 
@@ -174,6 +186,8 @@ class RunConfiguration:
     """The checkpoint to begin with, or `auto`; the script gets it as --resume-from."""
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     """Which of its outputs are checkpoints."""
+    after: After | None = None
+    """Which runs it waits for."""
     experiment: str | None = None
     """The name that groups runs; default: the source folder's name."""
     display_name: str | None = None

@@ -24,6 +24,7 @@ from hpcrun.config.distributed import (
 from hpcrun.config.editing import Rules, edited
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSection
 from hpcrun.config.model import (
+    After,
     Checkpoints,
     Mail,
     MetricFiles,
@@ -96,6 +97,7 @@ class _File:
     resume_from: str | None = None
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     working_directory: Place = "history"
+    after: After | None = None
     experiment: str | None = None
     display_name: str | None = None
     description: str | None = None
@@ -137,7 +139,7 @@ class _File:
 _SAME = (
     *("script", "command", "target", "max_run_duration_seconds", "environment_variables"),
     *("source_directory", "resources", "stop", "requeue", "resume_from", "checkpoints"),
-    *("experiment", "display_name", "description", "tags", "secrets", "mail", "sbatch"),
+    *("after", "experiment", "display_name", "description", "tags", "secrets", "mail", "sbatch"),
     *("working_directory", "snapshot", "metric_files", "system_metrics_seconds"),
 )
 """The keys that mean the same in a .runconfig and in a RunConfiguration."""

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from hpcrun.config.distributed import DistributedConfiguration
 from hpcrun.config.environment import Environment
 from hpcrun.config.model import (
+    After,
     Checkpoints,
     Mail,
     MetricFiles,
@@ -67,6 +68,7 @@ class ScriptRunConfig:
     requeue = _Part[Requeue]()
     resume_from = _Part[str | None]()
     checkpoints = _Part[Checkpoints]()
+    after = _Part[After | None]()
     experiment = _Part[str | None]()
     display_name = _Part[str | None]()
     description = _Part[str | None]()
@@ -97,6 +99,7 @@ class ScriptRunConfig:
         requeue: Requeue | None = None,
         resume_from: str | None = None,
         checkpoints: Checkpoints | None = None,
+        after: After | None = None,
         experiment: str | None = None,
         display_name: str | None = None,
         description: str | None = None,
@@ -132,6 +135,7 @@ class ScriptRunConfig:
             "requeue": requeue,
             "resume_from": resume_from,
             "checkpoints": checkpoints,
+            "after": after,
             "experiment": experiment,
             "display_name": display_name,
             "description": description,

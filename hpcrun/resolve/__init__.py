@@ -6,14 +6,16 @@ contradictions between the run and its target are found at once, before anything
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from string import Template
 
 from hpcrun.config import MetricFiles, RunConfiguration, SnapshotLimits
 from hpcrun.directives import directives, forbidden, unwritable, written_twice
 from hpcrun.errors import ConfigError, PlanError
-from hpcrun.plan import LOCAL, Plan, Surroundings, experiment_name
+from hpcrun.plan import LOCAL, Awaited, Plan, Surroundings, experiment_name
 from hpcrun.reading import Read
+from hpcrun.resolve.awaiting import awaiting
 from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
 from hpcrun.resolve.request import Request
@@ -31,10 +33,12 @@ def resolve(
     around: Surroundings,
     run_id: str,
     sdk: str,
+    awaited: Sequence[Awaited] = (),
 ) -> Plan:
     """Joins what is asked with what the site is. Raises PlanError with every contradiction.
 
     asked: as it is `checked`. If it has problems, ConfigError with them and every contradiction.
+    awaited: the runs that `after` names.
     """
     config, request = asked.value, Request(asked, site, target_name, around, run_id)
     full_target = LOCAL if request.local else f"{site.id}/{target_name}"
@@ -92,6 +96,7 @@ def resolve(
         stopping=told,
         requeueing=requeueing(request),
         resuming=resuming(request),
+        awaiting=awaiting(request, awaited),
         choices=tuple(request.choices),
     )
 

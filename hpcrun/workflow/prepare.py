@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcrun.assets import Assets
 from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_memory
-from hpcrun.errors import ConfigError, SiteError
+from hpcrun.errors import ConfigError, RunNotFound, SiteError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
-from hpcrun.plan import Plan, experiment_name, new_run_id, refusal_of_id
+from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_id
 from hpcrun.reading import Finding, Read
 from hpcrun.resolve import resolve
 from hpcrun.script import Script, render
@@ -21,6 +21,9 @@ from hpcrun.site import SiteConfig
 from hpcrun.store.sdk import sdk_name
 from hpcrun.workflow.site import choose_target
 from hpcrun.workflow.surroundings import here, new_token
+
+Find = Callable[[str], tuple[str, str]]
+"""(user, run id) of the run that a name means. RunNotFound, StoreError."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,13 @@ def prepare(
     *,
     run_id: str | None = None,
     folder: Path | None = None,
+    find: Find | None = None,
 ) -> Prepared:
     """Resolves and renders. Refuses, all at once, what could not be read, what is malformed, what
     is missing on this machine, and what the target cannot give.
 
-    folder: what relative paths are relative to.
+    folder: what relative paths are relative to. find: (user, run id) of a run by what it is named,
+    for those that this one waits for.
     """
     folder = folder or Path()
     asked = checked(replace(asked, value=_with_full_paths(asked.value, folder)))
@@ -61,16 +66,37 @@ def prepare(
     refused = refusal_of_id(run_id, experiment) if run_id is not None else None
     if refused is not None and asked.is_sure_of("experiment"):
         asked = replace(asked, problems=(*asked.problems, refused))
+    asked, awaited = _awaited(asked, str(workspace), find)
     site, target = _choose_target(asked, assets)
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
         run_id = new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())
-    plan = resolve(asked, site, target, around, run_id, sdk)
+    plan = resolve(asked, site, target, around, run_id, sdk, awaited)
     problems = asked.with_findings(_unsearchable(plan)).problems
     if problems:
         raise ConfigError(*problems)
     limits = Limits(parse_memory(config.snapshot.max_bytes), config.snapshot.max_files)
     return Prepared(plan, render(plan, assets.template), site, source, config.script, limits)
+
+
+def _awaited(
+    asked: Read[RunConfiguration], workspace: str, find: Find | None
+) -> tuple[Read[RunConfiguration], list[Awaited]]:
+    """The runs that `after` names; a name that is none, or of several, is a problem."""
+    found: list[Awaited] = []
+    unknown = []
+    after = asked.value.after
+    if after is None or find is None:
+        return asked, found
+    for number, name in enumerate(after.runs):
+        try:
+            user, run_id = find(name)
+        except (RunNotFound, StoreError) as error:
+            unknown.append(Finding(f"after.runs[{number}]", error.message, error.hint))
+        else:
+            record = UserPaths.of(workspace, user).run(run_id).record
+            found.append(Awaited(user, run_id, record))
+    return asked.with_findings(unknown), found
 
 
 def _choose_target(asked: Read[RunConfiguration], assets: Assets) -> tuple[SiteConfig, str]:

@@ -6,6 +6,7 @@ at the first submission the intent is written before, and a client that fails is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +29,13 @@ def resubmit(
     scheduler: Scheduler,
     comment: bool = False,
     resume_from: Path | None = None,
+    options: Sequence[str] = (),
 ) -> RunRecord:
     """Submits a run that has ended once more, and gives its record.
 
     record: up to date, and one that can be (`check`). comment: whether the site leaves a job's
     comment to us. resume_from: the checkpoint to begin with; ConfigError if it is not there.
+    options: the scheduler's own, for this submission alone.
     """
     if resume_from is not None and not resume_from.exists():
         raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
@@ -46,8 +49,11 @@ def resubmit(
     submission = replace(
         submission_of(record.run_id, attempt, paths),
         arguments=(str(attempt.submission), *([str(resume_from)] if resume_from else [])),
-        options=options_of_submission(
-            paths.batch_log(attempt.submission), f"hpcrun:{token}" if comment else None
+        options=(
+            *options_of_submission(
+                paths.batch_log(attempt.submission), f"hpcrun:{token}" if comment else None
+            ),
+            *options,
         ),
     )
     known = known_jobs(store.read(record.run_id))

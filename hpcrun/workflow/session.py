@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from hpcrun.workflow.liveness import Heartbeats
 
 if TYPE_CHECKING:
     from hpcrun.config import RunConfiguration
+    from hpcrun.plan import Awaiting
     from hpcrun.reading import Read
     from hpcrun.site import SchedulerRules, SiteConfig
     from hpcrun.workflow.prepare import Prepared
@@ -88,7 +89,9 @@ class Session:
         """Resolves and renders a run; nothing is written."""
         from hpcrun.workflow.prepare import prepare
 
-        prepared = prepare(asked, self.workspace, self.assets, run_id=run_id, folder=folder)
+        prepared = prepare(
+            asked, self.workspace, self.assets, run_id=run_id, folder=folder, find=self.store.find
+        )
         self._sites[prepared.site.id] = prepared.site
         return prepared
 
@@ -96,25 +99,38 @@ class Session:
         """Submits a prepared run. parent: the id of the run whose child it becomes."""
         from hpcrun.workflow.submit import submit
 
+        plan, scheduler = prepared.plan, self.scheduler(prepared.plan.target)
         try:
-            return submit(prepared, self.store, self.scheduler(prepared.plan.target), parent)
+            waits = self._dependency(plan.awaiting, plan.target)
+            return submit(prepared, self.store, scheduler, parent, waits)
         finally:
             self._forget_jobs(prepared.plan.target)
 
     def resubmit(self, record: RunRecord, resume_from: str | Path | None = None) -> RunRecord:
         """Submits a run that has ended once more. record: up to date or not. resume_from: the
         checkpoint to begin with; default: the run's newest."""
+        from hpcrun.plan import Awaiting
         from hpcrun.workflow.resubmit import check, resubmit
 
         (record,) = self.refreshed([record])
         check(record, self.store)
         comment = self.site(record.target).scheduler.comment
+        waits = self._dependency(Awaiting.of(record.request.get("after")), record.target)
         try:
             checkpoint = Path(resume_from).expanduser().absolute() if resume_from else None
             scheduler = self.scheduler(record.target)
-            return resubmit(record, self.store, scheduler, comment, checkpoint)
+            return resubmit(record, self.store, scheduler, comment, checkpoint, waits)
         finally:
             self._forget_jobs(record.target)
+
+    def _dependency(self, awaiting: Awaiting | None, target: str) -> Sequence[str]:
+        """The scheduler's options for a run that waits for others."""
+        if awaiting is None:
+            return ()
+        from hpcrun.workflow.after import dependency
+
+        records = [self.store.read(run.run_id, run.user) for run in awaiting.runs]
+        return dependency(awaiting, self.refreshed(records, not_older_than=0), target)
 
     def cancel_job(self, target: str, job_id: JobId) -> None:
         """Asks the scheduler behind a target for a job's end."""

@@ -7,7 +7,8 @@ or that there is none. Nothing is ever submitted a second time by itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,9 +27,17 @@ from hpcrun.workflow.prepare import Prepared
 
 
 def submit(
-    prepared: Prepared, store: FileStore, scheduler: Scheduler, parent: str | None = None
+    prepared: Prepared,
+    store: FileStore,
+    scheduler: Scheduler,
+    parent: str | None = None,
+    options: Sequence[str] = (),
 ) -> RunRecord:
-    """Submits a run and gives its record. parent: the id of the run whose child it becomes."""
+    """Submits a run and gives its record.
+
+    parent: the id of the run whose child it becomes. options: the scheduler's own, beside those in
+    the script: what holds for this submission alone.
+    """
     plan = prepared.plan
     scheduler.check()
     with GitFacts.start(prepared.source) as git:
@@ -48,7 +57,7 @@ def submit(
     except StoreError:
         store.discard(plan.run_id)
         raise
-    submission = submission_of(plan.run_id, attempt, paths)
+    submission = replace(submission_of(plan.run_id, attempt, paths), options=tuple(options))
     hand_over(submission, attempt, paths, store, scheduler)
     return store.read(plan.run_id)
 
@@ -91,6 +100,7 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
             if plan.work is not None
             else {}
         ),
+        **({"after": plan.awaiting.told()} if plan.awaiting is not None else {}),
         "job": {
             name: value
             for name in ("partition", "qos", "account", "reservation")

@@ -1,0 +1,118 @@
+"""Whether the runs that this one waits for have ended as they must. Standard library only (3.8+).
+
+Their own records tell, and Slurm only where they do not: what Slurm has forgotten counts as done
+for it (22.05), and a run that was submitted again goes on as another job.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from typing import NamedTuple, Optional, Tuple
+
+from hpcrun.agent import past
+from hpcrun.agent.policy import After
+from hpcrun.fold import fold
+from hpcrun.record import RunRecord
+from hpcrun.state import State
+
+LAG = 90.0
+"""Seconds for which a file system may keep an end from other nodes."""
+
+ASKING = 2.0
+"""Seconds between two looks."""
+
+PATIENCE = 20.0
+"""Seconds for scontrol's answer."""
+
+
+class Standing(NamedTuple):
+    """How it stands: whether the run may begin; None while that is open. why: in words, if not."""
+
+    may_begin: Optional[bool]
+    why: str = ""
+
+
+def look(after: After, asks_slurm: bool = False) -> Standing:
+    """How it stands now. asks_slurm: about jobs whose runs do not tell their end."""
+    each = [_standing(after, record, asks_slurm) for record in after.records]
+    enough, spoilt = (any, all) if after.any_of else (all, any)
+    if enough(one.may_begin is True for one in each):
+        return Standing(True)
+    why = "; ".join(one.why for one in each if one.may_begin is not True)
+    return Standing(False if spoilt(one.may_begin is False for one in each) else None, why)
+
+
+def _standing(after: After, folder: str, asks_slurm: bool) -> Standing:
+    run_id = os.path.basename(folder)
+    try:
+        record = _record(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Standing(None, f"run {run_id}, which it waits for, cannot be read: {error}")
+    if record is None:
+        return Standing(True)  # sealed long ago: it had ended when this run was submitted
+    if record.has_ended:
+        good = after.condition == "afterany" or record.state == State.COMPLETED
+        return Standing(good, "" if good else _told(run_id, record))
+    if asks_slurm and record.job_id:
+        word = _word(record.job_id.partition(";")[0])
+        if word == "COMPLETED" or (word and after.condition == "afterany" and word in _ENDS):
+            return Standing(True)
+        if word in _ENDS:
+            return Standing(False, f"run {run_id}, which it waits for: Slurm says {word}")
+    return Standing(None, f"run {run_id}, which it waits for, is still {record.state}")
+
+
+_ENDS = frozenset(
+    (
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+        *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
+    )
+)
+
+
+def _told(run_id: str, record: RunRecord) -> str:
+    verdict = f": {record.verdict.sentence}" if record.verdict else ""
+    return f"run {run_id}, which it waits for, is {record.state}{verdict}"
+
+
+def _record(folder: str) -> Optional[RunRecord]:
+    """The record in a folder, or in the one where it went when it was sealed; None: neither."""
+    for place in (folder, *_retired(folder)):
+        try:
+            with open(os.path.join(place, "run.json"), encoding="utf-8") as file:
+                request = json.load(file)
+        except FileNotFoundError:
+            continue
+        return fold(request, past.facts(place, ""))
+    owner, run_id = os.path.dirname(os.path.dirname(folder)), os.path.basename(folder)
+    if glob.glob(os.path.join(glob.escape(owner), "runs", "*", glob.escape(run_id) + ".*")):
+        return None
+    raise FileNotFoundError("its record is gone")
+
+
+def _retired(folder: str) -> Tuple[str, ...]:
+    active, run_id = os.path.split(folder)
+    pattern = os.path.join(glob.escape(active), f".sealed-{glob.escape(run_id)}.*")
+    return tuple(sorted(glob.glob(pattern), key=lambda path: int(path.rpartition(".")[2])))[::-1]
+
+
+def _word(job_id: str) -> str:
+    """The state of a job as scontrol tells it; empty where nobody knows it."""
+    import re
+    import subprocess  # slow to import, and seldom needed
+
+    try:
+        done = subprocess.run(
+            ("scontrol", "--oneliner", "show", "job", job_id),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=PATIENCE,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    text = done.stdout.decode("utf-8", "replace").partition(" UserId=")[2]
+    found = re.search(r" JobState=([A-Z_]+)", text)
+    return found.group(1) if found is not None else ""

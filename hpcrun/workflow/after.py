@@ -1,0 +1,79 @@
+"""Runs that wait for others: what the scheduler is told, and what is refused before it is asked.
+
+Slurm forgets jobs, and what it has forgotten counts as done (22.05): so what has ended already is
+judged here, by its own record, and the agent judges once more before user code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpcrun.errors import PlanError, Problem, SchedulerError
+from hpcrun.plan import LOCAL, Awaiting
+from hpcrun.record import RunRecord
+from hpcrun.state import State
+
+
+def is_satisfied(awaiting: Awaiting, record: RunRecord) -> bool:
+    """Whether a run has ended as it must."""
+    return record.state == State.COMPLETED or (
+        record.has_ended and awaiting.condition == "afterany"
+    )
+
+
+def dependency(awaiting: Awaiting, records: Sequence[RunRecord], target: str) -> tuple[str, ...]:
+    """sbatch's options for a run that waits for others; none where nothing has to be waited for.
+
+    records: of the runs that it waits for, up to date. target: of the run itself. PlanError: they
+    have ended otherwise, or go on where this target does not hear of it. SchedulerError, transient:
+    one has no job yet.
+    """
+    done = [record for record in records if is_satisfied(awaiting, record)]
+    if len(done) == len(records) or (awaiting.any_of and done):
+        return ()
+    failed = [r for r in records if r.has_ended and r not in done]
+    if failed and (not awaiting.any_of or len(failed) == len(records)):
+        raise PlanError(*(_refusal(record) for record in failed))
+    live = [record for record in records if not record.has_ended]
+    site = target.partition("/")[0]
+    elsewhere = [r for r in live if r.target.partition("/")[0] != site]
+    if elsewhere:
+        raise PlanError(
+            *(
+                Problem(
+                    f"run {r.run_id} goes on at {r.target}, and {target} does not hear of its end",
+                    f"submit this one when that has ended: hpcrun wait {r.run_id}",
+                )
+                for r in elsewhere
+            )
+        )
+    if site == LOCAL:
+        return ()
+    return (
+        f"--dependency={_text(awaiting, [_number(record) for record in live])}",
+        "--kill-on-invalid-dep=yes",
+    )
+
+
+def _text(awaiting: Awaiting, jobs: Sequence[str]) -> str:
+    """Slurm takes one kind of separator: a comma for all of them, a question mark for any."""
+    separator = "?" if awaiting.any_of else ","
+    return separator.join(f"{awaiting.condition}:{job}" for job in jobs)
+
+
+def _number(record: RunRecord) -> str:
+    if record.job_id is None:
+        raise SchedulerError(
+            f"run {record.run_id} has no job yet that could be waited for",
+            "its submission may be going on: try again in a minute",
+            transient=True,
+        )
+    return record.job_id.partition(";")[0]
+
+
+def _refusal(record: RunRecord) -> Problem:
+    verdict = f": {record.verdict.sentence}" if record.verdict else ""
+    return Problem(
+        f"run {record.run_id}, which this one waits for, is {record.state}{verdict}",
+        f"hpcrun resubmit {record.run_id} first, or wait for any end: after.condition=afterany",
+    )

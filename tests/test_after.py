@@ -1,0 +1,180 @@
+"""Runs that wait for others: what is asked of Slurm, what is refused, what the agent sees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hpcrun.agent import awaiting
+from hpcrun.agent.policy import After
+from hpcrun.errors import PlanError, SchedulerError
+from hpcrun.fold import fold
+from hpcrun.layout import Attempt
+from hpcrun.plan import Awaited, Awaiting
+from hpcrun.record import Fact, RunRecord, encode
+from hpcrun.workflow.after import dependency
+from tests.commands import hpcrun, told
+from tests.lab import eventually
+
+REQUEST = {
+    "run_id": "line_1700000000_0123abcd",
+    "experiment": "line",
+    "user": "alice",
+    "target": "lab/gpu",
+    "created": 1.7e9,
+}
+
+
+def facts_of(state: str, job_id: str | None = "7") -> list[Fact]:
+    facts = [Fact("submitting", Attempt(1), 1.0, 0, {"token": "t"}, "client")]
+    if job_id is not None:
+        facts.append(Fact("submitted", Attempt(1), 2.0, 1, {"job_id": job_id}, "client"))
+    cause = {"Completed": "completed", "Failed": "exit_code"}.get(state)
+    if cause is not None:
+        code = 0 if state == "Completed" else 1
+        data = {"exit_code": code, "signal": None, "cause": cause, "interrupted": False}
+        facts.append(Fact("ended", Attempt(1), 3.0, 2, data, "agent-1.0"))
+    return facts
+
+
+def run(state: str, job_id: str | None = "7", target: str = "lab/gpu") -> RunRecord:
+    return fold({**REQUEST, "target": target}, facts_of(state, job_id))
+
+
+def waiting(condition: str = "afterok", any_of: bool = False) -> Awaiting:
+    return Awaiting((Awaited("alice", REQUEST["run_id"], "/w"),), condition, any_of)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "condition, any_of, states, options",
+    [
+        ("afterok", False, ["Queued"], "--dependency=afterok:1"),
+        ("afterany", False, ["Queued", "Queued"], "--dependency=afterany:1,afterany:2"),
+        ("afterok", True, ["Queued", "Queued"], "--dependency=afterok:1?afterok:2"),
+        ("afterok", False, ["Completed", "Queued"], "--dependency=afterok:2"),
+        ("afterok", True, ["Failed", "Queued"], "--dependency=afterok:2"),
+        ("afterany", False, ["Failed", "Queued"], "--dependency=afterany:2"),
+        ("afterok", False, ["Completed"], None),
+        ("afterany", False, ["Failed"], None),
+        ("afterok", True, ["Completed", "Queued"], None),
+        ("afterok", True, ["Failed", "Completed"], None),
+    ],
+)
+def test_slurm_is_told_of_what_goes_on(
+    condition: str, any_of: bool, states: list[str], options: str | None
+) -> None:
+    records = [run(state, str(number)) for number, state in enumerate(states, 1)]
+    told = dependency(waiting(condition, any_of), records, "lab/cpu")
+    assert told == ((options, "--kill-on-invalid-dep=yes") if options else ())
+
+
+def test_the_number_of_a_job_stands_without_its_cluster() -> None:
+    assert dependency(waiting(), [run("Queued", "7;lab")], "lab")[0] == "--dependency=afterok:7"
+
+
+@pytest.mark.parametrize("any_of, states", [(False, ["Failed", "Queued"]), (True, ["Failed"])])
+def test_what_can_never_be_is_refused_with_the_verdict(any_of: bool, states: list[str]) -> None:
+    with pytest.raises(PlanError, match="is Failed: the command ended with exit code 1"):
+        dependency(waiting(any_of=any_of), [run(state) for state in states], "lab")
+
+
+def test_a_site_does_not_hear_of_another_ones_runs() -> None:
+    with pytest.raises(PlanError, match="goes on at local, and lab/gpu does not hear of its end"):
+        dependency(waiting(), [run("Queued", target="local")], "lab/gpu")
+    assert dependency(waiting(), [run("Completed", target="local")], "lab/gpu") == ()
+
+
+def test_a_run_without_a_job_cannot_be_waited_for_yet() -> None:
+    with pytest.raises(SchedulerError) as raised:
+        dependency(waiting(), [run("NotStarted", None)], "lab")
+    assert raised.value.transient
+
+
+# -- what the agent sees ------------------------------------------------------------------------
+
+
+def record_of(folder: Path, state: str) -> str:
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(REQUEST))
+    by_writer: dict[str, bytes] = {}
+    for fact in facts_of(state):
+        by_writer[fact.writer] = by_writer.get(fact.writer, b"") + encode(fact)
+    for writer, lines in by_writer.items():
+        (folder / f"{writer}.jsonl").write_bytes(lines)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "condition, any_of, states, may_begin",
+    [
+        ("afterok", False, ["Completed", "Completed"], True),
+        ("afterok", False, ["Completed", "Queued"], None),
+        ("afterok", False, ["Queued", "Failed"], False),
+        ("afterok", True, ["Queued", "Failed"], None),
+        ("afterok", True, ["Failed", "Failed"], False),
+        ("afterok", True, ["Failed", "Completed"], True),
+        ("afterany", False, ["Failed", "Completed"], True),
+        ("afterany", True, ["Queued", "Queued"], None),
+    ],
+)
+def test_the_records_tell_whether_it_may_begin(
+    tmp_path: Path, condition: str, any_of: bool, states: list[str], may_begin: bool | None
+) -> None:
+    folders = [record_of(tmp_path / str(n), state) for n, state in enumerate(states)]
+    assert awaiting.look(After(tuple(folders), condition, any_of)).may_begin is may_begin
+
+
+def test_a_run_that_is_sealed_or_gone(tmp_path: Path) -> None:
+    active, runs = tmp_path / "active", tmp_path / "runs/2023-11"
+    after = After((str(active / REQUEST["run_id"]),))  # type: ignore[operator]
+    assert awaiting.look(after).may_begin is None
+    assert "its record is gone" in awaiting.look(after).why
+    record_of(active / f".sealed-{REQUEST['run_id']}.0", "Completed")
+    record_of(active / f".sealed-{REQUEST['run_id']}.10", "Failed")
+    assert awaiting.look(after).may_begin is False
+    for folder in active.iterdir():
+        folder.rename(tmp_path / folder.name)
+    runs.mkdir(parents=True)
+    (runs / f"{REQUEST['run_id']}.h5").touch()
+    assert awaiting.look(after).may_begin is True
+
+
+# -- on this machine ----------------------------------------------------------------------------
+
+
+def submitted(code: str, *words: str) -> str:
+    Path("train.py").write_text(code)
+    return str(told("submit", *words)["run_id"])
+
+
+def test_a_local_run_waits_for_others(project: Path) -> None:
+    go = project / "go"
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
+    first = submitted(wait)
+    second = submitted("print('second')", "--after", first)
+    failing = submitted(wait + "raise SystemExit(3)")
+    third = submitted("print('third')", "--after", failing)
+    eventually(lambda: told("show", second)["status"] not in ("NotStarted", "Queued"))
+    assert "second" not in hpcrun("logs", second).stdout
+    go.touch()
+    assert told("wait", second)["status"] == "Completed"
+    assert told("wait", third, code=21)["status"] == "Canceled"
+    told_of = told("show", third)["verdict"]
+    assert told_of["cause"] == "canceled"
+    assert f"run {failing}, which it waits for, is Failed" in told_of["sentence"]
+    assert "third" not in hpcrun("logs", third).stdout
+    assert "afterok" in hpcrun("show", third).stdout
+    refused = hpcrun("submit", "--after", failing, code=3).stderr
+    assert "the command ended with exit code 3" in refused
+    assert len(told("list")) == 4
+
+
+def test_a_run_that_is_none_stands_with_its_line(project: Path) -> None:
+    (project / "run.yaml").write_text(
+        "script: train.py\nscrpt: x\nafter:\n  runs: [nothing]\n  condition: afterall\n"
+    )
+    told_of = hpcrun("submit", code=2).stderr
+    for words in ("run.yaml:2", "run.yaml:4: no run 'nothing'", "run.yaml:5"):
+        assert words in told_of, told_of
