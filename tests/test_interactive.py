@@ -20,6 +20,7 @@ from hpcrun.errors import ConfigError, StoreError
 from hpcrun.layout import JournalKind
 from hpcrun.metrics.interactive import spool_of
 from hpcrun.state import Cause, State
+from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.collect import collect
 from hpcrun.workflow.liveness import SILENCE
 from tests.commands import script_of
@@ -463,3 +464,16 @@ def test_children_of_an_offline_run(here: Path) -> None:
     )
     assert (done.stdout, done.stderr) == ("True\n", "")
     assert len(list((here / ".hpcrun/offline").iterdir())) == 2
+
+
+def test_cancel_reaches_the_children(here: Path, experiment: Experiment) -> None:
+    with experiment.start_logging(outputs=False, snapshot_directory=None) as parent:
+        child = parent.submit_child(script_of("import time; time.sleep(60)", here))
+        below = parent.child_run("below")
+        over = parent.child_run("over")
+        over.complete()
+    told = cancel(experiment.workspace.session, parent.record())
+    assert [record.run_id for record in told] == [parent.id, child.id, below.id, over.id]
+    child.wait_for_completion(timeout_seconds=30)
+    assert (parent.get_status(), child.get_status()) == ("Completed", "Canceled")
+    assert (below.get_status(), over.get_status()) == ("Canceled", "Completed")

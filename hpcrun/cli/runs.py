@@ -171,15 +171,22 @@ def wait(workspace: str | None, run: str, timeout: float | None, as_json: bool) 
 @json_option
 @click.pass_obj
 def cancel(workspace: str | None, runs: tuple[str, ...], as_json: bool) -> None:
-    """Cancel runs. A run that has ended already is left as it is."""
+    """Cancel runs, and the children that they have. What has ended already is left as it is."""
     session = open_session(given=workspace)
     found = [session.store.find(run) for run in runs]
-    records = [cancel_run(session, session.store.read(run_id, user)) for user, run_id in found]
+    asked = [
+        record
+        for user, run_id in found
+        for record in cancel_run(session, session.store.read(run_id, user))
+    ]
+    records = session.refreshed(asked)
     if as_json:
         print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
         return
     for record in records:
-        say(f"run {record.run_id}: {record.state}")
+        ending = record.state is State.CANCEL_REQUESTED
+        told = f"; wait for its end with: hpcrun wait {record.run_id}" if ending else ""
+        say(f"run {record.run_id}: {record.state}{told}")
 
 
 def wait_for(

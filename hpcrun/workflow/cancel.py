@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcrun.errors import SchedulerError
+from hpcrun.errors import HpcrunError, SchedulerError
 from hpcrun.layout import INTERACTIVE
 from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
@@ -11,8 +11,27 @@ from hpcrun.workflow.interactive import end
 from hpcrun.workflow.session import Session
 
 
-def cancel(session: Session, record: RunRecord) -> RunRecord:
-    """Cancels a run. One that has ended already is left as it is."""
+def cancel(session: Session, record: RunRecord) -> list[RunRecord]:
+    """Cancels a run, then the children that it has; gives all of their records, its own first.
+
+    One that has ended already is left as it is; its children are not. Where one cannot be canceled,
+    the others are all the same, and the first error is raised then.
+    """
+    canceled = _cancel(session, record)
+    found, errors = [canceled], []
+    for child in canceled.children:
+        if not session.store.has(child, record.user):
+            continue  # it was deleted
+        try:
+            found += cancel(session, session.store.read(child, record.user))
+        except HpcrunError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return found
+
+
+def _cancel(session: Session, record: RunRecord) -> RunRecord:
     record = session.refreshed([record])[0]
     if record.state.is_end:
         return record
