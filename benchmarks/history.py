@@ -190,8 +190,8 @@ def _peers(root: Path) -> Iterator[tuple[str, int | None]]:
     """The bytes of the same points in what is installed of the peers."""
     folder = root / "tensorboard"
     try:
-        from tensorboard.compat.proto import event_pb2, summary_pb2  # type: ignore[import-not-found]
-        from tensorboard.summary.writer.event_file_writer import (  # type: ignore[import-not-found]
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import (
             EventFileWriter,
         )
     except ImportError:
