@@ -137,6 +137,8 @@ class Poll:
 
     interval_seconds: int = 60
     """Between two questions of one user on one host."""
+    max_interval_seconds: int = 180
+    """Up to which that grows while nothing changes."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -217,12 +219,33 @@ def test_in_slurm_the_end_is_told_before_the_ranks_are_gone(job: Job) -> None:
     assert job.fact("rank_ended").data["status"] == 0
 
 
+def keeper_of(agent: subprocess.Popen[bytes]) -> int:
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    return next(int(c) for c in children if b"run" in Path(f"/proc/{c}/cmdline").read_bytes())
+
+
+def test_the_history_is_written_to_once_a_second_however_much_is_logged(job: Job) -> None:
+    agent = job.start(*job.shim, sys.executable, "-c", LOG_POINTS, "100000", "0.0005")
+    command, keeper = pid_in(job.files / "pid"), keeper_of(agent)
+
+    def writes() -> int:
+        told = Path(f"/proc/{keeper}/io").read_text()
+        return int(told.partition("syscw: ")[2].split()[0])
+
+    until(lambda: logged(job) > 1000)
+    begin, so_far, points_so_far = time.monotonic(), writes(), logged(job)
+    until(lambda: logged(job) > points_so_far + 4000)
+    seconds = time.monotonic() - begin
+    # The journal of metrics; the node's own word and the pipes of its ranks are seldom.
+    assert 1 <= writes() - so_far <= seconds + 4
+    os.kill(command, signal.SIGTERM)
+    status_of(agent)
+
+
 def test_a_keeper_that_is_killed_is_replaced(job: Job) -> None:
     agent = job.start(*job.shim, sys.executable, "-c", LOG_POINTS, "2000", "0.001")
     pid_in(job.files / "pid")
-    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-    keeper = next(int(c) for c in children if b"run" in Path(f"/proc/{c}/cmdline").read_bytes())
-    kill(keeper)
+    kill(keeper_of(agent))
     assert status_of(agent) == 0
     assert len(points(job).splitlines()) == 2000
     assert "the keeper" in job.fact("problem").data["message"]

@@ -99,6 +99,45 @@ def test_what_was_changed_is_asked_anew(file: Path) -> None:
     assert JobId("2") in shared_jobs(ask, file, 60)
 
 
+@dataclass
+class Estimated:
+    """A question whose answer is the same, but for the estimates, until it is told to be another.
+
+    asked: how often it was asked.
+    """
+
+    reason: str = "Priority"
+    asked: int = 0
+
+    def __call__(self) -> Mapping[JobId, JobWord]:
+        self.asked += 1
+        word = JobWord(State.QUEUED, "PENDING", reason=self.reason, starts=float(self.asked))
+        return {JobId("1"): word}
+
+
+def test_it_is_asked_less_often_while_nothing_changes(file: Path) -> None:
+    ask = Estimated()
+
+    def counted(age: float, unchanged: float, relaxed: float = 180) -> int:
+        """How many questions are asked where the answer has that age, and was new so long ago."""
+        ask.asked = 0
+        shared_jobs(ask, file, 0)
+        told = json.loads(file.read_text())
+        now = time.time()
+        file.write_text(json.dumps({**told, "asked": now - age, "changed": now - unchanged - age}))
+        shared_jobs(ask, file, 60, relaxed)
+        return ask.asked - 1
+
+    assert (counted(59, 0), counted(61, 0)) == (0, 1)
+    assert (counted(99, 200), counted(101, 200)) == (0, 1)
+    assert (counted(179, 10_000), counted(181, 10_000)) == (0, 1)
+    assert counted(61, 10_000, relaxed=0) == 1
+    changed = json.loads(file.read_text())["changed"]
+    ask.reason = "Resources"
+    shared_jobs(ask, file, 0)
+    assert json.loads(file.read_text())["changed"] > changed
+
+
 def test_a_failure_is_remembered(file: Path, tmp_path: Path) -> None:
     broken = Slurm(environ={"PATH": str(tmp_path)}).jobs
     with pytest.raises(SchedulerError) as first:
@@ -122,13 +161,14 @@ def test_a_failure_is_remembered(file: Path, tmp_path: Path) -> None:
         "null",
         '"text"',
         "[" * 100_000,
+        '{"format": 1, "asked": NOW, "jobs": {}}',
         '{"format": 2, "asked": NOW, "jobs": {}}',
-        '{"format": 1, "asked": "soon", "jobs": {}}',
-        '{"format": 1, "asked": NOW}',
-        '{"format": 1, "asked": NOW, "jobs": []}',
-        '{"format": 1, "asked": NOW, "jobs": {"1": {"state": "Dreaming"}}}',
-        '{"format": 1, "asked": NOW, "jobs": {"1": {"moon": "full"}}}',
-        '{"format": 1, "asked": NOW, "error": {}}',
+        '{"format": 2, "changed": NOW, "asked": "soon", "jobs": {}}',
+        '{"format": 2, "changed": NOW, "asked": NOW}',
+        '{"format": 2, "changed": NOW, "asked": NOW, "jobs": []}',
+        '{"format": 2, "changed": NOW, "asked": NOW, "jobs": {"1": {"state": "Dreaming"}}}',
+        '{"format": 2, "changed": NOW, "asked": NOW, "jobs": {"1": {"moon": "full"}}}',
+        '{"format": 2, "changed": NOW, "asked": NOW, "error": {}}',
     ],
 )
 def test_a_damaged_file_is_no_answer(file: Path, text: str) -> None:
@@ -142,7 +182,7 @@ def test_a_damaged_file_is_no_answer(file: Path, text: str) -> None:
 
 def empty_answer(file: Path, asked: float) -> None:
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"format": 1, "asked": asked, "jobs": {}}))
+    file.write_text(json.dumps({"format": 2, "asked": asked, "changed": asked, "jobs": {}}))
     file.chmod(0o600)
 
 

@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hpcrun.errors import SchedulerError
 from hpcrun.ports import JobId, JobWord
 from hpcrun.state import Cause, State
 
-FORMAT = 1
+FORMAT = 2
 
 LOCK_TIMEOUT = 30.0
 """Seconds for which another process's question is waited for; then this one asks by itself."""
@@ -29,11 +29,34 @@ _LARGEST = 64 * 2**20
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a scheduler said. asked: Unix seconds, before the question. error: in place of jobs."""
+    """What a scheduler said.
+
+    asked: Unix seconds, before the question. error: in place of jobs. changed: when an answer was
+    last another one than that before it.
+    """
 
     asked: float
     jobs: Mapping[JobId, JobWord]
     error: SchedulerError | None = None
+    changed: float = 0.0
+
+    def after(self, before: _Answer | None) -> _Answer:
+        """The same, knowing what was said before."""
+        same = before is not None and before.changed and self._says() == before._says()
+        return replace(self, changed=before.changed if before and same else self.asked)
+
+    def _says(self) -> object:
+        """Estimates apart, which are new each time."""
+        error = self.error.message if self.error is not None else ""
+        return error, {job_id: replace(word, starts=None) for job_id, word in self.jobs.items()}
+
+    def lasts(self, pace: float, relaxed: float) -> float:
+        """Seconds for which it is good enough: half of the time for which nothing has changed."""
+        return min(max(pace, (self.asked - self.changed) / 2), max(pace, relaxed))
+
+    def serves(self, pace: float, relaxed: float, now: float) -> bool:
+        """Whether it is young enough; one from the future is a clock set back."""
+        return now - self.lasts(pace, relaxed) <= self.asked <= time.time()
 
     def told(self) -> Mapping[JobId, JobWord]:
         if self.error is not None:
@@ -42,21 +65,26 @@ class _Answer:
 
 
 def shared_jobs(
-    ask: Callable[[], Mapping[JobId, JobWord]], file: Path, pace: float
+    ask: Callable[[], Mapping[JobId, JobWord]], file: Path, pace: float, relaxed: float = 0.0
 ) -> Mapping[JobId, JobWord]:
     """What `ask` gives, at most `pace` seconds old; the SchedulerError it raised as well.
 
     file: where the answer is kept. pace: seconds; with 0 the question is begun after this call.
+    relaxed: seconds that an answer may be old, little by little, while nothing changes.
     """
     called = time.time()
-    answer = _read(file, called - pace)
-    if answer is None:
+    answer = _read(file)
+    if answer is None or not answer.serves(pace, relaxed, called):
         with _locked(file):
+            before = _read(file)
             # Whoever held the lock meanwhile asked for this process too.
-            answer = _read(file, min(called, time.time() - pace))
-            if answer is None:
-                answer = _asked(ask)
-                _write(file, answer)
+            now = time.time()
+            if before is not None and (
+                called <= before.asked <= now or before.serves(pace, relaxed, now)
+            ):
+                return before.told()
+            answer = _asked(ask).after(before)
+            _write(file, answer)
     return answer.told()
 
 
@@ -95,8 +123,8 @@ def _locked(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _read(file: Path, since: float) -> _Answer | None:
-    """The kept answer, if it was asked since then; one from the future is a clock set back."""
+def _read(file: Path) -> _Answer | None:
+    """The kept answer."""
     import json
 
     try:
@@ -104,10 +132,9 @@ def _read(file: Path, since: float) -> _Answer | None:
         with os.fdopen(opened, "rb") as stream:
             if not _is_ours(os.fstat(stream.fileno())):
                 return None
-            answer = _decode(json.loads(stream.read(_LARGEST)))
+            return _decode(json.loads(stream.read(_LARGEST)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return answer if since <= answer.asked <= time.time() else None
 
 
 def _is_ours(status: os.stat_result) -> bool:
@@ -138,25 +165,25 @@ def _write(file: Path, answer: _Answer) -> None:
 
 
 def _encode(answer: _Answer) -> Mapping[str, Any]:
+    times = {"format": FORMAT, "asked": answer.asked, "changed": answer.changed}
     if answer.error is not None:
         error = answer.error
         told = {"message": error.message, "hint": error.hint, "transient": error.transient}
-        return {"format": FORMAT, "asked": answer.asked, "error": told}
-    jobs = {job_id: vars(word) for job_id, word in answer.jobs.items()}
-    return {"format": FORMAT, "asked": answer.asked, "jobs": jobs}
+        return {**times, "error": told}
+    return {**times, "jobs": {job_id: vars(word) for job_id, word in answer.jobs.items()}}
 
 
 def _decode(value: Any) -> _Answer:
     """ValueError, TypeError, KeyError or AttributeError if it is no answer of this format."""
     if value["format"] != FORMAT:
         raise ValueError(value["format"])
-    asked = float(value["asked"])
+    asked, changed = float(value["asked"]), float(value["changed"])
     if "error" in value:
         told = value["error"]
-        return _Answer(
-            asked, {}, SchedulerError(str(told["message"]), str(told["hint"]), told["transient"])
-        )
-    return _Answer(asked, {JobId(key): _word(told) for key, told in value["jobs"].items()})
+        error = SchedulerError(str(told["message"]), str(told["hint"]), told["transient"])
+        return _Answer(asked, {}, error, changed)
+    jobs = {JobId(key): _word(told) for key, told in value["jobs"].items()}
+    return _Answer(asked, jobs, None, changed)
 
 
 def _word(told: Mapping[str, Any]) -> JobWord:

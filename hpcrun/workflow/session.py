@@ -73,8 +73,11 @@ class Session:
             return scheduler.jobs()
         from hpcrun.scheduler.shared import shared_jobs
 
-        pace = site.scheduler.poll.interval_seconds if not_older_than is None else not_older_than
-        return shared_jobs(scheduler.jobs, self._answer(site), pace)
+        poll = site.scheduler.poll
+        if not_older_than is not None:
+            return shared_jobs(scheduler.jobs, self._answer(site), not_older_than)
+        pace, relaxed = poll.interval_seconds, poll.max_interval_seconds
+        return shared_jobs(scheduler.jobs, self._answer(site), pace, relaxed)
 
     def _answer(self, site: SiteConfig) -> Path:
         """Where a site's answer is kept for all of this user's processes."""

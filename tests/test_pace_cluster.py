@@ -1,0 +1,65 @@
+"""How often Slurm is asked, counted by wrappers around its commands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import Lab
+from tests.submission import Place, make_place
+
+pytestmark = pytest.mark.cluster
+
+ASKING = ("squeue", "scontrol", "sacct", "sinfo")
+SECONDS = 8
+INTERVAL = 2
+SITE = f"""\
+schema_version: 1
+id: mine
+default_target: main
+targets:
+  main: {{partition: main, time: {{default: 5m, max: 1h}}}}
+scheduler: {{poll: {{interval_seconds: {INTERVAL}, max_interval_seconds: {INTERVAL}}}}}
+"""
+
+
+@pytest.fixture
+def place(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
+    with make_place(lab, request.node.name) as place:
+        yield place
+
+
+def counted(place: Place, runs: list[str]) -> Counter[str]:
+    """How often each of Slurm's commands is called while so many runs are waited for at once."""
+    calls = place.source / f"calls-{len(runs)}"
+    calls.touch()
+    calls.chmod(0o666)
+    folder = place.script("none", "")
+    for name in ASKING:
+        call = f'#!/bin/bash\necho {name} >> {calls}\nexec /usr/bin/{name} "$@"\n'
+        (folder / name).write_text(call)
+        (folder / name).chmod(0o755)
+    waiting = [
+        place.start("wait", "--timeout", str(SECONDS), run_id, bin=folder) for run_id in runs
+    ]
+    for process in waiting:
+        process.communicate()
+        assert process.returncode == 22, process.returncode
+    return Counter(calls.read_text().split())
+
+
+def test_twenty_that_wait_ask_no_more_than_one(place: Place) -> None:
+    sites = place.source / ".hpcrun/site_configs"
+    sites.mkdir(parents=True)
+    (sites / "mine.yaml").write_text(SITE)
+    assert place.run("submit", "-t", "mine", "--set", "sbatch={hold: null}").returncode == 0
+    (run_id,) = place.names()
+    one = counted(place, [run_id])
+    twenty = counted(place, [run_id] * 20)
+    place.run("cancel", run_id)
+    most = SECONDS // INTERVAL + 1
+    assert 1 <= one["squeue"] <= most
+    assert 1 <= twenty["squeue"] <= most
+    assert set(one) == set(twenty) == {"squeue"}
