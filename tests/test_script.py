@@ -105,7 +105,7 @@ def test_bash_and_shellcheck_find_nothing(name: str) -> None:
 
 
 def test_every_golden_file_is_of_a_request() -> None:
-    assert sorted(file.stem for file in GOLDEN.iterdir()) == sorted(REQUESTS)
+    assert sorted(file.stem for file in GOLDEN.glob("*.sh")) == sorted(REQUESTS)
 
 
 # -- run in bash ----------------------------------------------------------------------------------
