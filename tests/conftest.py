@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from hpcrun.store.sdk import publish
 from tests.cluster import Cluster
 from tests.commands import TRAIN
 from tests.lab import Lab, make_lab
+
+# A shell that starts them in the background has them ignore it, and all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
