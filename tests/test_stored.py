@@ -355,6 +355,23 @@ def test_an_unsealed_run_goes_on_and_is_sealed_again(twin: Twin) -> None:
     twin.compare()
 
 
+def test_a_line_that_was_torn_counts_once_while_a_run_is_unsealed(twin: Twin) -> None:
+    """Killed before its last step, when all journals are written back but run.json is not."""
+    twin.told([HEARTBEAT], [POINT], b"00000000 torn\n")
+    twin.sealed()
+    twin.unsealed()
+    Path(twin.paths[1].request).unlink()
+    twin.compare()
+    twin.sealed_again()
+    twin.compare()
+    twin.unsealed()
+    Path(twin.paths[1].request).unlink()
+    twin.told([HEARTBEAT], [POINT], b"00000000 torn\n")
+    twin.compare()
+    twin.unsealed()
+    twin.compare()
+
+
 @pytest.mark.parametrize("moment", [1, 2])
 def test_a_run_that_goes_on_while_it_is_sealed_keeps_its_journals(twin: Twin, moment: int) -> None:
     """Before its journals are out of the way, and just after."""

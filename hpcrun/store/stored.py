@@ -188,11 +188,13 @@ class StoredRun:
 
 
 class _File(NamedTuple):
-    """A journal in a folder. skip: as many bytes are sealed already."""
+    """A journal in a folder. skip: as many bytes are sealed already. told: so many of its bad lines
+    are sealed, where the journal tells again what is."""
 
     path: Path
     kind: JournalKind
     skip: int = 0
+    told: int = 0
 
     def page(self) -> Page:
         return decode_page(plain_bytes(self.path)[self.skip :], self.path.name)
@@ -233,9 +235,11 @@ class Layers(AbstractContextManager["Layers"]):
         if self._sealed is not None:
             facts = _facts_of(self._sealed, kind)
             bad = self._sealed_bad_lines(kind)
-        for page in (file.page() for file in self._journals() if file.kind is kind):
-            facts += page.facts
-            bad += page.bad_lines
+        for file in self._journals():
+            if file.kind is kind:
+                page = file.page()
+                facts += page.facts
+                bad += max(0, page.bad_lines - file.told)
         return facts, bad
 
     def logged(self) -> Logged:
@@ -309,7 +313,7 @@ class Layers(AbstractContextManager["Layers"]):
                 file = new[path]
                 page = decode_page(data[file.skip :], path.name)
                 known = journals.get(path.name)
-                bad = page.bad_lines + (known.bad_lines if known else 0)
+                bad = max(0, page.bad_lines - file.told) + (known.bad_lines if known else 0)
                 read = file.skip + page.consumed
                 journals[path.name] = Journal.of(path.name, data, read, bad)
                 if file.kind is JournalKind.METRICS:
@@ -338,7 +342,8 @@ class Layers(AbstractContextManager["Layers"]):
             if known is None:
                 yield _File(path, kind)
             elif path.lstat().st_size != known.size:
-                yield _File(path, kind, _skip(path, known))
+                skip = _skip(path, known)
+                yield _File(path, kind, skip, 0 if skip else known.bad_lines)
 
 
 def _from_whole(folders: Sequence[Path]) -> Sequence[Path]:
