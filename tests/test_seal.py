@@ -279,6 +279,35 @@ def test_a_sealed_run_is_submitted_again(here: Here) -> None:
     assert here.json("metrics", run_id)["loss"] == before["loss"]
 
 
+# Its first attempt makes a child; later ones read what that has logged.
+FAMILY = """\
+import os
+from hpcrun import Run
+
+run = Run.get_context()
+if os.environ["HPCRUN_ATTEMPT"].startswith("1."):
+    with run.child_run() as child:
+        child.log("score", 7)
+else:
+    print("children:", [v for k, v in run.get_metrics(recursive=True).items() if k != run.id])
+"""
+
+
+def test_a_job_that_begins_again_reads_its_sealed_children(here: Here) -> None:
+    """In a job only journals can be read."""
+    (here.source / "train.py").write_text(FAMILY)
+    run = here.json("submit", "--follow")
+    (child,) = here.json("show", run["run_id"])["children"]
+    until(lambda: here.json("show", child)["attempts"][0]["undrained"] == [])
+    assert len([done for done in here.json("store", "seal") if done["sealed"]]) == 2
+    here.json("resubmit", run["run_id"], "--follow")
+    assert "children: [{'score': 7}]" in here.json("logs", run["run_id"])["text"]
+    assert here.json("show", child)["record"].endswith(child)
+    seals = [done["sealed"] for done in here.json("store", "seal")]
+    assert len(seals) == 2 and all(path.endswith(".1.h5") for path in seals)
+    assert here.json("metrics", child) == {"score": 7}
+
+
 def test_an_archived_run_stays_hidden_when_it_is_sealed(here: Here) -> None:
     run_id = here.json("submit", "--follow")["run_id"]
     here.json("archive", run_id)

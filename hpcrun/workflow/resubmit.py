@@ -41,11 +41,12 @@ def resubmit(
         raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
     scheduler.check()
     paths, before = store.paths(record.run_id), record.attempt.attempt
-    unseal(store.stored(paths))  # the job and its agent read journals
+    unseal(store.stored(paths))
     attempt = _next(record)
     token = token_of(record.run_id, attempt.submission)
     store.supersede(paths, before.submission)
     store.append(paths, attempt, "submitting", {"token": token, **this_client()})
+    _unseal_family(store.read(record.run_id), store)
     submission = replace(
         submission_of(record.run_id, attempt, paths),
         arguments=(str(attempt.submission), *([str(resume_from)] if resume_from else [])),
@@ -59,6 +60,18 @@ def resubmit(
     known = known_jobs(store.read(record.run_id))
     hand_over(submission, attempt, paths, store, scheduler, known)
     return store.read(record.run_id)
+
+
+def _unseal_family(record: RunRecord, store: FileStore) -> None:
+    """The job and its agent read journals only, those of its children too.
+
+    Whoever seals looks once more whether they go on, when the journals are out of the way: from
+    here on it will see that they do.
+    """
+    unseal(store.stored(store.paths(record.run_id)))
+    for child in record.children:
+        if store.has(child, store.user):  # else it was deleted
+            _unseal_family(store.read(child), store)
 
 
 def _next(record: RunRecord) -> Attempt:

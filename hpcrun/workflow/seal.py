@@ -57,9 +57,10 @@ def seal_run(session: Session, record: RunRecord, read: float) -> Path:
     from hpcrun.workflow.clean import clean
 
     def is_over() -> bool:
-        """Whether nobody has submitted it again since."""
+        """Whether nobody has submitted it again since, or a run above it."""
         now = session.store.read(record.run_id)
-        return now.has_ended and now.attempt.attempt == record.attempt.attempt
+        same = now.has_ended and now.attempt.attempt == record.attempt.attempt
+        return same and not _reader(session, now)
 
     path = seal(session.store.stored(session.store.paths(record.run_id)), is_over)
     if record.target != INTERACTIVE:  # nothing was laid there
