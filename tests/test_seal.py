@@ -308,6 +308,29 @@ def test_a_job_that_begins_again_reads_its_sealed_children(here: Here) -> None:
     assert here.json("metrics", child) == {"score": 7}
 
 
+# Begins a child of an id that its caller chose.
+OWN_ID = """\
+import sys
+from hpcrun import Experiment, Workspace
+
+with Experiment(Workspace(sys.argv[1]), "family").start_logging(snapshot_directory=None) as run:
+    with run.child_run(run_id="family_1700000000_0123abcd") as child:
+        child.log("loss", 0.25)
+"""
+
+
+def test_no_child_takes_the_id_of_a_sealed_run(here: Here) -> None:
+    words = [sys.executable, "-c", OWN_ID, str(here.workspace)]
+    env = {**os.environ, "XDG_CACHE_HOME": str(here.cache)}
+    assert subprocess.run(words, env=env).returncode == 0
+    run_id = "family_1700000000_0123abcd"
+    until(lambda: here.json("show", run_id)["attempts"][0]["undrained"] == [])
+    before = here.json("store", "seal", run_id)[0]["sealed"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert f"StoreError: there is a run {run_id} already" in done.stderr
+    assert here.json("show", run_id)["record"] == before
+
+
 def test_an_archived_run_stays_hidden_when_it_is_sealed(here: Here) -> None:
     run_id = here.json("submit", "--follow")["run_id"]
     here.json("archive", run_id)

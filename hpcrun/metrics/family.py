@@ -6,7 +6,8 @@ import os
 import time
 from typing import Any, List, Mapping, Optional, Sequence
 
-from hpcrun.layout import RUN_ID
+from hpcrun.errors import StoreError
+from hpcrun.layout import RUN_ID, RunPaths, UserPaths, sealed_of
 from hpcrun.metrics.recording import Recording
 
 CHILDREN_LIMIT = 100
@@ -28,7 +29,11 @@ class Parent(Recording):
         whose files are copied into the child's outputs/ at its end. It waits for the shared file
         system; what the child logs does not. StoreError, ValueError.
         """
-        child = self._make_child(child_id(self.experiment_name, run_id), name, {}, outputs)
+        new = child_id(self.experiment_name, run_id)
+        if run_id is not None:
+            own = UserPaths(os.path.dirname(self._models_folder()))
+            _expect_not_sealed(own.run(new))
+        child = self._make_child(new, name, {}, outputs)
         child.start()
         return child
 
@@ -55,6 +60,16 @@ def child_id(experiment: str, run_id: Optional[str] = None) -> str:
     if match is None or match.group("experiment") != experiment:
         raise ValueError(f"{run_id!r} is no run id of experiment {experiment!r}")
     return run_id
+
+
+def _expect_not_sealed(paths: RunPaths) -> None:
+    """StoreError where a run of that id was sealed: it has no folder whose name would be taken."""
+    try:
+        names = os.listdir(paths.sealed)
+    except OSError:
+        return
+    if any(known[0] == paths.run_id for known in map(sealed_of, names) if known is not None):
+        raise StoreError(f"there is a run {paths.run_id} already")
 
 
 def tags_of_children(
