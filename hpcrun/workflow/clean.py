@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
-from hpcrun.manifest import Entry, Manifest
+from hpcrun.manifest import Entry
 from hpcrun.metrics.uploads import FOLDERS, UPLOADS
 from hpcrun.record import RunRecord
+from hpcrun.workflow.code import code_of
 from hpcrun.workflow.session import Session
 
 
@@ -23,9 +24,8 @@ def clean(session: Session, record: RunRecord) -> tuple[int, int]:
     if "snapshot" not in record.request:
         raise StoreError(f"run {record.run_id} has no snapshot", "there is no copy of its source")
     root = Path(session.store.paths(record.run_id).files)
+    manifest = code_of(session.workspace, record).manifest
     with told(f"clean {root}"):
-        snapshot = Path(record.request["snapshot"]["manifest"])
-        manifest = Manifest.decode(snapshot.read_text(encoding="utf-8"))
         same = [entry for entry in manifest.files if _same(root / entry.path, entry)]
         for entry in same:
             (root / entry.path).unlink()
@@ -41,9 +41,7 @@ def left_outside(session: Session, record: RunRecord) -> list[str]:
     root = Path(session.store.paths(record.run_id, record.user).files)
     source: dict[str, Entry] = {}
     if "snapshot" in record.request:
-        with told(f"read the snapshot of {record.run_id}"):
-            text = Path(record.request["snapshot"]["manifest"]).read_text(encoding="utf-8")
-        source = {entry.path: entry for entry in Manifest.decode(text).files}
+        source = {entry.path: entry for entry in code_of(session.workspace, record).manifest.files}
     found = []
     for where, folders, names in os.walk(root):
         if where == str(root):
