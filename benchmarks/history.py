@@ -19,7 +19,7 @@ from hpcrun.record import Fact, encode
 from hpcrun.store import FileStore
 from hpcrun.store.index import write_generation
 from hpcrun.store.rows import Row as IndexRow
-from hpcrun.store.sealed import SealedRun
+from hpcrun.store.sealed import open_sealed
 from hpcrun.store.sealing import seal
 
 RUNS = 100_000
@@ -150,7 +150,7 @@ def _raw(path: Path, to: Path) -> Path:
     """The same two columns of one metric as plain h5py would keep them, with the same filters."""
     import h5py
 
-    with SealedRun(path) as run, h5py.File(to, "w") as file:
+    with open_sealed(path) as run, h5py.File(to, "w") as file:
         for name, values in zip(("step", "value"), run.points("loss"), strict=True):
             file.create_dataset(name, data=values, chunks=(4096,), compression="gzip", shuffle=True)
     return to
@@ -164,13 +164,13 @@ def _read_raw(path: Path) -> float:
 
 
 def _read_points(path: Path) -> float:
-    with SealedRun(path) as run:
+    with open_sealed(path) as run:
         steps, values = run.points("loss")
         return float(steps[-1] + values[-1])
 
 
 def _read_metric(path: Path) -> int:
-    with SealedRun(path) as run:
+    with open_sealed(path) as run:
         return run.metric("loss").count
 
 

@@ -20,7 +20,10 @@ import posixpath
 import re
 from typing import NamedTuple, Optional, Tuple
 
-FORMAT = 1
+FORMATS = (1,)
+"""Of workspaces and of run.json with its journals: those that are read; the last is written."""
+
+FORMAT = FORMATS[-1]
 
 INTERACTIVE = "interactive"
 """The target of a run without a job: its process tells what happens, and nobody else knows."""

@@ -26,7 +26,7 @@ from hpcrun.state import State
 from hpcrun.store.experiments import read_experiment, tell_experiment
 from hpcrun.store.hdf5 import encode as encode_columns
 from hpcrun.store.history import MANY, cache_of, make_index
-from hpcrun.store.index import KEPT, Files, Generation, generation_path
+from hpcrun.store.index import KEPT, Files, generation_path, open_generation
 from hpcrun.store.removal import remove
 from hpcrun.store.rows import Row
 from hpcrun.store.sealing import seal, unseal
@@ -418,7 +418,7 @@ def write_lying(folder: str, number: int, texts: dict[str, bytes]) -> None:
     """A generation whose columns are the true ones, with other rows."""
     import numpy
 
-    with Generation(generation_path(folder, 1)) as known:
+    with open_generation(generation_path(folder, 1)) as known:
         true = known._columns
         columns: dict[str, Any] = {}
         for name in true._file:

@@ -17,8 +17,9 @@ from hpcrun.layout import Attempt
 from hpcrun.metrics import metrics_of
 from hpcrun.metrics.values import scalar
 from hpcrun.record import Fact, is_well_formed
+from hpcrun.store.formats import NewerFormat
 from hpcrun.store.hdf5 import CHUNK, HEAD, WHOLE, Columns, Damaged, Head, check, encode
-from hpcrun.store.sealed import KIND, Content, Journal, SealedRun, same, sealed
+from hpcrun.store.sealed import KIND, Content, Journal, open_sealed, same, sealed
 
 RUN_ID = "digits_1700000000_0123abcd"
 
@@ -79,7 +80,7 @@ def test_metrics_come_back(
 ) -> None:
     path = file_of(tmp_path_factory.mktemp("sealed"), facts)
     chance.shuffle(facts)
-    with SealedRun(path) as run:
+    with open_sealed(path) as run:
         assert same(run.metric_facts(), facts)
         expected = metrics_of(facts)
         assert {name: repr(run.metric(name)) for name in run.series} == {
@@ -96,7 +97,7 @@ def test_numbers_lie_in_columns(tmp_path: Path) -> None:
         Fact("metric", Attempt(1), 1.5, number, {"m": "x", "v": value, "s": number}, "w")
         for number, value in enumerate(values)
     ]
-    with SealedRun(file_of(tmp_path, found)) as run:
+    with open_sealed(file_of(tmp_path, found)) as run:
         assert run.series["x"].in_columns and run.series["x"].last == 2.0
         steps, numbers = run.points("x")
         assert (list(steps), repr(list(map(float, numbers)))) == (
@@ -126,13 +127,13 @@ ODD_FACTS = [
 def test_what_does_not_fit_the_columns_comes_back_too(tmp_path: Path, odd: Fact) -> None:
     """Of what no journal tells, since it has another form, nothing comes back."""
     found = [odd, PLAIN._replace(number=7)]
-    with SealedRun(file_of(tmp_path, found)) as run:
+    with open_sealed(file_of(tmp_path, found)) as run:
         assert same(run.metric_facts(), filter(is_well_formed, found))
 
 
 def test_texts_and_journals_come_back(tmp_path: Path) -> None:
     texts = {"run.json": b"{}", "script.sh": b"\xff\0" * 40_000, "empty.jsonl": b""}
-    with SealedRun(file_of(tmp_path, [], **texts)) as run:
+    with open_sealed(file_of(tmp_path, [], **texts)) as run:
         assert (run.run_id, dict(run.texts), run.metric_facts()) == (RUN_ID, texts, [])
         assert run.journals == {"a.jsonl": Journal("a.jsonl", 2, 3, zlib.crc32(b"1\n"), 0)}
 
@@ -155,7 +156,7 @@ def test_images_and_notes_come_back(tmp_path: Path) -> None:
     artifacts = {"a.artifacts.jsonl": b"\xff\n" * CHUNK, "b.artifacts.jsonl": b"", "c": b"1"}
     path = tmp_path / "run.h5"
     path.write_bytes(sealed(Content(RUN_ID, {}, [PLAIN, *notes], [], artifacts)))
-    with SealedRun(path) as run:
+    with open_sealed(path) as run:
         assert dict(run.artifacts) == artifacts and dict(run.texts) == {}
         assert same(run.notes(), notes) and same(run.metric_facts(), [PLAIN, *notes])
         assert (run.series["i"].kind, run.metric("i").values) == ("image", [IMAGE["v"]])
@@ -182,7 +183,7 @@ def test_a_whole_file_passes(path: Path) -> None:
 @pytest.mark.parametrize("size", [0, 1, HEAD - 1, HEAD, HEAD + 100, -1])
 def test_a_cut_file_is_damaged(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
-    for read in (lambda: SealedRun(path), lambda: check(path, KIND)):
+    for read in (lambda: open_sealed(path), lambda: check(path, KIND)):
         with pytest.raises(Damaged):
             read()
 
@@ -199,10 +200,13 @@ def test_a_flipped_bit_is_found(path: Path, place: int) -> None:
 def test_other_kinds_and_formats_are_told(path: Path) -> None:
     path.write_bytes(encode("index", 1, {}))
     with pytest.raises(Damaged, match="of kind index, not run"):
-        SealedRun(path)
+        open_sealed(path)
     path.write_bytes(encode(KIND, 999, {}))
-    with pytest.raises(Damaged, match="its format is 999; this hpcrun reads 1"):
-        SealedRun(path)
+    with pytest.raises(NewerFormat, match=r"was written in format 999.*; this .* reads up to 1"):
+        open_sealed(path)
+    path.write_bytes(encode(KIND, 0, {}))
+    with pytest.raises(Damaged, match="there is no format 0"):
+        open_sealed(path)
 
 
 def test_what_is_no_file_of_its_own_is_damaged(path: Path, tmp_path: Path) -> None:
@@ -212,11 +216,11 @@ def test_what_is_no_file_of_its_own_is_damaged(path: Path, tmp_path: Path) -> No
     os.mkfifo(pipe)
     folder.mkdir()
     for hostile in (link, pipe, folder):
-        for read in (SealedRun, lambda path: check(path, KIND)):
+        for read in (open_sealed, lambda path: check(path, KIND)):
             with pytest.raises(Damaged):
                 read(hostile)
     with pytest.raises(FileNotFoundError):
-        SealedRun(tmp_path / "gone.h5")
+        open_sealed(tmp_path / "gone.h5")
 
 
 def lying(tmp_path: Path, add: Callable[[Any], object]) -> Columns:
@@ -280,7 +284,7 @@ GOLDEN_FACTS = [
 
 def test_the_first_format_is_read_for_ever() -> None:
     check(GOLDEN, KIND)
-    with SealedRun(GOLDEN) as run:
+    with open_sealed(GOLDEN) as run:
         assert (run.run_id, dict(run.texts)) == (RUN_ID, GOLDEN_TEXTS)
         assert same(run.metric_facts(), GOLDEN_FACTS)
         assert list(run.series) == ["epoch", "loss", "scores"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import hpcrun
 from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.faults import told
 from hpcrun.fold import fold
@@ -19,6 +20,7 @@ from hpcrun.journal import Journal
 from hpcrun.kinds import REQUEST
 from hpcrun.layout import (
     FORMAT,
+    FORMATS,
     JOURNAL_SUFFIX,
     RUN_ID,
     SUFFIX_OF_KIND,
@@ -28,7 +30,8 @@ from hpcrun.layout import (
     UserPaths,
 )
 from hpcrun.record import Fact, RunRecord
-from hpcrun.store.plain import folders_in, read_plain
+from hpcrun.store.formats import expect_known
+from hpcrun.store.plain import folders_in, plain_bytes
 from hpcrun.store.rows import Row, newest_first
 from hpcrun.store.stored import Logged, StoredRun
 from hpcrun.store.users import is_theirs, login_of, owner
@@ -50,6 +53,7 @@ class FileStore:
     def __init__(self, workspace: Path, user: str) -> None:
         self.workspace = workspace
         self.user = user
+        self._is_known = False
 
     @property
     def own(self) -> UserPaths:
@@ -60,6 +64,7 @@ class FileStore:
 
     def prepare(self) -> None:
         """Makes the workspace and this user's folders, where they are missing."""
+        self._expect_format()
         with told(f"prepare the workspace {self.workspace}"):
             self._prepare_workspace()
             root = Path(self.own.root)
@@ -82,12 +87,22 @@ class FileStore:
             if self.workspace.stat().st_mode & stat.S_IWGRP:
                 users.chmod(0o3775)
         if not settings.exists():
-            _publish(settings, json.dumps({"format": FORMAT}, indent=2).encode() + b"\n")
-        elif _object(settings, read_plain(settings)).get("format") != FORMAT:
-            raise StoreError(
-                f"the workspace {self.workspace} has another format than {FORMAT}",
-                "use the version of hpcrun that made it",
-            )
+            value = {"format": FORMAT, "hpcrun": hpcrun.__version__}
+            _publish(settings, json.dumps(value, indent=2).encode() + b"\n")
+
+    def _expect_format(self) -> None:
+        """NewerFormat where a later hpcrun has laid this workspace out in its own way."""
+        if self._is_known:
+            return
+        settings = self.workspace / "workspace.json"
+        with told(f"read the workspace {self.workspace}"):
+            try:
+                value = _object(settings, plain_bytes(settings))
+            except FileNotFoundError:
+                return  # it is not made yet
+        what, by = f"the workspace {self.workspace}", value.get("hpcrun")
+        expect_known(what, value.get("format"), FORMATS, by)
+        self._is_known = True
 
     def create(self, request: Mapping[str, Any], script: str) -> RunPaths:
         """Writes the intent: run.json and script.sh, aside and then renamed into place."""
@@ -204,6 +219,7 @@ class FileStore:
         """A user's runs; see `History`."""
         from hpcrun.store.history import History
 
+        self._expect_format()
         return History(UserPaths.of(str(self.workspace), user or self.user), cache, indexed)
 
     def row(self, run_id: str, user: str | None = None, number: int = 0) -> Row:
@@ -269,6 +285,7 @@ class FileStore:
 
     def stored(self, paths: RunPaths) -> StoredRun:
         """A run as it lies here, sealed or not."""
+        self._expect_format()
         return StoredRun(paths)
 
     def request(self, paths: RunPaths) -> dict[str, Any]:
@@ -281,6 +298,8 @@ class FileStore:
         wrong = REQUEST.wrong(value)
         if wrong:
             raise StoreError(f"{paths.request} is damaged: no good {', '.join(wrong)} in it")
+        by = value.get("hpcrun")
+        expect_known(f"run {paths.run_id}", value.get("format", FORMATS[0]), FORMATS, by)
         return value
 
     def script(self, paths: RunPaths) -> str:
@@ -305,10 +324,12 @@ class FileStore:
 
     def metrics(self, paths: RunPaths) -> dict[str, Metric]:
         """What a run has logged, by name, in the order of names."""
+        self.request(paths)  # tells whether its journals can be read at all
         return self.stored(paths).metrics()
 
     def logged(self, paths: RunPaths) -> Logged:
         """All of that, what else its journals of metrics tell, and the count of bad lines."""
+        self.request(paths)
         return self.stored(paths).logged()
 
     def summary(self, paths: RunPaths) -> Summary:

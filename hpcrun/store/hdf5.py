@@ -3,7 +3,8 @@
 The only module that imports h5py, on first use. The library never writes to a disk itself: where
 one is full, it lost what it had written before and ended its process.
 
-    bytes 0–511   text: "hpcrun <kind> <format>", "size <bytes>", "crc32 <of all that follows>"
+    bytes 0–511   text: "hpcrun <kind> <format>", "size <bytes>", "crc32 <of all that follows>",
+                  "by <version of hpcrun>"
     from 512 on   HDF5, of which the first 512 bytes are the user block: any HDF5 tool opens it
 """
 
@@ -13,19 +14,23 @@ import errno
 import os
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
+import hpcrun
 from hpcrun.errors import StoreError
+from hpcrun.store.formats import NewerFormat
 from hpcrun.store.plain import open_plain
 
 if TYPE_CHECKING:
     import numpy
 
 HEAD = 512
+
+Opened = TypeVar("Opened")
 
 WHOLE = 1 << 14
 """Bytes up to which an array lies in one piece, uncompressed: chunks have their price too."""
@@ -57,27 +62,30 @@ def whole(path: Path) -> Iterator[None]:
 
 
 class Head(NamedTuple):
-    """What the first 512 bytes tell."""
+    """What the first 512 bytes tell. by: the version of hpcrun, where they tell it."""
 
     kind: str
     format: int
     size: int
     crc32: int
+    by: str = ""
 
     def encode(self) -> bytes:
         text = f"hpcrun {self.kind} {self.format}\nsize {self.size}\ncrc32 {self.crc32:08x}\n"
-        return text.encode("ascii").ljust(HEAD, b"\0")
+        writer = f"by {self.by}\n" if self.by else ""
+        return (text + writer).encode("ascii").ljust(HEAD, b"\0")
 
     @classmethod
     def decode(cls, data: bytes, path: Path) -> Head:
         """Damaged if it is none."""
         try:
-            name, size, crc32, *_ = data.decode("ascii").split("\n")
+            name, size, crc32, *more = data.decode("ascii").split("\n")
             hpcrun, kind, number = name.split(" ")
             if len(data) != HEAD or hpcrun != "hpcrun":
                 raise ValueError(name)
             sizes, checks = size.split(" ")[1], crc32.split(" ")[1]
-            return cls(kind, int(number), int(sizes), int(checks, 16))
+            by = more[0].removeprefix("by ") if more and more[0].startswith("by ") else ""
+            return cls(kind, int(number), int(sizes), int(checks, 16), by)
         except (ValueError, IndexError) as error:
             raise Damaged(path, "it does not begin as a file of hpcrun") from error
 
@@ -104,7 +112,7 @@ def encode(kind: str, number: int, columns: Mapping[str, array[Any] | bytes]) ->
             )
         file.flush()
         image = file.id.get_file_image()
-    head = Head(kind, number, HEAD + len(image), zlib.crc32(image))
+    head = Head(kind, number, HEAD + len(image), zlib.crc32(image), hpcrun.__version__)
     return head.encode() + bytes(image)
 
 
@@ -119,12 +127,24 @@ def check(path: Path, kind: str) -> Head:
     return head
 
 
+def opened(path: Path, kind: str, readers: Mapping[int, Callable[[Columns], Opened]]) -> Opened:
+    """A file, opened by the reader of its format. Damaged, NewerFormat, OSError."""
+    columns = Columns(path, kind)
+    head = columns.head
+    if head.format in readers:
+        return readers[head.format](columns)
+    columns.close()
+    if head.format > max(readers):
+        raise NewerFormat(str(path), head.format, readers, head.by)
+    raise Damaged(path, f"there is no format {head.format}")
+
+
 class Columns:
     """A file that was opened to be read: a context manager. No lock is taken: it never changes."""
 
     def __init__(self, path: Path, kind: str) -> None:
         """Damaged if the file is not whole, or of another kind; OSError."""
-        self._path = path
+        self.path = path
         with _opened(path) as file:
             self.head = Head.decode(file.read(HEAD), path)
             _expect(path, self.head, kind, os.fstat(file.fileno()).st_size)
@@ -149,8 +169,14 @@ class Columns:
             if len(values):
                 column.read_direct(values, numpy.s_[start : start + len(values)])
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-            raise Damaged(self._path, f"its column {name} cannot be read: {error}") from error
+            raise Damaged(self.path, f"its column {name} cannot be read: {error}") from error
         return values
+
+    @property
+    def expanded(self) -> int:
+        """The bytes of all columns together."""
+        columns = (self._column(name) for name in self._file)
+        return sum(column.size * column.dtype.itemsize for column in columns)
 
     def _column(self, name: str) -> Any:
         """A row of numbers in this file, no larger than the file can make it."""

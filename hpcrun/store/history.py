@@ -108,8 +108,11 @@ class History:
         """Lists the months that are not closed."""
         self.fresh: dict[str, int] = {}
         gone: set[str] = set()
+        # Who made a newer generation has removed the marks of what an older one does not know.
+        all_read = self.number == max(self.files.generations, default=0)
         for month in {*self._folders(self._own.runs), *self._months()}:
-            if self._months().get(month, (0, 0, False))[2] and month not in self.files.reopened:
+            is_closed = self._months().get(month, (0, 0, False))[2]
+            if is_closed and all_read and month not in self.files.reopened:
                 continue
             sealed = _sealed_in(f"{self._own.runs}/{month}")
             known = self._generation.sealed_in(month) if self._generation else {}

@@ -27,7 +27,7 @@ import math
 import os
 import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpcrun.layout import UserPaths, month_of, month_of_seconds
 from hpcrun.record import RunRecord
-from hpcrun.store.hdf5 import Columns, Damaged, check, encode
+from hpcrun.store.formats import NewerFormat
+from hpcrun.store.hdf5 import Columns, Damaged, check, encode, opened
 from hpcrun.store.plain import files_in
 from hpcrun.store.publishing import publish
 from hpcrun.store.rows import Row, newest_first
@@ -97,14 +98,11 @@ def may_close(month: str, now: float) -> bool:
 
 
 class Generation:
-    """One generation that is open: a context manager. Damaged, OSError."""
+    """One generation that is open: a context manager. `open_generation` opens it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._columns = Columns(path, KIND)
-        if self._columns.head.format != FORMAT:
-            self.close()
-            raise Damaged(path, f"its format is {self._columns.head.format}, not {FORMAT}")
+    def __init__(self, columns: Columns) -> None:
+        self.path = columns.path
+        self._columns = columns
 
     @cached_property
     def _catalog(self) -> Mapping[str, Any]:
@@ -226,11 +224,20 @@ class Generation:
         self.close()
 
 
+READERS: Mapping[int, Callable[[Columns], Generation]] = {1: Generation}
+"""What reads a generation of each format."""
+
+
+def open_generation(path: Path) -> Generation:
+    """Opens a generation. Damaged, NewerFormat, OSError."""
+    return opened(path, KIND, READERS)
+
+
 def newest_generation(folder: str, files: Files) -> tuple[int, Generation] | None:
-    """The generation with the greatest number that is whole, and its number."""
+    """The generation with the greatest number that can be read, and its number."""
     for number in files.generations:
-        with contextlib.suppress(Damaged, FileNotFoundError):
-            return number, Generation(generation_path(folder, number))
+        with contextlib.suppress(Damaged, NewerFormat, FileNotFoundError):
+            return number, open_generation(generation_path(folder, number))
     return None
 
 
@@ -255,7 +262,7 @@ def tidy(folder: str, files: Files) -> None:
 
 def _verify(path: Path, count: int) -> None:
     check(path, KIND)
-    with Generation(path) as written:
+    with open_generation(path) as written:
         if len(written.run_ids) != count:
             raise Damaged(path, f"it has {len(written.run_ids)} rows of {count}")
 

@@ -18,7 +18,7 @@ import json
 import math
 import zlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -30,7 +30,7 @@ from hpcrun.layout import Attempt
 from hpcrun.metrics import Metric
 from hpcrun.metrics.series import SCALAR, metric_of, ordered, standing, text_of
 from hpcrun.record import Fact, is_well_formed
-from hpcrun.store.hdf5 import Columns, Damaged, encode
+from hpcrun.store.hdf5 import Columns, encode, opened
 
 KIND, FORMAT = "run", 1
 
@@ -126,15 +126,11 @@ def _joined(texts: Mapping[str, bytes]) -> tuple[bytes, list[tuple[str, int, int
 
 
 class SealedRun:
-    """A sealed file that is open: a context manager. Damaged, OSError."""
+    """A sealed file that is open: a context manager. `open_sealed` opens it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._columns = Columns(path, KIND)
-        if self._columns.head.format != FORMAT:
-            number = self._columns.head.format
-            self.close()
-            raise Damaged(path, f"its format is {number}; this hpcrun reads {FORMAT}")
+    def __init__(self, columns: Columns) -> None:
+        self.path = columns.path
+        self._columns = columns
 
     @cached_property
     def _catalog(self) -> Mapping[str, Any]:
@@ -149,19 +145,19 @@ class SealedRun:
     def texts(self) -> Mapping[str, bytes]:
         """run.json, script.sh, claims and the journals of facts, by their names."""
         text = self._columns.text("text")
-        return {name: text[start:stop] for name, start, stop in self._catalog["texts"]}
+        return {_plain_name(n): text[start:stop] for n, start, stop in self._catalog["texts"]}
 
     @cached_property
     def artifacts(self) -> Mapping[str, bytes]:
         """The journals of images, by their names."""
         places = self._catalog.get("artifacts", ())
         text = self._columns.text("artifacts") if places else b""
-        return {name: text[start:stop] for name, start, stop in places}
+        return {_plain_name(name): text[start:stop] for name, start, stop in places}
 
     @cached_property
     def journals(self) -> Mapping[str, Journal]:
         """All journals that are in here, by their names."""
-        return {value[0]: Journal(*value) for value in self._catalog["journals"]}
+        return {_plain_name(value[0]): Journal(*value) for value in self._catalog["journals"]}
 
     @cached_property
     def series(self) -> Mapping[str, Series]:
@@ -226,6 +222,16 @@ class SealedRun:
         """What the journals of metrics told besides numbers: images, files, samples of nodes."""
         return self._lines(0, None)
 
+    def content(self) -> Content:
+        """All that is in here. ValueError and others where it tells what cannot be."""
+        journals = tuple(self.journals.values())
+        return Content(self.run_id, self.texts, self.metric_facts(), journals, self.artifacts)
+
+    @property
+    def expanded(self) -> int:
+        """The bytes that reading all of it takes at least."""
+        return self._columns.expanded
+
     def close(self) -> None:
         """Closes the file."""
         self._columns.close()
@@ -274,17 +280,38 @@ class SealedRun:
         return found
 
 
+READERS: Mapping[int, Callable[[Columns], SealedRun]] = {1: SealedRun}
+"""What reads a sealed file of each format."""
+
+
+def open_sealed(path: Path) -> SealedRun:
+    """Opens a sealed file. Damaged, NewerFormat, OSError."""
+    return opened(path, KIND, READERS)
+
+
 def same(facts: Iterable[Fact], others: Iterable[Fact]) -> bool:
     """Whether two readings of journals tell the same, in whatever order and however often."""
     return _by_place(facts) == _by_place(others)
 
 
-def _by_place(facts: Iterable[Fact]) -> Mapping[tuple[object, ...], str]:
+def tells(facts: Iterable[Fact], others: Iterable[Fact]) -> bool:
+    """Whether a reading of journals tells all that another one does."""
+    return _by_place(others).items() <= _by_place(facts).items()
+
+
+def _by_place(facts: Iterable[Fact]) -> dict[tuple[object, ...], str]:
     """As text, since nan is not nan, and 1 is not 1.0."""
     return {
         (f.writer, f.attempt, f.number, f.kind): repr((float(f.time), sorted(f.data.items())))
         for f in facts
     }
+
+
+def _plain_name(name: object) -> str:
+    """The name of a file of a record: it leads nowhere else, whoever wrote it. ValueError."""
+    if not isinstance(name, str) or "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise ValueError(f"{name!r} is no name of a file")
+    return name
 
 
 def _has_name(fact: Fact) -> bool:

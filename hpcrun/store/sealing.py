@@ -28,7 +28,7 @@ from hpcrun.store.hdf5 import Damaged, check, whole
 from hpcrun.store.index import reopen
 from hpcrun.store.plain import folders_in
 from hpcrun.store.publishing import publish, replace, sync_folder
-from hpcrun.store.sealed import KIND, Content, SealedRun, same, sealed
+from hpcrun.store.sealed import KIND, Content, open_sealed, same, sealed
 from hpcrun.store.stored import StoredRun, kind_of
 
 TORN = b"torn\n"
@@ -95,7 +95,7 @@ def _holds(path: Path, content: Content) -> bool:
     """Whether a file is whole and tells all of it."""
     try:
         check(path, KIND)
-        with SealedRun(path) as run, whole(path):
+        with open_sealed(path) as run, whole(path):
             return (
                 run.run_id == content.run_id
                 and dict(run.texts) == dict(content.texts)
@@ -181,7 +181,7 @@ def _journals(content: Content) -> dict[str, bytes]:
 
 def _known(path: Path) -> Content:
     """What a sealed file holds of journals and texts, without the metrics. Damaged."""
-    with SealedRun(path) as run, whole(path):
+    with open_sealed(path) as run, whole(path):
         journals = tuple(run.journals.values())
         return Content(run.run_id, run.texts, (), journals, run.artifacts)
 

@@ -161,14 +161,14 @@ class StoredRun:
         record = Path(self.paths.record)
         if self.is_whole:
             return Layers(-1, None, [record])
-        from hpcrun.store.sealed import SealedRun
+        from hpcrun.store.sealed import open_sealed
 
         beside = [record] if record.is_dir() else []
         for number in self._seals():
             if number in damaged:
                 continue
             try:
-                sealed = SealedRun(self.sealed_path(number))
+                sealed = open_sealed(self.sealed_path(number))
             except Damaged as error:
                 damaged[number] = error
                 continue
