@@ -12,7 +12,15 @@ from typing import Any
 
 from hpcrun.kinds import KINDS
 from hpcrun.layout import Attempt
-from hpcrun.record import AttemptRecord, Fact, RunFile, RunRecord, Uncollected, Verdict
+from hpcrun.record import (
+    AttemptRecord,
+    Fact,
+    Imported,
+    RunFile,
+    RunRecord,
+    Uncollected,
+    Verdict,
+)
 from hpcrun.state import Cause, State, end_state
 from hpcrun.verdict import FactsByKind, first, rank_ends, verdict_of
 
@@ -35,6 +43,11 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         for number in sorted(numbers)
     ]
     archived = last_word(ordered, "archived")
+    problems = [f.data["message"] for f in ordered if f.kind == "problem"]
+    imported = _imported(ordered)
+    if imported is not None:
+        problems += _left_behind(attempts)
+        attempts = [attempt._replace(**_OUT_OF_REACH) for attempt in attempts]
     return RunRecord(
         run_id=request["run_id"],
         experiment=request["experiment"],
@@ -52,13 +65,15 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         models=tuple(f"{f.data['name']}:{f.data['version']}" for f in _latest(ordered, "model")),
         archived=archived is not None and bool(archived.data.get("archived")),
         uploads=_uploads(ordered),
-        problems=tuple(f.data["message"] for f in ordered if f.kind == "problem"),
+        imported=imported,
+        problems=tuple(problems),
         lost_records=sum(f.data.get("count", 0) for f in ordered if f.kind == "loss"),
         bad_lines=bad_lines,
     )
 
 
-_OF_RUN = {"tags", "properties", "renamed", "child", "model", "archived", "uploaded", "problem"}
+_OF_RUN = {"tags", "properties", "renamed", "child", "model", "archived", "imported"}
+_OF_RUN |= {"uploaded", "problem"}
 _OF_ATTEMPT = frozenset(KINDS) - _OF_RUN - {"metric", "followed", "system", "artifact"}
 
 _STATE_OF_KIND = {
@@ -80,6 +95,29 @@ def _requeued(facts: Sequence[Fact]) -> dict[Attempt, float]:
         for fact in facts
         if fact.kind == "ended" and fact.data.get("cause") == Cause.REQUEUED
     }
+
+
+_OUT_OF_REACH: Mapping[str, Any] = {
+    "undrained": (),
+    "uncollected": (),
+    "may_go_on": False,
+    "awaits_scheduler": False,
+}
+"""Of an attempt whose nodes and scheduler are another workspace's."""
+
+
+def _imported(facts: Sequence[Fact]) -> Imported | None:
+    told = last_word(facts, "imported")
+    if told is None:
+        return None
+    data = told.data
+    return Imported(data["user"], data["workspace"], told.time, data["left_out"])
+
+
+def _left_behind(attempts: Sequence[AttemptRecord]) -> list[str]:
+    """What may have been left on nodes that nobody here can reach."""
+    nodes = dict.fromkeys(node for attempt in attempts for node in attempt.undrained)
+    return [f"records may have stayed on {', '.join(nodes)} when it was exported"] if nodes else []
 
 
 def _distinct(facts: Iterable[Fact]) -> list[Fact]:

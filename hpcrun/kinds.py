@@ -108,6 +108,11 @@ KINDS: Mapping[str, Kind] = {
         "client: hidden from lists, or shown again; of an experiment: the runs until then",
         may={"archived": is_anything, "until": or_none(is_time)},
     ),
+    "imported": Kind(
+        "client: taken in from an export: whose run it was, in which workspace, how many of its"
+        " files were left out",
+        {"user": is_text, "workspace": is_text, "left_out": is_count},
+    ),
     "uploaded": Kind(
         "any: files were uploaded",
         {"files": array_of(tuple_of(is_text, is_count, or_none(is_text)))},

@@ -9,6 +9,7 @@
     <workspace>/users/<user>/experiments/<name>/         journals: tags, archived
     <workspace>/users/<user>/models/<name>/<version>/    model.json, the model's files
     <workspace>/users/<user>/sdk/<version>/              what travels to the nodes
+    <workspace>/users/<user>/.import-<8 hex>/            an export that is being taken in
 
 Names inside the job (HPCRUN_*) are here too, since agent, script and training process share them.
 """

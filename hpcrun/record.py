@@ -145,6 +145,18 @@ class Uncollected(NamedTuple):
     where: str
 
 
+class Imported(NamedTuple):
+    """Where a run was taken in from: whose it was, in which workspace; when, Unix seconds.
+
+    left_out: how many of its files did not come along.
+    """
+
+    user: str
+    workspace: str
+    time: float
+    left_out: int = 0
+
+
 class AttemptRecord(NamedTuple):
     """One life of a run, as far as it is known. Times are Unix seconds by the agent's clock."""
 
@@ -198,6 +210,8 @@ class RunRecord(NamedTuple):
     """Whether lists leave it out."""
     uploads: Tuple[RunFile, ...] = ()
     """What was uploaded, by name."""
+    imported: Optional[Imported] = None
+    """Where it was taken in from: it has ended, and nobody here can ask for its jobs or nodes."""
     problems: Tuple[str, ...] = ()
     lost_records: int = 0
     bad_lines: int = 0

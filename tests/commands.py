@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
 from hpcrun import Environment, ScriptRunConfig
+from hpcrun.cli.main import cli
 
 TRAIN = """\
 import os, sys
@@ -38,6 +41,13 @@ def hpcrun(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
 def told(*words: str, code: int = 0) -> Any:
     command, *rest = words
     return json.loads(hpcrun(command, "--json", *rest, code=code).stdout)
+
+
+def answer(workspace: Path, *words: str) -> str:
+    """What a command prints, in this process: for tests that ask many. Its errors are raised."""
+    words = ("-w", str(workspace), *words)
+    done = CliRunner().invoke(cli, words, catch_exceptions=False, standalone_mode=False)
+    return done.stdout
 
 
 def script_of(code: str, folder: Path) -> ScriptRunConfig:

@@ -22,7 +22,7 @@ def copy(source: int, target: int, start: int, end: int) -> Iterator[int]:
     become some where the file system does not tell. Where the source was cut meanwhile, it ends
     there. SourceError; OSError of the target.
     """
-    for place, stop in _data(source, start, end):
+    for place, stop in extents(source, start, end):
         while place < stop:
             block = _read(source, min(BLOCK, stop - place), place)
             if not block:
@@ -53,7 +53,7 @@ def is_same(source: int, target: int) -> Generator[int, None, bool]:
     return True
 
 
-def _data(source: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
+def extents(source: int, start: int, end: int) -> Iterator[Tuple[int, int]]:
     """(begin, end) of what is no hole; all of it where the file system does not tell."""
     stop = start
     while stop < end:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcrun.layout import RunPaths
-from hpcrun.record import AttemptRecord, RunRecord, Verdict
+from hpcrun.record import AttemptRecord, Imported, RunRecord, Verdict
 from hpcrun.store.stored import StoredRun
 
 if TYPE_CHECKING:
@@ -188,12 +188,20 @@ def run_object(record: RunRecord, paths: RunPaths, where: str | None = None) -> 
         "children": list(record.children),
         "models": list(record.models),
         "archived": record.archived,
+        "imported": imported_object(record.imported),
         "problems": list(record.problems),
         "lost_records": record.lost_records,
         "bad_lines": record.bad_lines,
         "record": where or located(paths),
         "files": paths.files,
     }
+
+
+def imported_object(imported: Imported | None) -> dict[str, Any] | None:
+    """Where a run was taken in from, as JSON."""
+    if imported is None:
+        return None
+    return {**imported._asdict(), "time": iso(imported.time)}
 
 
 def located(paths: RunPaths) -> str:

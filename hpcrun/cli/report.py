@@ -31,7 +31,10 @@ def report(workspace: str | None, run: str, as_json: bool) -> None:
     script = session.store.script(paths)
     # In a workspace, a user's name may be longer than the login.
     login = login_of(Path(paths.owner.root).stat().st_uid)
-    scrubber = Scrubber({str(Path.home()): "~", record.user: "USER", login: "USER"})
+    names = {str(Path.home()): "~", record.user: "USER", login: "USER"}
+    if record.imported is not None:
+        names[record.imported.user] = "USER"
+    scrubber = Scrubber(names)
     choices = scrubber.choices(record.request.get("choices", ()))
     value = {
         "hpcrun": hpcrun.__version__,

@@ -57,7 +57,7 @@ def list_runs(
     """List runs, newest first."""
     session = open_session(given=workspace)
     order = Order.parse(sort) if sort else None
-    wish = Wish(experiment, _state(status), children, archived)
+    wish = Wish(experiment, state_of(status), children, archived)
     rows = list_rows(session, last or None, wish, user, order, _tell)
     _tell_what_is_old([row.record for row in rows])
     seal_later(session)
@@ -70,13 +70,16 @@ def list_runs(
         return
     columns = ["run", "status", "target", "job", "created", "took", "verdict"]
     shown = [_row(row.record) for row in rows]
+    if any(row.record.imported for row in rows):
+        columns.append("from")
+        shown = [(*c, _origin(r.record)) for r, c in zip(rows, shown, strict=True)]
     if metric is not None:
         columns.insert(1, metric)
         shown = [(c[0], _value(r, metric), *c[1:]) for r, c in zip(rows, shown, strict=True)]
     print_table(columns, shown, status_column=columns.index("status"))
 
 
-def _state(named: str | None) -> State | None:
+def state_of(named: str | None) -> State | None:
     """The state of that name, in any case of letters."""
     if named is None:
         return None
@@ -89,6 +92,10 @@ def _state(named: str | None) -> State | None:
 def _tell(error: StoreError) -> None:
     """A run that cannot be read hides no other one."""
     say(f"hpcrun: {error}", err=True)
+
+
+def _origin(record: RunRecord) -> str:
+    return record.imported.user if record.imported is not None else "-"
 
 
 def _value(row: Row, metric: str) -> str:

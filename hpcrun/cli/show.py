@@ -22,7 +22,7 @@ from hpcrun.layout import RunPaths
 from hpcrun.metrics.images import images_of
 from hpcrun.metrics.summary import Summary
 from hpcrun.metrics.system import Use, use_of
-from hpcrun.record import AttemptRecord, Fact, RunRecord
+from hpcrun.record import AttemptRecord, Fact, Imported, RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.workflow.files import files_on_disk
 from hpcrun.workflow.session import Session
@@ -55,6 +55,8 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     yield "target", record.target
     yield "job", record.job_id or "-"
     yield "user", record.user
+    if record.imported is not None:
+        yield "imported", _imported(record.imported)
     yield "created", when(record.created)
     if record.started is not None:
         first = next(attempt for attempt in record.attempts if attempt.started is not None)
@@ -118,6 +120,12 @@ def _after(record: RunRecord) -> Iterator[tuple[str, str]]:
     told = record.request.get("after") or {"runs": ()}
     for run in told["runs"]:
         yield "after", f"{run['run_id']} ({told['condition']})"
+
+
+def _imported(imported: Imported) -> str:
+    left_out = f"; {imported.left_out} files were left out" if imported.left_out else ""
+    whose = f"{imported.user}'s, from {imported.workspace}"
+    return f"{whose}, on {when(imported.time)}{left_out}"
 
 
 def _attempt(attempt: AttemptRecord) -> str:

@@ -6,6 +6,7 @@ import time
 
 import click
 
+from hpcrun.cli.exchange import export, import_runs
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
 from hpcrun.workflow.listing import index
@@ -16,6 +17,10 @@ from hpcrun.workflow.session import Session, open_session
 @click.group()
 def store() -> None:
     """Look after the run history."""
+
+
+store.add_command(export)
+store.add_command(import_runs)
 
 
 @store.command()

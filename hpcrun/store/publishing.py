@@ -16,29 +16,30 @@ def publish(path: Path, data: bytes, verify: Callable[[Path], None]) -> bool:
 
     The name is there when all of it is on the disk. OSError.
     """
-    aside = _aside(path)
+    written = aside(path)
     try:
-        _write(aside, data)
-        verify(aside)
-        is_new = _take_name(aside, path)
+        _write(written, data)
+        verify(written)
+        is_new = take_name(written, path)
     finally:
-        aside.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
     sync_folder(path.parent)
     return is_new
 
 
 def replace(path: Path, data: bytes) -> None:
     """Writes a file whole, in place of one that has its name. OSError."""
-    aside = _aside(path)
+    written = aside(path)
     try:
-        _write(aside, data)
-        aside.rename(path)
+        _write(written, data)
+        written.rename(path)
     finally:
-        aside.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
-def _aside(path: Path) -> Path:
+def aside(path: Path) -> Path:
+    """A hidden name beside a path, that nobody else has."""
     host = os.uname().nodename
     return path.with_name(f".{path.name}.{host}.{os.getpid()}.{os.urandom(4).hex()}")
 
@@ -50,9 +51,10 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _take_name(aside: Path, path: Path) -> bool:
+def take_name(written: Path, path: Path) -> bool:
+    """Gives a file a name; False if that is taken. The old one may stay. OSError."""
     try:
-        path.hardlink_to(aside)
+        path.hardlink_to(written)
     except FileExistsError:
         return False
     except OSError as error:
@@ -60,7 +62,7 @@ def _take_name(aside: Path, path: Path) -> bool:
             raise
         if path.exists():
             return False
-        aside.rename(path)
+        written.rename(path)
     return True
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from hpcrun.layout import RUN_ID, Attempt
-from hpcrun.record import AttemptRecord, RankEnd, RunRecord, Uncollected, Verdict
+from hpcrun.record import AttemptRecord, Imported, RankEnd, RunRecord, Uncollected, Verdict
 from hpcrun.state import Cause, State
 
 
@@ -89,5 +89,6 @@ _ATTEMPT: Mapping[str, Callable[[Any], Any]] = {
 _RECORD: Mapping[str, Callable[[Any], Any]] = {
     "state": State,
     "attempts": lambda told: tuple(AttemptRecord(**_formed(one, _ATTEMPT)) for one in told),
+    "imported": lambda told: Imported(*told) if told is not None else None,
     **dict.fromkeys(("children", "models", "uploads", "problems"), tuple),
 }

@@ -44,7 +44,7 @@ def plan_deletion(session: Session, records: Iterable[RunRecord]) -> Deletion:
     """What deleting runs would remove. StoreError: one goes on, or is another user's."""
     found: dict[str, RunRecord] = {}
     for record in records:
-        for each in _with_descendants(session, record):
+        for each in with_descendants(session, record):
             found.setdefault(each.run_id, each)
     for record in session.refreshed(found.values()):
         if record.user != session.user:
@@ -68,7 +68,8 @@ def delete(session: Session, deletion: Deletion) -> None:
         remove(session.store.paths(run.record.run_id))
 
 
-def _with_descendants(session: Session, record: RunRecord) -> Iterator[RunRecord]:
+def with_descendants(session: Session, record: RunRecord) -> Iterator[RunRecord]:
+    """A run and those below it that are still there, children before their parents."""
     for run_id in record.children:
         try:
             child = session.store.read(run_id, record.user)
@@ -76,5 +77,5 @@ def _with_descendants(session: Session, record: RunRecord) -> Iterator[RunRecord
             if isinstance(error.__cause__, FileNotFoundError):
                 continue  # it was deleted before
             raise
-        yield from _with_descendants(session, child)
+        yield from with_descendants(session, child)
     yield record

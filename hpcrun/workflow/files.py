@@ -79,17 +79,17 @@ def _walk(
     root: Path, above: Path, folders: tuple[str, ...]
 ) -> Iterator[tuple[str, os.stat_result]]:
     for folder in folders:
-        if not _inside(above / folder, root):
+        if not is_inside(above / folder, root):
             continue
         for where, _, names in os.walk(above / folder):
             for name in names:
                 path = Path(where, name)
-                found = _status(path, root)
+                found = status_of(path, root)
                 if found is not None and not (name.startswith(".") and name.endswith(PART)):
                     yield path.relative_to(above).as_posix(), found
 
 
-def _status(path: Path, root: Path) -> os.stat_result | None:
+def status_of(path: Path, root: Path) -> os.stat_result | None:
     """The status of a file of the run; None of what is none, leads outside or has just vanished.
 
     What stands apart for a node and has a second link is seen under its own name already.
@@ -107,7 +107,8 @@ def _status(path: Path, root: Path) -> os.stat_result | None:
     return found
 
 
-def _inside(path: Path, root: Path) -> bool:
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether a path leads to no place outside of a folder."""
     return not path.is_symlink() or _is_below(path, root)
 
 

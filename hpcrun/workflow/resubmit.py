@@ -88,6 +88,10 @@ def check(record: RunRecord, store: FileStore) -> None:
     if record.user != store.user:
         message = f"run {run_id} is {record.user}'s"
         raise SchedulerError(message, "submit its source as a run of your own")
+    if record.imported is not None:
+        message = f"run {run_id} was imported: its job was {record.imported.user}'s elsewhere"
+        hint = f"`hpcrun snapshot {run_id} --restore FOLDER`, and submit that as a new run"
+        raise SchedulerError(message, hint)
     if record.target == INTERACTIVE:
         raise SchedulerError(f"run {run_id} is interactive", "there is no job to submit again")
     if not record.has_ended:

@@ -95,6 +95,8 @@ def _reader(session: Session, record: RunRecord) -> str:
 
 def _writer(session: Session, record: RunRecord, read: float) -> str:
     """Who may still write to the record."""
+    if record.imported is not None:
+        return ""
     if record.target == INTERACTIVE:
         nodes = ", ".join(record.attempt.undrained)
         if nodes:
