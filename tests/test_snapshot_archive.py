@@ -14,7 +14,8 @@ import pytest
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Manifest, object_name
-from hpcrun.snapshot import archive, push, scan
+from hpcrun.snapshot import push, scan
+from hpcrun.snapshot.archive import archive
 
 UTF8 = 0x800
 

@@ -10,7 +10,6 @@ from hpcrun.api.known import KnownRun
 from hpcrun.api.model import Model
 from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.metrics.models import ModelRecord
-from hpcrun.snapshot import archive
 from hpcrun.workflow.code import code_of, known_digest
 from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
 
@@ -101,6 +100,8 @@ class RunFiles(KnownRun):
 
         snapshot_id: another snapshot of the same user. path: default: a new temporary folder.
         """
+        from hpcrun.snapshot.archive import archive  # zipfile is slow to import
+
         code = code_of(self._session.workspace, self.record(), snapshot_id)
         folder = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix="hpcrun-"))
         file = folder / f"{code.manifest.digest}.zip"
