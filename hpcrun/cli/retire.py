@@ -6,8 +6,9 @@ import time
 
 import click
 
+from hpcrun.cli.asking import agreed, tell_nothing_was_deleted
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import at_terminal, print_json, print_table, say, size_of, when
+from hpcrun.cli.output import print_json, print_table, say, size_of, when
 from hpcrun.errors import ConfigError, Problem, RunNotFound
 from hpcrun.layout import experiment_of
 from hpcrun.plan import check_experiment
@@ -68,14 +69,13 @@ def delete(workspace: str | None, runs: tuple[str, ...], yes: bool, as_json: boo
     deletion = plan_deletion(session, records)
     if not as_json:
         _preview(deletion)
-        count = len(deletion.runs)
-        yes = yes or (at_terminal() and click.confirm(f"delete {count} runs for good?"))
+        yes = agreed(yes, f"delete {len(deletion.runs)} runs for good?")
     if yes:
         delete_runs(session, deletion)
     if as_json:
         print_json(_object(deletion, yes))
     elif not yes:
-        say("nothing was deleted; --yes deletes", err=True)
+        tell_nothing_was_deleted()
 
 
 def _preview(deletion: Deletion) -> None:

@@ -9,6 +9,8 @@ import click
 from hpcrun.cli.exchange import export, import_runs
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
+from hpcrun.cli.store_check import check_store
+from hpcrun.cli.store_gc import collect_garbage
 from hpcrun.workflow.listing import index
 from hpcrun.workflow.seal import Sealing, seal_all, seal_run
 from hpcrun.workflow.session import Session, open_session
@@ -60,6 +62,10 @@ def make_index(workspace: str | None, user: str | None, as_json: bool) -> None:
         print_json({"runs": count})
     else:
         say(f"the index knows {count} runs")
+
+
+for command in (check_store, collect_garbage):
+    store.add_command(command)
 
 
 def _sealed(session: Session, run: str) -> Sealing:

@@ -17,7 +17,8 @@ from hpcrun.manifest import Entry, Manifest, object_name, shown
 from hpcrun.snapshot.objects import blocks, copy, published, sync_folder, write_all
 from hpcrun.snapshot.parallel import each
 
-_DAY = 86_400
+TOUCHED = 86_400
+"""Seconds after which a file of the store is touched when it is wanted again."""
 
 
 def push(manifest: Manifest, source: Path, paths: UserPaths) -> bool:
@@ -27,7 +28,7 @@ def push(manifest: Manifest, source: Path, paths: UserPaths) -> bool:
     store cannot be written. Killed at any moment, the snapshot is there as a whole or not.
     """
     target = paths.manifest(manifest.digest)
-    if _size(target) is not None:
+    if wanted(target) is not None:
         return False
     contents = {entry.sha256: entry for entry in manifest.files}
     folders = sorted({f"{paths.objects}/{sha256[:2]}" for sha256 in contents})
@@ -49,7 +50,7 @@ def push(manifest: Manifest, source: Path, paths: UserPaths) -> bool:
 def _bring(entry: Entry, root: bytes, objects: str) -> None:
     """Copies one content, unless it is there."""
     target = f"{objects}/{object_name(entry.sha256)}"
-    if _size(target) == entry.size:
+    if wanted(target) == entry.size:
         return
     reading = f"read {shown(entry.path)} of the source folder"
     with told(reading, SnapshotError):
@@ -62,15 +63,15 @@ def _bring(entry: Entry, root: bytes, objects: str) -> None:
         os.close(source)
 
 
-def _size(target: str) -> int | None:
-    """The bytes of a file of the store; None if it is not there.
+def wanted(target: str) -> int | None:
+    """The bytes of a file of the store that is wanted; None if it is not there.
 
-    An old file is touched: it was wanted again, and collecting what no run needs spares the young.
+    An old file is touched: collecting what no run needs spares the young.
     """
     with told(f"read the store of snapshots, {target}"):
         try:
             status = os.stat(target)
-            if status.st_mtime < time.time() - _DAY:
+            if status.st_mtime < time.time() - TOUCHED:
                 os.utime(target)
         except FileNotFoundError:
             return None

@@ -38,6 +38,9 @@ WHOLE = 1 << 14
 CHUNK = 1 << 15
 """Bytes of a chunk, compressed on its own: what is read at least."""
 
+BLOCK = 1 << 20
+"""Bytes that are read at a time where a whole file is."""
+
 EXPANDED = 1100
 """How many bytes gzip makes of one at most."""
 
@@ -119,10 +122,12 @@ def encode(kind: str, number: int, columns: Mapping[str, array[Any] | bytes]) ->
 def check(path: Path, kind: str) -> Head:
     """Reads the whole file and compares its checksum. Damaged; OSError."""
     with _opened(path) as file:
-        data = file.read()
-    head = Head.decode(data[:HEAD], path)
-    _expect(path, head, kind, len(data))
-    if zlib.crc32(memoryview(data)[HEAD:]) != head.crc32:
+        head = Head.decode(file.read(HEAD), path)
+        _expect(path, head, kind, os.fstat(file.fileno()).st_size)
+        checksum = 0
+        while block := file.read(BLOCK):
+            checksum = zlib.crc32(block, checksum)
+    if checksum != head.crc32:
         raise Damaged(path, "its checksum is wrong")
     return head
 

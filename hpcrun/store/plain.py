@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +41,26 @@ def files_in(folder: Path | str) -> list[str]:
 def folders_in(folder: Path | str) -> list[str]:
     """The names of the folders in a folder; none where it is missing, or a link. OSError."""
     return _names(folder, lambda entry: entry.is_dir(follow_symlinks=False))
+
+
+def below(root: Path | str) -> Iterator[tuple[str, list[str]]]:
+    """(folder, the names in it that are no folders) of a folder and all below; links stay links.
+
+    What cannot be listed is passed over. `os.walk` calls itself for each level (Python 3.11), and
+    a folder can be deeper than that goes.
+    """
+    waiting = [os.fspath(root)]
+    while waiting:
+        where = waiting.pop()
+        try:
+            with os.scandir(where) as entries:
+                found = sorted(
+                    (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries
+                )
+        except OSError:
+            continue
+        yield where, [name for name, is_folder in found if not is_folder]
+        waiting += [f"{where}/{name}" for name, is_folder in reversed(found) if is_folder]
 
 
 def _names(folder: Path | str, is_meant: Callable[[os.DirEntry[str]], bool]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hpcrun.faults import told
 from hpcrun.layout import RunPaths
 from hpcrun.store.index import reopen
-from hpcrun.store.stored import StoredRun
+from hpcrun.store.stored import DAMAGED, StoredRun
 
 
 def taken_up(paths: RunPaths) -> tuple[int, int]:
@@ -52,6 +52,9 @@ def remove(paths: RunPaths) -> None:
 
 
 def _remove_seals(run: StoredRun) -> None:
+    for name in os.listdir(run.paths.sealed) if Path(run.paths.sealed).is_dir() else ():
+        if name.startswith(f".{run.paths.run_id}.") and name.endswith(DAMAGED):
+            Path(run.paths.sealed, name).unlink(missing_ok=True)
     numbers = run.seals()
     if not numbers:
         return

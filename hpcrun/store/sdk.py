@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from hpcrun.faults import told
 
 MODULES = ("errors", "state", "layout", "forms", "kinds", "record", "verdict", "fold", "journal")
 PACKAGES = ("metrics", "agent", "agent/follow")
+
+TOUCHED = 86_400
+"""Seconds after which a version is touched when it is wanted again."""
 
 _INIT = '''"""The part of hpcrun that travels: what a training script and the agent need."""
 
@@ -51,7 +55,7 @@ def sdk_name() -> str:
 def publish(folder: Path) -> Path:
     """Makes sure that `folder` holds the layer of this version; gives its path."""
     path = folder / sdk_name()
-    if path.is_dir():
+    if _is_there(path):
         return path
     import compileall  # 3 ms, not needed when it is there
 
@@ -71,6 +75,17 @@ def publish(folder: Path) -> Path:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return path
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a version is there. An old one is touched: who collects what no run needs spares
+    the young."""
+    try:
+        if path.stat().st_mtime < time.time() - TOUCHED:
+            os.utime(path)
+    except FileNotFoundError:
+        return False
+    return path.is_dir()
 
 
 def _files() -> Iterator[tuple[str, bytes]]:

@@ -17,7 +17,7 @@ import errno
 import shutil
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from hpcrun.errors import StoreError
@@ -70,7 +70,8 @@ def _expect_end(run: StoredRun, is_over: Callable[[], bool]) -> None:
 def _published(run: StoredRun, content: Content) -> int:
     """The number of the sealed file that holds all of it, an older or a new one."""
     Path(run.paths.sealed).mkdir(parents=True, exist_ok=True)
-    number = max(run.seals(), default=-1)
+    # A folder of kept journals whose sealed file is missing takes its number, too.
+    number = max([*run.seals(), *run.retired_numbers()], default=-1)
     data = b""
     while number < 0 or _is_unsealed(run, number) or not _holds(run.sealed_path(number), content):
         number += 1
@@ -138,8 +139,10 @@ def _give_back(run: StoredRun, retired: Path, content: Content) -> bool:
     return not stay
 
 
-def unseal(run: StoredRun) -> None:
+def unseal(run: StoredRun, without: Collection[int] = ()) -> None:
     """Writes the journals of a sealed run back, for who goes on with it: an agent reads them.
+
+    without: the numbers of sealed files that are damaged: what is kept beside them is read.
 
     A run that is not sealed stays as it is. Its sealed files stay too, and the next one has the
     next number. Lines of journals of metrics may be written in another way, and torn ones stand at
@@ -150,9 +153,9 @@ def unseal(run: StoredRun) -> None:
     with told(f"unseal run {run.paths.run_id}"):
         for number in run.seals():
             with contextlib.suppress(Damaged):  # then the journals that it held are read
-                if run.retired(number).is_dir():
+                if number not in without and run.retired(number).is_dir():
                     _give_back(run, run.retired(number), _known(run.sealed_path(number)))
-        content = run.content()
+        content = run.content(without)
         record = Path(run.paths.record)
         record.mkdir(exist_ok=True)
         texts = {**content.texts, **content.artifacts, **_journals(content)}

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 RETIRED = ".sealed-"
 
+DAMAGED = ".damaged"
+"""Ends the hidden name of a damaged file that another one has taken the place of."""
+
 BLOCK = 1 << 20
 """Bytes of a journal that are read at a time, where its facts are not kept."""
 
@@ -95,9 +98,9 @@ class StoredRun:
         """The last value of each metric, where it is a finite number."""
         return self._read(lambda layers: layers.last_numbers())
 
-    def content(self) -> Content:
-        """All that a sealed file has to hold."""
-        return self._read(lambda layers: layers.content(self.paths.run_id))
+    def content(self, without: Iterable[int] = ()) -> Content:
+        """All that a sealed file has to hold. without: numbers of sealed files not to be read."""
+        return self._read(lambda layers: layers.content(self.paths.run_id), without)
 
     def seals(self) -> list[int]:
         """The numbers of its sealed files, greatest first."""
@@ -116,15 +119,19 @@ class StoredRun:
         """The folders whose journals are sealed, oldest first."""
         return self._retired_after(-1)
 
+    def retired_numbers(self) -> list[int]:
+        """Of the seals for which journals are kept."""
+        return [int(folder.name.rpartition(".")[2]) for folder in self.retired_folders()]
+
     def located(self) -> str:
         """The folder or file that is its record."""
         if self.is_whole:
             return self.paths.record
         return next((str(self.sealed_path(n)) for n in self.seals()), self.paths.record)
 
-    def _read(self, read: Callable[[Layers], Value]) -> Value:
+    def _read(self, read: Callable[[Layers], Value], without: Iterable[int] = ()) -> Value:
         """Begins anew when the run was sealed meanwhile, or a sealed file turns out damaged."""
-        damaged: dict[int, Damaged] = {}
+        damaged = {number: Damaged(self.sealed_path(number), "as told") for number in without}
         for _ in range(_ATTEMPTS):
             with told(f"read the record {self.paths.record}"), self._layers(damaged) as layers:
                 try:
@@ -183,7 +190,8 @@ class StoredRun:
     def _retired_after(self, number: int) -> list[Path]:
         begin = f"{RETIRED}{self.paths.run_id}."
         names = [n for n in folders_in(self.paths.owner.active) if n.startswith(begin)]
-        numbers = sorted(int(n[len(begin) :]) for n in names if n[len(begin) :].isdigit())
+        ends = (n[len(begin) :] for n in names)
+        numbers = sorted(int(end) for end in ends if end.isascii() and end.isdigit())
         return [self.retired(n) for n in numbers if n > number]
 
 

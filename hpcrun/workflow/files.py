@@ -16,8 +16,8 @@ from hpcrun.metrics.images import content_of, images_of
 from hpcrun.metrics.uploads import FOLDERS, PART, UPLOADS, place_of
 from hpcrun.record import RunFile, RunRecord
 from hpcrun.store import FileStore
-from hpcrun.store.plain import open_plain
-from hpcrun.workflow.inventory import Taken, differences, known, take
+from hpcrun.store.plain import below, open_plain
+from hpcrun.workflow.inventory import Taken, compare, keep, known, take
 
 __all__ = [
     "RunFile",
@@ -34,10 +34,10 @@ def files_of(store: FileStore, record: RunRecord) -> list[RunFile]:
     """All files of a run, sorted by name; with the digests that its record has."""
     paths = store.paths(record.run_id, record.user)
     uploads = {file.name: file.sha256 for file in record.uploads}
-    taken = known(paths) or {}
+    taken = known(store.stored(paths)) or {}
     on_disk = [
         RunFile(name, found.st_size, _digest(found, taken.get(name)) or uploads.get(name))
-        for name, found in _found(paths)
+        for name, found in found_on_disk(paths)
     ]
     return sorted([*on_disk, *images_of(store.notes(paths))], key=lambda file: file.name)
 
@@ -49,27 +49,34 @@ def _digest(found: os.stat_result, then: Taken | None) -> str | None:
     return then.sha256
 
 
-def take_inventory(store: FileStore, record: RunRecord) -> None:
-    """Writes the sizes and digests of an ended run's files down, once; it may take long."""
-    take(store, record, _names(store.paths(record.run_id, record.user)))
+def take_inventory(store: FileStore, record: RunRecord, limit: int | None = None) -> None:
+    """Writes the sizes and digests of an ended run's files down, once; it may take long.
+
+    limit: bytes to be read at most. StoreError.
+    """
+    take(store, record, found_on_disk(store.paths(record.run_id, record.user)), limit)
 
 
 def check_files(store: FileStore, record: RunRecord) -> list[str]:
-    """What is not as it was when the run ended, a line each. StoreError: that is not known."""
+    """What is not as it was when the run ended, a line each. StoreError: that is not known.
+
+    Digests that were not taken then are taken now, of files whose size and time are the same.
+    """
     paths = store.paths(record.run_id, record.user)
-    return list(differences(paths, take(store, record, _names(paths)), _names(paths)))
+    taken = take(store, record, found_on_disk(paths))
+    found = compare(paths, taken, found_on_disk(paths))
+    if found.learned and record.user == store.user:
+        keep(store, paths, {**taken, **found.learned})
+    return found.differences
 
 
 def files_on_disk(paths: RunPaths) -> list[RunFile]:
     """The files in a run's folder, sorted by name. Symbolic links out of it are left out."""
-    return sorted(RunFile(name, found.st_size) for name, found in _found(paths))
+    return sorted(RunFile(name, found.st_size) for name, found in found_on_disk(paths))
 
 
-def _names(paths: RunPaths) -> Iterator[str]:
-    return (name for name, _ in _found(paths))
-
-
-def _found(paths: RunPaths) -> Iterator[tuple[str, os.stat_result]]:
+def found_on_disk(paths: RunPaths) -> Iterator[tuple[str, os.stat_result]]:
+    """The names and statuses of the files in a run's folder, in no order."""
     root = Path(paths.files)
     yield from _walk(root, root, FOLDERS)
     yield from _walk(root, root / UPLOADS, ("",))
@@ -81,7 +88,7 @@ def _walk(
     for folder in folders:
         if not is_inside(above / folder, root):
             continue
-        for where, _, names in os.walk(above / folder):
+        for where, names in below(above / folder):
             for name in names:
                 path = Path(where, name)
                 found = status_of(path, root)

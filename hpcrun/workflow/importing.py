@@ -24,6 +24,7 @@ from hpcrun.faults import told
 from hpcrun.layout import RunPaths, experiment_of
 from hpcrun.manifest import Link, Manifest, shown_size
 from hpcrun.snapshot import read_manifest
+from hpcrun.snapshot.push import wanted
 from hpcrun.store import FileStore
 from hpcrun.store.bundle import (
     KEPT,
@@ -259,7 +260,7 @@ class _Importing:
     def _publish(self, run: RunEntry) -> None:
         own, target = self._store.own, self._store.paths(run.run_id)
         with told(f"take in run {run.run_id}"):
-            if run.snapshot is not None and not Path(own.manifest(run.snapshot)).exists():
+            if run.snapshot is not None and wanted(own.manifest(run.snapshot)) is None:
                 self._publish_code(read_manifest(self._staged.own, run.snapshot))
             if os.path.lexists(target.files):  # as an import leaves them that is killed just then
                 self._expect_only(run, target)
@@ -288,7 +289,7 @@ class _Importing:
         paths = [object_path(entry.sha256) for entry in manifest.files]
         for path in (*dict.fromkeys(paths), posixpath.relpath(target, own.root)):
             staged, published = Path(self._staged.own.root, path), Path(own.root, path)
-            if not published.exists():
+            if wanted(str(published)) is None:
                 staged.chmod(0o444)
                 os.utime(staged)  # what is young is not collected
                 _move(staged, published)

@@ -1,7 +1,8 @@
 """The sizes and digests of a run's files, taken once when the run has ended.
 
 They stand in files.json of its record. A digest counts as long as its file has the size and the
-time that it had then; of any other file it is not known.
+time that it had then; of any other file it is not known. Sealing takes them with a limit: what
+would have to be read beyond it has a size and a time, and its digest comes with the first check.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.agent.copying import BLOCK
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
+from hpcrun.forms import is_count, is_int, is_text, or_none
 from hpcrun.layout import RunPaths
 from hpcrun.metrics.uploads import place_of
 from hpcrun.record import RunRecord
@@ -27,9 +30,19 @@ from hpcrun.store.stored import StoredRun
 
 FILE = "files.json"
 
+READ = 1 << 30
+"""Bytes of a run's files that sealing reads for their digests, smallest files first."""
+
+MOST = 100_000
+"""Files of a run of which sealing takes anything: a line each has to go into the record."""
+
+Found = Iterable[tuple[str, os.stat_result]]
+"""Names of files and their statuses."""
+
 
 class Taken(NamedTuple):
-    """A file as it was found. mtime: nanoseconds. sha256: None if it could not be read."""
+    """A file as it was found. mtime: nanoseconds. sha256: None if it was not, or could not be,
+    read."""
 
     size: int
     mtime: int
@@ -40,41 +53,74 @@ Inventory = Mapping[str, Taken]
 """The files by name."""
 
 
-def known(paths: RunPaths) -> Inventory | None:
+class Comparison(NamedTuple):
+    """What is not as it was taken, a line each; digests that nobody had taken before."""
+
+    differences: list[str]
+    learned: Inventory
+
+
+def known(run: StoredRun) -> Inventory | None:
     """What was taken; None if nothing was yet. StoreError."""
-    text = StoredRun(paths).text(FILE)
+    paths, text = run.paths, run.text(FILE)
     if text is None:
         return None
     try:
-        return {name: Taken(*taken) for name, *taken in json.loads(text)["files"]}
-    except (ValueError, TypeError, KeyError) as error:
+        found = {name: Taken(*taken) for name, *taken in json.loads(text)["files"]}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise StoreError(f"{paths.record}/{FILE} is damaged: {error}", "remove it") from error
+    if not all(is_text(name) and _is_one(taken) for name, taken in found.items()):
+        raise StoreError(f"{paths.record}/{FILE} is damaged: it tells of what is none", "remove it")
+    return found
 
 
-def take(store: FileStore, record: RunRecord, names: Iterator[str]) -> Inventory:
+def _is_one(taken: Taken) -> bool:
+    has_digest = or_none(is_text)(taken.sha256)
+    return is_count(taken.size) and is_int(taken.mtime) and has_digest
+
+
+def take(store: FileStore, record: RunRecord, files: Found, limit: int | None = None) -> Inventory:
     """Reads all files of a run that has ended, unless that was done. It may take long.
 
-    StoreError: the run goes on, or is another's. names: of its files on disk.
+    files: those on disk. limit: bytes to be read at most, smallest files first; then also not more
+    than MOST files. StoreError: the run goes on, is another's, or has too many.
     """
     paths = store.paths(record.run_id, record.user)
-    found = known(paths)
+    found = known(store.stored(paths))
     if found is not None:
         return found
     if record.user != store.user:
         raise StoreError(f"the digests of {record.user}'s run are not known yet", "ask them")
     if not record.has_ended:
         raise StoreError(f"run {record.run_id} is {record.state}", "its files may change yet")
-    taken = {name: now for name in names if (now := look(paths, name)) is not None}
-    value = {"taken": time.time(), "files": [[name, *each] for name, each in taken.items()]}
+    some = list(files if limit is None else islice(files, MOST + 1))
+    if limit is not None and len(some) > MOST:
+        raise StoreError(f"run {record.run_id} has more than {MOST} files")
+    taken = {}
+    left = limit
+    for name, status in sorted(some, key=lambda file: (file[1].st_size, file[0])):
+        if left is not None and status.st_size > left:
+            taken[name] = Taken(status.st_size, status.st_mtime_ns, None)
+        elif (now := look(paths, name)) is not None:
+            taken[name] = now
+            left = None if left is None else left - now.size
+    keep(store, paths, taken)
+    return taken
+
+
+def keep(store: FileStore, paths: RunPaths, taken: Inventory) -> None:
+    """Writes what was taken into the record. StoreError."""
+    files = [[name, *each] for name, each in sorted(taken.items())]
+    value = {"taken": time.time(), "files": files}
     with told(f"write {paths.record}/{FILE}"):
         aside = Path(paths.record, f".{FILE}.{os.urandom(4).hex()}")
         try:
-            aside.parent.mkdir(exist_ok=True)  # of a sealed run nothing need lie there
+            if store.stored(paths).seals():  # then nothing need lie there
+                aside.parent.mkdir(exist_ok=True)
             aside.write_text(json.dumps(value) + "\n", encoding="ascii")
             aside.rename(Path(paths.record, FILE))
         finally:
             aside.unlink(missing_ok=True)
-    return taken
 
 
 def forget(paths: RunPaths) -> None:
@@ -86,8 +132,10 @@ def forget(paths: RunPaths) -> None:
         Path(paths.record, FILE).unlink(missing_ok=True)
 
 
-def look(paths: RunPaths, name: str) -> Taken | None:
-    """A file as it is now; None if there is none."""
+def look(
+    paths: RunPaths, name: str, tell: Callable[[int], None] = lambda count: None
+) -> Taken | None:
+    """A file as it is now; None if there is none. tell: hears of the bytes that were read."""
     path = Path(place_of(paths.files, name)).resolve()
     try:
         with open_plain(path) as file:
@@ -95,6 +143,7 @@ def look(paths: RunPaths, name: str) -> Taken | None:
             digest = hashlib.sha256()
             for block in iter(lambda: file.read(BLOCK), b""):
                 digest.update(block)
+                tell(len(block))
             after = os.fstat(file.fileno())
     except FileNotFoundError:
         return None
@@ -112,15 +161,24 @@ def _unread(path: Path) -> Taken | None:
     return Taken(found.st_size, found.st_mtime_ns, None)
 
 
-def differences(paths: RunPaths, taken: Inventory, names: Iterator[str]) -> Iterator[str]:
-    """What is not as it was taken, a line each. Every file is read."""
-    here = set(names)
+def compare(
+    paths: RunPaths,
+    taken: Inventory,
+    files: Found,
+    tell: Callable[[int], None] = lambda count: None,
+) -> Comparison:
+    """Reads every file, and compares it with what was taken."""
+    here = {name for name, _ in files}
+    lines, learned = [], {}
     for name, then in sorted(taken.items()):
-        now = look(paths, name) if name in here else None
+        now = look(paths, name, tell) if name in here else None
         if now is None:
-            yield f"missing: {name}"
-        elif now.sha256 is None or (now.size, now.sha256) != (then.size, then.sha256):
-            why = "cannot be read" if now.sha256 is None else "changed"
-            yield f"{why}: {name}"
-    for name in sorted(here - taken.keys()):
-        yield f"new: {name}"
+            lines.append(f"missing: {name}")
+        elif now.sha256 is None:
+            lines.append(f"cannot be read: {name}")
+        elif then.sha256 is None and then[:2] == now[:2]:
+            learned[name] = now
+        elif (now.size, now.sha256) != (then.size, then.sha256):
+            lines.append(f"changed: {name}")
+    lines += [f"new: {name}" for name in sorted(here - taken.keys())]
+    return Comparison(lines, learned)

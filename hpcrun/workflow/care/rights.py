@@ -1,0 +1,107 @@
+"""Owners and permissions: against what hpcrun itself gives.
+
+All below a user's folder is that user's. What hpcrun makes has the permissions that the umask
+leaves: whether a group reads or writes is its members' affair; nobody else writes, ever. Snapshots
+are read-only. Below outputs/ and logs/ a script may do as it likes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpcrun.layout import UserPaths
+from hpcrun.store.users import is_theirs, login_of
+from hpcrun.workflow.care.finding import Chmod, Finding, Grade
+from hpcrun.workflow.care.walk import Entry, walk
+
+SHARED = 0o3775
+"""Of users/ in a workspace whose group may write: each makes a folder, and removes only that."""
+
+
+def rights_of_workspace(workspace: Path) -> Iterator[Finding]:
+    """What is wrong with the folder of all users, and whose folders have others' names."""
+    users = workspace / "users"
+    try:
+        mode, owner = users.lstat().st_mode, users.lstat().st_uid
+    except OSError:
+        return
+    open_to_many = mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if mode & stat.S_IWOTH or (open_to_many and not mode & stat.S_ISVTX):
+        message = f"has mode {stat.S_IMODE(mode):o}: others may remove or replace users' folders"
+        cure = f"{login_of(owner)}: chmod {SHARED:o} {users}"
+        mend = Chmod(SHARED) if owner == os.getuid() else None
+        yield Finding(Grade.WRONG, "rights", str(users), message, cure, mend)
+    try:
+        names = sorted(os.listdir(users))
+    except OSError:
+        return
+    for name in names:
+        if not is_theirs(users / name):
+            message = "does not belong to the user that its name says; readers ignore it"
+            yield Finding(Grade.NOTE, "rights", str(users / name), message)
+
+
+def rights(own: UserPaths) -> Iterator[Finding]:
+    """What is wrong with the permissions and owners of all that hpcrun made for a user."""
+    uid = os.lstat(own.root).st_uid
+    yield from _of(own.root, uid)
+    for area in ("active", "runs", "index", "sdk", "experiments", "models"):
+        yield from _below(f"{own.root}/{area}", uid)
+    yield from _below(own.snapshots, uid, is_fixed=True)
+    yield from _of_files(own, uid)
+
+
+def _of_files(own: UserPaths, uid: int) -> Iterator[Finding]:
+    """The folders that lead to what runs wrote, and no further."""
+    yield from _of(own.files, uid)
+    for month in _folders(own.files):
+        yield from _of(month, uid)
+        for run in _folders(month):
+            yield from _of(run, uid)
+            for name in ("outputs", "logs", "user_logs", "uploads"):
+                yield from _of(f"{run}/{name}", uid)
+
+
+def _folders(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.path for e in entries if e.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _below(folder: str, uid: int, is_fixed: bool = False) -> Iterator[Finding]:
+    """Of all in a folder, itself included. is_fixed: whether files never change."""
+    for entry in walk(folder):
+        yield from _judged(entry, uid, is_fixed and not entry.is_folder)
+
+
+def _of(path: str, uid: int) -> Iterator[Finding]:
+    with contextlib.suppress(OSError):
+        yield from _judged(Entry(path, os.lstat(path)), uid, False)
+
+
+def _judged(entry: Entry, uid: int, is_fixed: bool) -> Iterator[Finding]:
+    path, found = entry
+    if found.st_uid != uid:
+        message = f"belongs to {login_of(found.st_uid)}, not to {login_of(uid)}"
+        cure = f"look at it; its owner or {login_of(uid)} may remove it"
+        yield Finding(Grade.WRONG, "rights", path, message, cure)
+        return
+    if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
+        return
+    mode = stat.S_IMODE(found.st_mode)
+    needed = 0o700 if stat.S_ISDIR(found.st_mode) else 0o400 if is_fixed else 0o600
+    denied = 0o222 if is_fixed else stat.S_IWOTH
+    right = (mode | needed) & ~denied
+    if right != mode:
+        what = "others may write to it" if mode & denied else "its owner has no right to it"
+        if is_fixed and not mode & stat.S_IWOTH and mode & denied:
+            what = "it is not read-only"
+        cure = f"chmod {right:o} {path}"
+        message = f"has mode {mode:o}: {what}"
+        yield Finding(Grade.WRONG, "rights", path, message, cure, Chmod(right))
