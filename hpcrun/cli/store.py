@@ -11,6 +11,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
 from hpcrun.cli.store_check import check_store
 from hpcrun.cli.store_gc import collect_garbage
+from hpcrun.cli.store_stats import stats
 from hpcrun.workflow.listing import index
 from hpcrun.workflow.seal import Sealing, seal_all, seal_run
 from hpcrun.workflow.session import Session, open_session
@@ -64,7 +65,7 @@ def make_index(workspace: str | None, user: str | None, as_json: bool) -> None:
         say(f"the index knows {count} runs")
 
 
-for command in (check_store, collect_garbage):
+for command in (check_store, collect_garbage, stats):
     store.add_command(command)
 
 
