@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import click
@@ -13,7 +14,7 @@ from hpcrun.cli.store_check import check_store
 from hpcrun.cli.store_gc import collect_garbage
 from hpcrun.cli.store_stats import stats
 from hpcrun.workflow.listing import index
-from hpcrun.workflow.seal import Sealing, seal_all, seal_run
+from hpcrun.workflow.seal import LOW, Sealing, seal_all, seal_run
 from hpcrun.workflow.session import Session, open_session
 
 
@@ -38,6 +39,7 @@ def seal(workspace: str | None, runs: tuple[str, ...], due: bool, as_json: bool)
     """
     session = open_session(given=workspace)
     if due:
+        os.nice(LOW)
         session.alone("seal", lambda: [*seal_all(session, due_only=True)])
         return
     done = [_sealed(session, run) for run in runs] if runs else list(seal_all(session))

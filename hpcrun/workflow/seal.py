@@ -20,6 +20,7 @@ from hpcrun.layout import INTERACTIVE, RUN_ID
 from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
 from hpcrun.store.removal import bytes_of_record
+from hpcrun.workflow.inventory import READ
 from hpcrun.workflow.listing import index
 from hpcrun.workflow.session import Session
 
@@ -31,6 +32,9 @@ KEPT = 7 * 86400.0
 
 LARGEST = 256 << 20
 """Bytes of a record that are sealed at most: sealing holds it in memory, several times over."""
+
+LOW = 19
+"""How nice the process in the background is: files are read for their digests."""
 
 PAUSE = 900.0
 """Seconds between two looks, on one host, for what is due."""
@@ -55,6 +59,7 @@ def seal_run(session: Session, record: RunRecord, read: float) -> Path:
         raise StoreError(f"run {record.run_id} cannot be sealed: {reason}", hint)
     from hpcrun.store.sealing import seal
     from hpcrun.workflow.clean import clean
+    from hpcrun.workflow.files import take_inventory
 
     def is_over() -> bool:
         """Whether nobody has submitted it again since, or a run above it."""
@@ -62,6 +67,8 @@ def seal_run(session: Session, record: RunRecord, read: float) -> Path:
         same = now.has_ended and now.attempt.attempt == record.attempt.attempt
         return same and not _reader(session, now)
 
+    with contextlib.suppress(HpcrunError, OSError, RecursionError):  # they can be taken later, too
+        take_inventory(session.store, record, READ)
     path = seal(session.store.stored(session.store.paths(record.run_id)), is_over)
     if record.target != INTERACTIVE:  # nothing was laid there
         with contextlib.suppress(HpcrunError):  # what the snapshot holds as well stays
