@@ -71,5 +71,7 @@ def _names(folder: Path | str, is_meant: Callable[[os.DirEntry[str]], bool]) -> 
     try:
         with os.scandir(descriptor) as entries:
             return [entry.name for entry in entries if is_meant(entry)]
+    except FileNotFoundError:
+        return []  # it was opened from what this node remembers
     finally:
         os.close(descriptor)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -152,7 +151,7 @@ class StoredRun:
     @property
     def is_whole(self) -> bool:
         """Whether its journals tell all: it was never sealed, or is unsealed."""
-        return posixpath.exists(self.paths.request)
+        return _opens(Path(self.paths.request))
 
     def _is_begun(self) -> bool:
         return not self.is_whole and bool(self.seals())
@@ -161,16 +160,24 @@ class StoredRun:
         begin = self.paths.run_id + "."
         names = [name for name in files_in(self.paths.sealed) if name.startswith(begin)]
         found = [sealed_of(name) for name in names]
-        return sorted((f[1] for f in found if f and f[0] == self.paths.run_id), reverse=True)
+        numbers = sorted((f[1] for f in found if f and f[0] == self.paths.run_id), reverse=True)
+        # A node may list a folder as it was a minute ago; a name it has not asked for is looked up.
+        while self.sealed_path(after := numbers[0] + 1 if numbers else 0).is_file():
+            numbers.insert(0, after)
+        return numbers
+
+    def _beside(self) -> list[Path]:
+        """The folder of what was told since it was sealed, if something is there."""
+        record = Path(self.paths.record)
+        return [record] if any(_opens(record / name) for name in files_in(record)) else []
 
     def _layers(self, damaged: dict[int, Damaged]) -> Layers:
         """What tells of the run. damaged: by number, the sealed files not to be read; grows."""
-        record = Path(self.paths.record)
         if self.is_whole:
-            return Layers(-1, None, [record])
+            return Layers(-1, None, [Path(self.paths.record)])
         from hpcrun.store.sealed import open_sealed
 
-        beside = [record] if record.is_dir() else []
+        beside = self._beside()
         for number in self._seals():
             if number in damaged:
                 continue
@@ -227,7 +234,7 @@ class Layers(AbstractContextManager["Layers"]):
     @property
     def is_whole(self) -> bool:
         """Whether it is all of the run, now that it has been read."""
-        return self._sealed is not None or any((f / "run.json").exists() for f in self._folders)
+        return self._sealed is not None or any(_opens(f / "run.json") for f in self._folders)
 
     def text(self, name: str) -> bytes | None:
         """A file of the record."""
@@ -354,9 +361,20 @@ class Layers(AbstractContextManager["Layers"]):
                 yield _File(path, kind, skip, 0 if skip else known.bad_lines)
 
 
+def _opens(path: Path) -> bool:
+    """Whether a file is there, by opening it: what a node remembers of a name may be gone."""
+    try:
+        open_plain(path).close()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, StoreError):
+        return True  # who reads it tells why it cannot be read
+    return True
+
+
 def _from_whole(folders: Sequence[Path]) -> Sequence[Path]:
     """The last folder that is a record of its own, and those after it; none if there is none."""
-    places = [place for place, folder in enumerate(folders) if (folder / "run.json").exists()]
+    places = [place for place, folder in enumerate(folders) if _opens(folder / "run.json")]
     return folders[places[-1] :] if places else ()
 
 
