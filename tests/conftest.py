@@ -12,6 +12,7 @@ import pytest
 
 from hpcrun.store.sdk import publish
 from tests.cluster import Cluster
+from tests.cluster.failure import ClusterError
 from tests.commands import TRAIN
 from tests.lab import Lab, make_lab
 
@@ -46,6 +47,17 @@ def cluster() -> Iterator[Cluster]:
 def lab(cluster: Cluster) -> Lab:
     """hpcrun, installed for the users of the test cluster."""
     return make_lab(cluster)
+
+
+@pytest.fixture(scope="session")
+def network(cluster: Cluster) -> Iterator[Path]:
+    """A network file system of alice's, mounted on login, n1 and n2, each with its own client."""
+    try:
+        path = cluster.mount_network("login", "n1", "n2")
+    except ClusterError as error:
+        pytest.skip(str(error))
+    yield path
+    cluster.unmount_network()
 
 
 @pytest.fixture(scope="session")

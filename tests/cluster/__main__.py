@@ -1,4 +1,4 @@
-"""By hand, as root: python3 -m tests.cluster up|down|status|install|shell USER [-- WORDS]."""
+"""By hand, as root: python3 -m tests.cluster up|down|status|install|mount|unmount|shell USER."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from tests.cluster.cluster import SWITCH, Cluster
 from tests.cluster.failure import ClusterError
 from tests.cluster.layout import USERS
-from tests.cluster.packages import install
+from tests.cluster.packages import install, install_fuse
 
 
 def main() -> int:
@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="remove it, all but its cache")
     commands.add_parser("status", help="say whether it is up, and what its nodes do")
     commands.add_parser("install", help="install what it needs from Debian")
+    mount = commands.add_parser("mount", help="mount a network file system of alice's (sshfs)")
+    mount.add_argument("hosts", nargs="*", metavar="HOST", help="default: login n1 n2")
+    commands.add_parser("unmount", help="remove it from all hosts, with all that it held")
     shell = commands.add_parser("shell", help="log in to the login node, or run one command there")
     shell.add_argument("user", choices=[user.name for user in USERS])
     shell.add_argument("words", nargs="*", help="a command; a single word may be a shell line")
@@ -57,6 +60,16 @@ def _run(cluster: Cluster, options: argparse.Namespace) -> int:
             print(f"down in {time.monotonic() - began:.1f} s")
         case "install":
             install()
+            try:
+                install_fuse()
+            except ClusterError as error:
+                print(f"without a network file system, whose tests skip: {error}")
+        case "mount":
+            _check_up(cluster)
+            print(cluster.mount_network(*(options.hosts or ("login", "n1", "n2"))))
+        case "unmount":
+            _check_up(cluster)
+            cluster.unmount_network()
         case "status":
             return _status(cluster)
         case "shell":
@@ -74,9 +87,13 @@ def _status(cluster: Cluster) -> int:
     return 0
 
 
-def _shell(cluster: Cluster, user: str, words: list[str]) -> int:
+def _check_up(cluster: Cluster) -> None:
     if not cluster.is_up():
         raise ClusterError("not up; first: python3 -m tests.cluster up")
+
+
+def _shell(cluster: Cluster, user: str, words: list[str]) -> int:
+    _check_up(cluster)
     ssh, *rest = cluster.ssh_words(user)
     terminal = ["-t"] if not words and os.isatty(0) else []
     command = words if len(words) < 2 else [shlex.join(words)]

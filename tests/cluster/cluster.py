@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.cluster import accounting as dbd
-from tests.cluster import accounts, hosts, login, munge, packages, processes, slurm
+from tests.cluster import accounts, hosts, login, munge, network, packages, processes, slurm
 from tests.cluster.failure import ClusterError
 from tests.cluster.layout import CONTROLLER, HOSTS, LOGIN, NODES, PATH, USERS, Host, Layout
 
@@ -126,6 +126,18 @@ class Cluster:
     def node_link(self, node: str, up: bool) -> None:
         """Cuts a node off the network, or connects it again."""
         hosts.set_link(node, up)
+
+    def mount_network(self, *names: str) -> Path:
+        """Mounts alice's network file system anew on these hosts; gives its path there.
+
+        ClusterError where this machine has no FUSE, or sshfs cannot be had.
+        """
+        network.mount(self.layout, names)
+        return self.layout.network
+
+    def unmount_network(self) -> None:
+        """Removes it from all hosts, with all that it held."""
+        network.unmount(self.layout)
 
     def drop_jobs(self) -> None:
         """Back to the beginning between tests: links and controller up, no jobs, all nodes idle."""

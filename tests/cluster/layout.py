@@ -104,6 +104,16 @@ class Layout:
         return self.root / "cache"
 
     @property
+    def network(self) -> Path:
+        """Where a network file system is mounted on hosts."""
+        return self.root / "network"
+
+    @property
+    def served(self) -> Path:
+        """What the login node serves there."""
+        return self.state / "served"
+
+    @property
     def failed_logs(self) -> Path:
         """The logs of the last cluster that did not come up."""
         return self.cache / "failed-logs"

@@ -38,6 +38,16 @@ def install() -> None:
         _apt("install", "-y", "--no-install-recommends", *PACKAGES)
 
 
+def install_fuse() -> None:
+    """Installs sshfs, if it is missing. Nothing but a network file system needs it."""
+    if shutil.which("sshfs", path=PATH) is not None:
+        return
+    if shutil.which("apt-get") is None:
+        raise ClusterError("sshfs is not here, and there is no apt-get to fetch it")
+    _apt("update")
+    _apt("install", "-y", "--no-install-recommends", "sshfs")
+
+
 def _missing() -> list[str]:
     """The packages that are not here; the commands, where packages are not Debian's."""
     if shutil.which("dpkg-query") is None:
