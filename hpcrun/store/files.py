@@ -32,6 +32,7 @@ from hpcrun.layout import (
 from hpcrun.record import Fact, RunRecord
 from hpcrun.store.formats import expect_known
 from hpcrun.store.plain import folders_in, plain_bytes
+from hpcrun.store.publishing import publish
 from hpcrun.store.rows import Row, newest_first
 from hpcrun.store.stored import Logged, StoredRun
 from hpcrun.store.users import is_theirs, login_of, owner
@@ -88,7 +89,9 @@ class FileStore:
                 users.chmod(0o3775)
         if not settings.exists():
             value = {"format": FORMAT, "hpcrun": hpcrun.__version__}
-            _publish(settings, json.dumps(value, indent=2).encode() + b"\n")
+            data = json.dumps(value, indent=2).encode() + b"\n"
+            # Where a file that is replaced is missing for a moment, it must not be made anew.
+            publish(settings, data, verify=lambda path: None)
 
     def _expect_format(self) -> None:
         """NewerFormat where a later hpcrun has laid this workspace out in its own way."""

@@ -27,11 +27,16 @@ def publish(path: Path, data: bytes, verify: Callable[[Path], None]) -> bool:
     return is_new
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Writes a file whole, in place of one that has its name. OSError."""
+def replace(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Writes a file whole, in place of one that has its name. OSError.
+
+    mode: its rights; None: as for any new file.
+    """
     written = aside(path)
     try:
         _write(written, data)
+        if mode is not None:
+            written.chmod(mode)
         written.rename(path)
     finally:
         written.unlink(missing_ok=True)
