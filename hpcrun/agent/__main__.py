@@ -7,6 +7,7 @@ lay                                 lay the snapshot only, for a job whose agent
 bring SPOOL RECORD                  bring a spool that was left behind; prints the bytes
 bring-files WORK FILES yes|no       bring a working folder that was left behind; prints problems and
                                     the bytes (yes: its names may replace what is there)
+probe                               as a task of a run: find out what the file system honours
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "lay": _lay,
         "bring": _bring,
         "bring-files": _bring_files,
+        "probe": _probe,
     }
     if not words or words[0] not in acts:
         return _fail(f"the agent can {', '.join(acts)}; it was asked for {words[:1]}")
@@ -105,6 +107,15 @@ def _bring_files(words: Sequence[str]) -> int:
     except OSError as error:
         return _fail(f"cannot bring {work} to {files}: {error.strerror}")
     return 0
+
+
+def _probe(words: Sequence[str]) -> int:
+    from hpcrun.agent.probe.sides import probe
+
+    try:
+        return probe(os.environ)
+    except OSError as error:
+        return _fail(f"cannot probe: {error}")
 
 
 if __name__ == "__main__":

@@ -23,11 +23,12 @@ def doctor(workspace: str | None, target: str | None, as_json: bool) -> int:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            _print(finding)
+            print_finding(finding)
     return 1 if any(finding.grade == "error" for finding in findings) else 0
 
 
-def _print(finding: Finding) -> None:
+def print_finding(finding: Finding) -> None:
+    """A finding as a line, with its cure."""
     line = f"{finding.subject}: {finding.message}"
     cure = f"  → {finding.cure}" if finding.cure else ""
     if not at_terminal():

@@ -40,7 +40,10 @@ COMMANDS = {
     "clean": ("files", "Remove a finished run's copy of its source."),
     "archive": ("retire", "Hide runs from lists, or show them again."),
     "delete": ("retire", "Delete runs for good, after saying what and how much."),
-    "store": ("store", "Look after the run history: seal, check, gc, stats, export, import."),
+    "store": (
+        "store",
+        "Look after the run history: seal, check, gc, stats, export, import, probe.",
+    ),
     "report": ("report", "Print a run's plan and verdict for a bug report, scrubbed."),
     "doctor": ("doctor", "Check this machine, the workspace and a target."),
     "demo": ("start", "Train a real model on this machine, through the whole line."),

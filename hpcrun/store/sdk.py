@@ -16,7 +16,7 @@ import hpcrun
 from hpcrun.faults import told
 
 MODULES = ("errors", "state", "layout", "forms", "kinds", "record", "verdict", "fold", "journal")
-PACKAGES = ("metrics", "agent", "agent/follow")
+PACKAGES = ("metrics", "agent", "agent/follow", "agent/probe")
 
 TOUCHED = 86_400
 """Seconds after which a version is touched when it is wanted again."""

@@ -1,0 +1,1 @@
+"""Finding out what a file system honours, from two nodes. Standard library only (Python 3.8+)."""
