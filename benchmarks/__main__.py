@@ -12,6 +12,7 @@ from benchmarks import (
     first_instruction,
     history,
     lab,
+    network,
     run_log,
     show,
     submission,
@@ -26,6 +27,7 @@ MOST = {"log": 5, "show": 3}
 CLUSTER: dict[str, Callable[[Lab, int], Iterator[Row]]] = {
     "submit": submission.rows,
     "start": first_instruction.rows,
+    "fuse": network.rows,
 }
 
 
