@@ -15,9 +15,9 @@ from hpcrun.record import RunRecord
 from hpcrun.state import State
 from hpcrun.store.rows import Row
 from hpcrun.workflow.cancel import cancel as cancel_run
+from hpcrun.workflow.due import seal_later
 from hpcrun.workflow.listing import COLUMNS, Order, Wish, list_rows
 from hpcrun.workflow.refresh import NOT_REFRESHED
-from hpcrun.workflow.seal import seal_later
 from hpcrun.workflow.session import Session, open_session
 
 

@@ -16,8 +16,8 @@ from hpcrun.config import After, RunConfiguration, load_config
 from hpcrun.reading import Origin, Read
 from hpcrun.record import RunRecord
 from hpcrun.snapshot import scan
+from hpcrun.workflow.due import seal_later
 from hpcrun.workflow.prepare import Prepared
-from hpcrun.workflow.seal import seal_later
 from hpcrun.workflow.session import Session, open_session
 
 

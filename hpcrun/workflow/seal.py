@@ -7,25 +7,20 @@ owner's next command seals what is due, in the background; `hpcrun store seal` d
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.errors import HpcrunError, StoreError
-from hpcrun.layout import INTERACTIVE, RUN_ID
+from hpcrun.layout import INTERACTIVE
 from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
 from hpcrun.store.removal import bytes_of_record
+from hpcrun.workflow.due import DUE
 from hpcrun.workflow.inventory import READ
 from hpcrun.workflow.listing import index
 from hpcrun.workflow.session import Session
-
-DUE = 900.0
-"""Seconds after its end when a run is sealed without being asked."""
 
 KEPT = 7 * 86400.0
 """Seconds for which journals are kept beside the sealed file."""
@@ -35,9 +30,6 @@ LARGEST = 256 << 20
 
 LOW = 19
 """How nice the process in the background is: files are read for their digests."""
-
-PAUSE = 900.0
-"""Seconds between two looks, on one host, for what is due."""
 
 
 class Sealing(NamedTuple):
@@ -166,41 +158,3 @@ def _is_due(record: RunRecord) -> bool:
 
 def _ended_long_ago(record: RunRecord) -> bool:
     return abs(time.time() - (record.ended or record.created)) >= DUE
-
-
-def seal_later(session: Session) -> None:
-    """Starts a process of its own that seals what is due, if a run may be: one look at active/."""
-    begun = [
-        int(match["seconds"]) for match in map(RUN_ID.match, session.store.active_ids()) if match
-    ]
-    if not begun or time.time() - min(begun) < DUE or not _is_our_turn(session):
-        return
-    words = [sys.executable, "-m", "hpcrun", "-w", str(session.workspace), "store", "seal", "--due"]
-    try:
-        subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-        )
-    except OSError:
-        pass  # the next command tries again
-
-
-def _is_our_turn(session: Session) -> bool:
-    """Whether nobody on this host has looked for a while; from now on somebody has."""
-    stamp = session.cache / "sealing" / str(session.workspace).replace("/", "%")
-    try:
-        if 0 <= time.time() - stamp.stat().st_mtime < PAUSE:
-            return False
-    except OSError:
-        pass
-    try:
-        stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stamp.touch()
-        os.utime(stamp)
-    except OSError:
-        return False
-    return True
