@@ -20,7 +20,7 @@ STEP_LIMIT = 2**63
 """A step is below it."""
 
 DEPTH_LIMIT = 100
-"""How deep lists and objects of a chart may stand in each other."""
+"""How deep lists and objects of a chart or of run.json may stand in each other."""
 
 _TIME_LIMIT = 1e11
 """Unix seconds: the year 5138. Later is no time that could be printed."""
@@ -172,10 +172,11 @@ def is_chart(kind: str, value: Any) -> bool:
     except (ValueError, RecursionError):
         return False
     of_kind = isinstance(document, dict) and document.get("schema_type") == kind
-    return of_kind and not _is_deep(document)
+    return of_kind and not is_deep(document)
 
 
-def _is_deep(document: Any) -> bool:
+def is_deep(document: Any) -> bool:
+    """Whether lists and objects stand in each other deeper than DEPTH_LIMIT."""
     level: List[Any] = [document]
     for _ in range(DEPTH_LIMIT):
         inner: List[Any] = []

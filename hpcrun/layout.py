@@ -10,6 +10,7 @@
     <workspace>/users/<user>/models/<name>/<version>/    model.json, the model's files
     <workspace>/users/<user>/sdk/<version>/              what travels to the nodes
     <workspace>/users/<user>/.import-<8 hex>/            an export that is being taken in
+    <workspace>/users/<user>/private/                    all of these again, mode 0700: private runs
 
 Names inside the job (HPCRUN_*) are here too, since agent, script and training process share them.
 """
@@ -25,6 +26,8 @@ FORMATS = (1,)
 """Of workspaces and of run.json with its journals: those that are read; the last is written."""
 
 FORMAT = FORMATS[-1]
+
+USERS, PRIVATE = "users", "private"
 
 INTERACTIVE = "interactive"
 """The target of a run without a job: its process tells what happens, and nobody else knows."""
@@ -131,7 +134,23 @@ class UserPaths(NamedTuple):
 
     @classmethod
     def of(cls, workspace: str, user: str) -> "UserPaths":
-        return cls(posixpath.join(workspace, "users", user))
+        return cls(posixpath.join(workspace, USERS, user))
+
+    @property
+    def private(self) -> "UserPaths":
+        """The same folders once more, for what nobody else may see."""
+        return UserPaths(posixpath.join(self.root, PRIVATE))
+
+    @property
+    def is_private(self) -> bool:
+        """Whether these are the folders for what nobody else may see."""
+        above, name = posixpath.split(self.root)
+        return name == PRIVATE and posixpath.basename(above) != USERS
+
+    @property
+    def user(self) -> str:
+        """Whose folders they are."""
+        return posixpath.basename(posixpath.dirname(self.root) if self.is_private else self.root)
 
     @property
     def active(self) -> str:

@@ -28,7 +28,8 @@ class Choice(NamedTuple):
 class Surroundings:
     """Everything that resolving needs from outside, so that it can be a function of its arguments.
 
-    environ holds VIRTUAL_ENV, CONDA_PREFIX and the like. python is hpcrun's own interpreter, which
+    environ holds VIRTUAL_ENV, CONDA_PREFIX and the like. private: whether runs are, by the
+    workspace's policy. python is hpcrun's own interpreter, which
     runs the agent. created is Unix seconds.
     """
 
@@ -40,6 +41,7 @@ class Surroundings:
     workspace: str
     source: str
     environ: Mapping[str, str] = field(default_factory=dict)
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class Plan:
     display_name: str
     description: str
     tags: Mapping[str, str]
+    private: bool
     user: str
     created: float
     target: str
@@ -188,9 +191,15 @@ class Plan:
     choices: tuple[Choice, ...]
 
     @property
+    def room(self) -> UserPaths:
+        """The folders of its user that it lies in."""
+        own = UserPaths.of(self.workspace, self.user)
+        return own.private if self.private else own
+
+    @property
     def paths(self) -> RunPaths:
         """The run's folders."""
-        return UserPaths.of(self.workspace, self.user).run(self.run_id)
+        return self.room.run(self.run_id)
 
     @property
     def spool(self) -> str:

@@ -222,6 +222,11 @@ class RunRecord(NamedTuple):
         return self.request.get("parent")
 
     @property
+    def is_private(self) -> bool:
+        """Whether nobody else may see it."""
+        return self.request.get("private") is True
+
+    @property
     def attempt(self) -> AttemptRecord:
         """The newest attempt."""
         return self.attempts[-1]

@@ -349,7 +349,8 @@ def test_all_wrong_python_values_are_told_at_once() -> None:
         "there is no key `mpi` (known are source_directory, script, arguments, command,"
         " compute_target, environment, distributed_job_config, resources,"
         " max_run_duration_seconds, stop, requeue, resume_from, checkpoints, after,"
-        " experiment, display_name, description, tags, environment_variables, secrets, mail,"
+        " experiment, display_name, description, tags, private, environment_variables, secrets,"
+        " mail,"
         " working_directory, sbatch, snapshot, metric_files, system_metrics_seconds)",
     ]
 

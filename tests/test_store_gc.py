@@ -223,6 +223,17 @@ def test_versions_that_no_unsealed_run_uses_go(care: Care) -> None:
     assert current.stat().st_mtime > time.time() - 60
 
 
+def test_a_version_that_a_private_run_uses_stays(care: Care) -> None:
+    current = publish(Path(care.own.sdk))
+    used, old = current.with_name("0.0.9-aaaaaaaaaaaa"), current.with_name("0.0.8-bbbbbbbbbbbb")
+    for path in (used, old):
+        shutil.copytree(current, path)
+    care.store.prepare(private=True)
+    care.make(0, private=True, agent={"spool": "/tmp/none", "words": ["python3", str(used)]})
+    long_ago(Path(care.own.sdk))
+    assert planned(care) == {"sdk": {f"sdk/{old.name}"}}
+
+
 def test_a_version_that_a_resubmission_wants_is_touched(care: Care) -> None:
     used = publish(Path(care.own.sdk))
     snapshot = {

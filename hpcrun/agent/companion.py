@@ -29,6 +29,7 @@ from hpcrun.errors import StoreError
 from hpcrun.journal import Journal
 from hpcrun.layout import JOURNAL_SUFFIX, Attempt, JournalKind, journal_kind
 from hpcrun.record import decode_page
+from hpcrun.rights import umask_of
 
 PAUSE = 0.25
 """Seconds between two looks at the spools."""
@@ -106,6 +107,7 @@ class KeptRun:
         path = os.path.join(record, writer + JOURNAL_SUFFIX)
         self._witness = Witness(Journal(path, Attempt.parse(attempt)))
         self._mirror = Mirror(spool_folder, record)
+        self._umask = umask_of(record)
         self._next_beat = self._next_sync = 0.0
         try:
             spool.prepare(spool_folder)
@@ -115,6 +117,7 @@ class KeptRun:
     def look(self) -> bool:
         """Brings what is new; whether it has ended and all is brought."""
         now = time.monotonic()
+        os.umask(self._umask)
         if self.beats and now >= self._next_beat and not self.finishing:
             self._next_beat = now + BEAT
             # A count that only grows, also from one companion to the next.

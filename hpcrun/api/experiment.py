@@ -19,6 +19,7 @@ from hpcrun.layout import experiment_of
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.plan import check_experiment
 from hpcrun.reading import Read, read_value
+from hpcrun.record import RunRecord
 from hpcrun.store.experiments import (
     ExperimentRecord,
     forget_experiment,
@@ -128,18 +129,21 @@ class Experiment:
         outputs: str | Path | bool | None = None,
         snapshot_directory: str | Path | None = ".",
         display_name: str | None = None,
+        private: bool | None = None,
     ) -> InteractiveRun:
         """Begins an interactive run: a run without a job, kept by this process.
 
         outputs: the folder whose files are copied into the run at its end; None or True:
         ./outputs; False: none. snapshot_directory: the source to keep with it; None: none.
+        private: whether nobody else may see it; default: as the workspace says.
         Use it in a `with` statement, or end it with complete(), fail() or cancel().
         """
         from hpcrun.api.interactive import InteractiveRun
 
         folder = "outputs" if outputs is None or outputs is True else outputs
         source = Path(snapshot_directory) if snapshot_directory is not None else None
-        context = begin(self.workspace.session.store, self.name, display_name, source)
+        store = self.workspace.session.store
+        context = begin(store, self.name, display_name, source, private)
         live = LiveRun(context, str(Path(folder).absolute()) if folder is not False else None)
         live.start()
         return InteractiveRun(self, live)
@@ -166,6 +170,8 @@ class Experiment:
         asked.value.experiment = self.name
         asked.value.tags = {**own, **{str(k): str(v) for k, v in (tags or {}).items()}}
         session = self.workspace.session
+        if parent is not None:
+            asked.value.private = _as_private_as(session.store.read(parent), asked.value.private)
         record = session.submit(session.prepare(asked, run_id), parent)
         return Run(self, record.run_id)
 
@@ -224,6 +230,15 @@ class Experiment:
 
     def __repr__(self) -> str:
         return f"Experiment({self.name!r})"
+
+
+def _as_private_as(parent: RunRecord, asked: bool | None) -> bool:
+    """Whether a child is private: the records of both name the other."""
+    if asked not in (None, parent.is_private):
+        word = "private" if parent.is_private else "not private"
+        message = f"run {parent.run_id} is {word}, and its child would be otherwise"
+        raise ConfigError(Problem(message, "leave `private` out"))
+    return parent.is_private
 
 
 def _second(run_id: str) -> int:

@@ -39,14 +39,19 @@ class RunFamily(KnownRun):
         status: only children of these. Reads the run and its children, and no other run.
         """
         wanted = Wanted.of(type, tags, properties, status)
-        for run_id in reversed(self.record().children):
-            child = self._relative(run_id)
+        seen = {self.id}
+        waiting = list(self.record().children)
+        while waiting:
+            run_id = waiting.pop()
+            child = self._relative(run_id) if run_id not in seen else None
             if child is None:
                 continue
-            if wanted.fits(child.record(), self._session):
+            seen.add(run_id)  # a record may say that it is its own child
+            record = child.record()
+            if wanted.fits(record, self._session):
                 yield child
             if recursive:
-                yield from child.get_children(True, tags, properties, type, status)
+                waiting += record.children
 
     def submit_child(
         self,
@@ -66,7 +71,7 @@ class RunFamily(KnownRun):
         from hpcrun.api.interactive import InteractiveRun
 
         self._must_be_own()
-        context = interactive_context(self._session.store.paths(run_id), run_id)
+        context = interactive_context(self.paths.owner.run(run_id), run_id)
         make_child(context, self.id, name, tags)
         self._append("child", {"run_id": run_id})
         return InteractiveRun(self.experiment, LiveRun(context, outputs))

@@ -111,7 +111,7 @@ class KnownRun(LoggingRun):
         return self.paths.files
 
     def _models_folder(self) -> str:
-        return self._session.store.own.models
+        return self.paths.owner.models
 
     def _append(self, kind: str, data: Mapping[str, Any]) -> None:
         """Writes a fact to the record, for this user's own runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.faults import told
 from hpcrun.metrics.models import CONTENT, DELETED, RECORD, read, register, versions
 from hpcrun.record import RunFile
+from hpcrun.store.policy import read_policy
 
 if TYPE_CHECKING:
     from hpcrun.api.run import Run
@@ -35,14 +37,15 @@ class Model:
     ) -> None:
         given, _, number = (id or name or "").partition(":")
         wanted = int(number) if number.isdecimal() else version
-        models = _folder(workspace)
-        known = versions(models, given) if given else []
+        places = {n: f for f in _folders(workspace) for n in versions(f, given)} if given else {}
+        known = sorted(places)
         if not known or (wanted is not None and wanted not in known):
             some = ", ".join(str(each) for each in known[-5:])
             hint = f"it has {some}" if known else "Model.list(workspace) gives all"
             raise StoreError(f"there is no model {id or name!r}, version {wanted or 'any'}", hint)
         self.workspace = workspace
-        self._record = read(models, given, wanted or known[-1])
+        chosen = wanted or known[-1]
+        self._record = read(places[chosen], given, chosen)
 
     @classmethod
     def list(
@@ -58,11 +61,11 @@ class Model:
         name, tags, run_id: only those of a name, with tags, made by a run. latest: only the
         newest version of each.
         """
-        folder, wanted = Path(_folder(workspace)), Wanted.of(None, tags, None)
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        folders, wanted = _folders(workspace), Wanted.of(None, tags, None)
+        there = [path for folder in folders if Path(folder).is_dir() for path in os.scandir(folder)]
         found = []
-        for each in [n for n in names if name in (None, n)]:
-            numbers = versions(str(folder), each)[::-1]
+        for each in sorted({path.name for path in there if name in (None, path.name)}):
+            numbers = sorted({n for f in folders for n in versions(f, each)}, reverse=True)
             found += [cls(workspace, each, version=n) for n in numbers[: 1 if latest else None]]
         return [
             model
@@ -83,7 +86,8 @@ class Model:
         model_framework_version: str | None = None,
     ) -> Model:
         """Copies a local file or folder as the next version of a model. ValueError, StoreError."""
-        workspace.session.store.prepare()
+        store = workspace.session.store
+        room = store.prepare(read_policy(store.workspace).private)
         details = {
             "description": description,
             "tags": dict(tags or {}),
@@ -91,7 +95,7 @@ class Model:
             "framework": model_framework,
             "framework_version": model_framework_version,
         }
-        record = register(_folder(workspace), model_name, str(model_path), details)
+        record = register(room.models, model_name, str(model_path), details)
         return cls(workspace, record.name, version=record.version)
 
     @property
@@ -192,5 +196,6 @@ class Model:
         return f"Model({self.id!r})"
 
 
-def _folder(workspace: Workspace) -> str:
-    return workspace.session.store.own.models
+def _folders(workspace: Workspace) -> Sequence[str]:
+    """Where this user's models lie: those of private runs, and the others."""
+    return [room.models for room in reversed(workspace.session.store.rooms())]

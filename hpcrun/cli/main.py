@@ -42,7 +42,7 @@ COMMANDS = {
     "delete": ("retire", "Delete runs for good, after saying what and how much."),
     "store": (
         "store",
-        "Look after the run history: check, gc, stats, export, seal, probe.",
+        "Look after the run history: setup, check, gc, stats, export, seal, probe.",
     ),
     "report": ("report", "Print a run's plan and verdict for a bug report, scrubbed."),
     "doctor": ("doctor", "Check this machine, the workspace and a target."),

@@ -189,6 +189,7 @@ def run_object(record: RunRecord, paths: RunPaths, where: str | None = None) -> 
         "models": list(record.models),
         "archived": record.archived,
         "imported": imported_object(record.imported),
+        "private": paths.owner.is_private,
         "problems": list(record.problems),
         "lost_records": record.lost_records,
         "bad_lines": record.bad_lines,

@@ -54,7 +54,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     yield from _why(record)
     yield "target", record.target
     yield "job", record.job_id or "-"
-    yield "user", record.user
+    yield "user", f"{record.user}, and nobody else sees it" if record.is_private else record.user
     if record.imported is not None:
         yield "imported", _imported(record.imported)
     yield "created", when(record.created)

@@ -11,6 +11,7 @@ from hpcrun.cli.exchange import export, import_runs
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
 from hpcrun.cli.probe import probe
+from hpcrun.cli.setup import setup
 from hpcrun.cli.store_check import check_store
 from hpcrun.cli.store_gc import collect_garbage
 from hpcrun.cli.store_stats import stats
@@ -27,6 +28,7 @@ def store() -> None:
 store.add_command(export)
 store.add_command(import_runs)
 store.add_command(probe)
+store.add_command(setup)
 
 
 @store.command()

@@ -196,6 +196,8 @@ class RunConfiguration:
     """A text for people."""
     tags: dict[str, str] | None = None
     """Names and values to find runs by."""
+    private: bool | None = None
+    """Whether nobody else may see it; default: as the workspace says, which is no."""
     environment_variables: dict[str, str] | None = None
     """Variables for the command, over those of the environment."""
     secrets: dict[str, str] | None = None

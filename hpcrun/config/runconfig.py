@@ -102,6 +102,7 @@ class _File:
     display_name: str | None = None
     description: str | None = None
     tags: dict[str, str] | None = None
+    private: bool | None = None
     secrets: dict[str, str] | None = None
     mail: Mail | None = None
     sbatch: dict[str, str | None] | None = None
@@ -139,7 +140,8 @@ class _File:
 _SAME = (
     *("script", "command", "target", "max_run_duration_seconds", "environment_variables"),
     *("source_directory", "resources", "stop", "requeue", "resume_from", "checkpoints"),
-    *("after", "experiment", "display_name", "description", "tags", "secrets", "mail", "sbatch"),
+    *("after", "experiment", "display_name", "description", "tags", "private"),
+    *("secrets", "mail", "sbatch"),
     *("working_directory", "snapshot", "metric_files", "system_metrics_seconds"),
 )
 """The keys that mean the same in a .runconfig and in a RunConfiguration."""

@@ -73,6 +73,7 @@ class ScriptRunConfig:
     display_name = _Part[str | None]()
     description = _Part[str | None]()
     tags = _Part[dict[str, str] | None]()
+    private = _Part[bool | None]()
     environment_variables = _Part[dict[str, str] | None]()
     secrets = _Part[dict[str, str] | None]()
     mail = _Part[Mail | None]()
@@ -104,6 +105,7 @@ class ScriptRunConfig:
         display_name: str | None = None,
         description: str | None = None,
         tags: Mapping[str, str] | None = None,
+        private: bool | None = None,
         environment_variables: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
         mail: Mail | None = None,
@@ -140,6 +142,7 @@ class ScriptRunConfig:
             "display_name": display_name,
             "description": description,
             "tags": tags,
+            "private": private,
             "environment_variables": environment_variables,
             "secrets": secrets,
             "mail": mail,

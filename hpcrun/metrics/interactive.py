@@ -23,6 +23,7 @@ from hpcrun.metrics.context import OFFLINE, Context
 from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.run import Run
 from hpcrun.metrics.uploads import files_below, upload_all
+from hpcrun.rights import kept_to
 
 LETTING_GO = 5.0
 """Seconds for which the companion is waited for once all is in the record."""
@@ -187,12 +188,14 @@ def make_record(context: Context, request: Mapping[str, Any]) -> None:
     """
     parent, name = os.path.split(context.record)
     offline = context.offline
-    user = str(os.geteuid()) if offline else context.record.split("/")[-3]
+    owner = RunPaths(context.record, context.files).owner
+    if owner.is_private and not offline:
+        request = {"private": True, **request}
     request = {
         "format": 1,
         "run_id": context.run_id,
         "experiment": context.experiment,
-        "user": user,
+        "user": str(os.geteuid()) if offline else owner.user,
         "target": OFFLINE if offline else INTERACTIVE,
         "created": time.time(),
         "agent": {"spool": (context.spool or "").rpartition("-")[0]},
@@ -201,13 +204,14 @@ def make_record(context: Context, request: Mapping[str, Any]) -> None:
     }
     aside = os.path.join(parent, f".{name}.{os.urandom(4).hex()}")
     try:
-        os.makedirs(aside)
-        with open(os.path.join(aside, "run.json"), "x", encoding="utf-8") as file:
-            json.dump(request, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(aside, context.record)
-        for folder in (context.outputs, os.path.join(context.files, "logs")):
-            os.makedirs(folder, exist_ok=True)
+        with kept_to(parent):
+            os.makedirs(aside)
+            with open(os.path.join(aside, "run.json"), "x", encoding="utf-8") as file:
+                json.dump(request, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(aside, context.record)
+            for folder in (context.outputs, os.path.join(context.files, "logs")):
+                os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make run {name}: {error.strerror} ({error.filename})") from error

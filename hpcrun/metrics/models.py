@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from hpcrun.errors import StoreError
 from hpcrun.metrics.uploads import files_below, put
 from hpcrun.record import RunFile
+from hpcrun.rights import kept_to
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}\Z")
 """Azure ML's rule for the name of a model."""
@@ -68,18 +69,19 @@ def register(models: str, name: str, source: str, details: Mapping[str, Any]) ->
     base = os.path.basename(os.path.normpath(source))
     found = files_below(base, source) if os.path.isdir(source) else [(base, source)]
     try:
-        os.makedirs(aside)
-        try:
-            files = [_copied(os.path.join(aside, CONTENT), each, path) for each, path in found]
-            told = {**details, "created": time.time(), "files": [list(file) for file in files]}
-            with open(os.path.join(aside, RECORD), "x", encoding="utf-8") as file:
-                json.dump(told, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            version = _take_version(aside, folder)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+        with kept_to(models):
+            os.makedirs(aside)
+            try:
+                files = [_copied(os.path.join(aside, CONTENT), each, path) for each, path in found]
+                told = {**details, "created": time.time(), "files": [list(file) for file in files]}
+                with open(os.path.join(aside, RECORD), "x", encoding="utf-8") as file:
+                    json.dump(told, file, indent=1)
+                    file.flush()
+                    os.fsync(file.fileno())
+                version = _take_version(aside, folder)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
     except OSError as error:
         raise StoreError(f"cannot register model {name}: {error.strerror}") from error
     return read(models, name, version)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, List, Optional, Sequence, Tuple
 from hpcrun.errors import StoreError
 from hpcrun.metrics.recording import Recording
 from hpcrun.record import RunFile
+from hpcrun.rights import kept_to
 
 FOLDERS = ("outputs", "logs", "user_logs")
 """Where a run's files stand under their own names."""
@@ -47,12 +48,14 @@ def upload(files: str, name: str, source: Any) -> RunFile:
     if name.split("/")[0] in TAKEN:
         raise StoreError(f"{name!r} cannot be uploaded: hpcrun itself writes there")
     if hasattr(source, "read"):
-        return put(target, name, source)
+        with kept_to(files):
+            return put(target, name, source)
     path = os.fspath(source)
     with open(path, "rb") as stream:
         if os.path.exists(target) and os.path.samefile(path, target):
             return _there(name, stream)
-        return put(target, name, stream)
+        with kept_to(files):
+            return put(target, name, stream)
 
 
 def upload_all(files: str, names: Sequence[str], sources: Sequence[Any]) -> List[RunFile]:

@@ -74,6 +74,7 @@ def resolve(
         display_name=config.display_name or "",
         description=config.description or "",
         tags=dict(config.tags or {}),
+        private=request.is_private,
         user=around.user,
         created=around.created,
         target=full_target,
@@ -156,6 +157,8 @@ def _describe(request: Request) -> None:
     request.choose("description", (config.description, "description"))
     for name, text in (config.tags or {}).items():
         request.note(f"tag {name}", text, f"tags.{name}")
+    by_policy = request.around.private or None
+    request.choose("private", (config.private, "private"), (by_policy, "workspace"))
     told = config.source_directory != "." or "source_directory" in request.origins
     source = "source_directory" if told else "default"
     request.note("source folder", request.around.source, source)

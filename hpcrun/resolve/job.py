@@ -71,7 +71,8 @@ def _exclusive(request: Request) -> bool:
 
 
 def _paths(request: Request) -> RunPaths:
-    return UserPaths.of(request.around.workspace, request.around.user).run(request.run_id)
+    own = UserPaths.of(request.around.workspace, request.around.user)
+    return (own.private if request.is_private else own).run(request.run_id)
 
 
 def _gpus(request: Request) -> int:

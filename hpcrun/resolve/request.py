@@ -41,6 +41,12 @@ class Request:
         self.problems: list[Problem] = []
 
     @property
+    def is_private(self) -> bool:
+        """Whether nobody else may see the run."""
+        told = self.config.private
+        return self.around.private if told is None else told
+
+    @property
     def local(self) -> bool:
         """Whether there is no scheduler."""
         return self.site.scheduler.kind == "local"

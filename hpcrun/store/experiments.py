@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from hpcrun.faults import told
 from hpcrun.fold import fold_tags, last_word
-from hpcrun.layout import Attempt, JournalKind, RunPaths, UserPaths
+from hpcrun.layout import Attempt, JournalKind, RunPaths, UserPaths, experiment_of
 from hpcrun.record import RunRecord
+from hpcrun.rights import kept_to
 from hpcrun.store.files import FileStore
 from hpcrun.store.plain import folders_in
 from hpcrun.store.stored import facts_in
@@ -34,8 +35,8 @@ class ExperimentRecord(NamedTuple):
 
 def read_experiment(store: FileStore, name: str, user: str | None = None) -> ExperimentRecord:
     """The record of an experiment; one of which nothing was said has an empty one."""
-    paths = _paths(store, name, user or store.user)
-    facts, _ = facts_in(Path(paths.record), JournalKind.FACTS)
+    folders = [Path(_paths(room, name).record) for room in store.rooms(user)]
+    facts = [fact for folder in folders for fact in facts_in(folder, JournalKind.FACTS)[0]]
     told_last = last_word(facts, "archived")
     until = told_last.data.get("until") if told_last is not None else None
     return ExperimentRecord(name, fold_tags({}, facts), until)
@@ -43,32 +44,43 @@ def read_experiment(store: FileStore, name: str, user: str | None = None) -> Exp
 
 def archived_experiments(store: FileStore, user: str | None = None) -> Mapping[str, float]:
     """By name, until when the runs of a user's archived experiments are hidden."""
-    own = UserPaths.of(str(store.workspace), user or store.user)
-    if not is_theirs(Path(own.root)):
-        return {}
-    with told(f"read {own.experiments}"):
-        names = folders_in(own.experiments)
-    records = [read_experiment(store, name, user) for name in names]
+    names: set[str] = set()
+    for own in store.rooms(user):
+        if is_theirs(Path(own.root)):
+            with told(f"read {own.experiments}"):
+                names.update(folders_in(own.experiments))
+    records = [read_experiment(store, name, user) for name in sorted(names)]
     return {record.name: record.archived for record in records if record.archived is not None}
 
 
 def tell_experiment(store: FileStore, name: str, kind: str, data: Mapping[str, Any]) -> None:
     """Writes a fact of an experiment of this user's."""
-    paths = _paths(store, name, store.user)
     store.prepare()
-    with told(f"write the record of experiment {name}"):
+    paths = _paths(_room(store, name), name)
+    with told(f"write the record of experiment {name}"), kept_to(paths.owner.root):
         Path(paths.record).mkdir(parents=True, exist_ok=True)
     store.append(paths, Attempt(1), kind, data)
 
 
 def forget_experiment(store: FileStore, name: str) -> None:
     """Removes what was said of an experiment."""
-    folder = Path(_paths(store, name, store.user).record)
     with told(f"remove the record of experiment {name}"):
-        if folder.is_dir():
-            shutil.rmtree(folder)
+        for room in store.rooms():
+            folder = Path(_paths(room, name).record)
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
 
-def _paths(store: FileStore, name: str, user: str) -> RunPaths:
-    folder = f"{UserPaths.of(str(store.workspace), user).experiments}/{name}"
+def _room(store: FileStore, name: str) -> UserPaths:
+    """Where an experiment is told of: where others can see it only if they see a run of it."""
+    own, *private = store.rooms()
+    if not private or Path(_paths(own, name).record).is_dir():
+        return own
+    with store.history() as history:
+        is_seen = any(experiment_of(run_id) == name for run_id in history.run_ids())
+    return own if is_seen else private[0]
+
+
+def _paths(room: UserPaths, name: str) -> RunPaths:
+    folder = f"{room.experiments}/{name}"
     return RunPaths(folder, folder)

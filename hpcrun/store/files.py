@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import heapq
 import json
 import os
 import shutil
@@ -30,8 +31,10 @@ from hpcrun.layout import (
     UserPaths,
 )
 from hpcrun.record import Fact, RunRecord
+from hpcrun.rights import kept_to
 from hpcrun.store.formats import expect_known
-from hpcrun.store.plain import folders_in, plain_bytes
+from hpcrun.store.plain import folders_in, object_in
+from hpcrun.store.policy import FILE, Policy, give_to_group, read_policy
 from hpcrun.store.publishing import publish
 from hpcrun.store.rows import Row, newest_first
 from hpcrun.store.stored import Logged, StoredRun
@@ -61,60 +64,79 @@ class FileStore:
         """This user's folders."""
         return UserPaths.of(str(self.workspace), self.user)
 
+    def rooms(self, user: str | None = None) -> list[UserPaths]:
+        """Where runs of a user lie that may be seen from here: one's own private ones as well."""
+        own = UserPaths.of(str(self.workspace), user or self.user)
+        is_own = user in (None, self.user) and owner(Path(own.private.root)) is not None
+        return [own, own.private] if is_own else [own]
+
     # -- writing ------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Makes the workspace and this user's folders, where they are missing."""
-        self._expect_format()
-        with told(f"prepare the workspace {self.workspace}"):
-            self._prepare_workspace()
-            root = Path(self.own.root)
-            root.mkdir(exist_ok=True)
-            if owner(root) != os.getuid():
-                raise StoreError(
-                    f"{root} belongs to {login_of(root.lstat().st_uid)}, not to you",
-                    "try again, choose another workspace, or ask its owner to remove it",
-                )
-            for folder in (self.own.active, self.own.files, self.own.objects, self.own.sdk):
-                Path(folder).mkdir(parents=True, exist_ok=True)
+    def prepare(self, private: bool = False) -> UserPaths:
+        """Makes the workspace and this user's folders, where they are missing.
 
-    def _prepare_workspace(self) -> None:
+        private: also those that nobody else may see; these are given then.
+        """
+        with told(f"prepare the workspace {self.workspace}"):
+            policy = self._prepare_workspace()
+            root = Path(self.own.root)
+            root.mkdir(mode=0o777 if policy.mode is None else policy.mode & 0o777, exist_ok=True)
+            _expect_own(root)
+            give_to_group(root, policy)
+            rooms = [self.own]
+            if private or policy.group is not None:  # then it does not tell that there is one
+                Path(self.own.private.root).mkdir(mode=0o700, exist_ok=True)
+                _expect_own(Path(self.own.private.root))
+            if private:
+                rooms.append(self.own.private)
+            for room in rooms:
+                with kept_to(room.root):
+                    for folder in (room.active, room.files, room.objects):
+                        Path(folder).mkdir(parents=True, exist_ok=True)
+            with kept_to(self.own.root):
+                Path(self.own.sdk).mkdir(exist_ok=True)
+        return rooms[-1]
+
+    def _prepare_workspace(self) -> Policy:
         users = self.workspace / "users"
-        settings = self.workspace / "workspace.json"
+        settings = self.workspace / FILE
         if not users.is_dir():
             self.workspace.mkdir(parents=True, exist_ok=True)
             users.mkdir(exist_ok=True)
             # Every user of the group may make one folder, and remove only that one.
             if self.workspace.stat().st_mode & stat.S_IWGRP:
                 users.chmod(0o3775)
+        mode = users.stat().st_mode
+        if mode & 0o022 and not mode & stat.S_ISVTX:
+            raise StoreError(
+                f"in {users} (mode {stat.S_IMODE(mode):o}) others can replace your folder",
+                f"its owner, {login_of(users.stat().st_uid)}, must set the sticky bit: chmod +t",
+            )
+        policy = read_policy(self.workspace)
         if not settings.exists():
             value = {"format": FORMAT, "hpcrun": hpcrun.__version__}
             data = json.dumps(value, indent=2).encode() + b"\n"
             # Where a file that is replaced is missing for a moment, it must not be made anew.
             publish(settings, data, verify=lambda path: None)
+        policy.expect_member(self.workspace)
+        return policy
 
     def _expect_format(self) -> None:
         """NewerFormat where a later hpcrun has laid this workspace out in its own way."""
-        if self._is_known:
-            return
-        settings = self.workspace / "workspace.json"
-        with told(f"read the workspace {self.workspace}"):
-            try:
-                value = _object(settings, plain_bytes(settings))
-            except FileNotFoundError:
-                return  # it is not made yet
-        what, by = f"the workspace {self.workspace}", value.get("hpcrun")
-        expect_known(what, value.get("format"), FORMATS, by)
-        self._is_known = True
+        if not self._is_known:
+            read_policy(self.workspace)
+            self._is_known = True
 
     def create(self, request: Mapping[str, Any], script: str) -> RunPaths:
         """Writes the intent: run.json and script.sh, aside and then renamed into place."""
         run_id = request["run_id"]
-        paths = self.own.run(run_id)
-        if self.stored(paths).seals():
+        own = self.own.private if request.get("private") else self.own
+        paths = own.run(run_id)
+        known = [room.run(run_id) for room in self.rooms()]
+        if any(os.path.lexists(run.record) or self.stored(run).seals() for run in known):
             raise StoreError(f"there is a run {run_id} already")
-        with told(f"write the record of run {run_id}"):
-            aside = Path(self.own.active, f".{run_id}.{os.urandom(4).hex()}")
+        with told(f"write the record of run {run_id}"), kept_to(own.root):
+            aside = Path(own.active, f".{run_id}.{os.urandom(4).hex()}")
             try:
                 aside.mkdir()
                 _write(aside / "run.json", _json(request))
@@ -124,7 +146,7 @@ class FileStore:
                 shutil.rmtree(aside, ignore_errors=True)
                 raise
             try:
-                _sync_folder(Path(self.own.active))
+                _sync_folder(Path(own.active))
                 for folder in (paths.outputs, paths.logs, paths.user_logs):
                     Path(folder).mkdir(parents=True, exist_ok=True)
             except OSError:
@@ -134,7 +156,7 @@ class FileStore:
 
     def discard(self, run_id: str) -> None:
         """Removes a run that was never handed to the scheduler, as far as that can be done."""
-        paths = self.own.run(run_id)
+        paths = self.paths(run_id)
         shutil.rmtree(paths.record, ignore_errors=True)
         shutil.rmtree(paths.files, ignore_errors=True)
 
@@ -142,7 +164,7 @@ class FileStore:
         """Claims a submission, as its job does before user code; gives whose claim stands."""
         claim = Path(paths.claim(submission))
         aside = claim.with_name(f"{claim.name}.{os.urandom(4).hex()}")
-        with told(f"claim a submission in {paths.record}"):
+        with told(f"claim a submission in {paths.record}"), kept_to(paths.owner.root):
             try:
                 _write(aside, f"{owner}\n")
                 _link(aside, claim)
@@ -153,7 +175,7 @@ class FileStore:
 
     def supersede(self, paths: RunPaths, submission: int) -> None:
         """Takes a submission's claim from its job: should that job come back, it ends at once."""
-        with told(f"claim a submission in {paths.record}"):
+        with told(f"claim a submission in {paths.record}"), kept_to(paths.owner.root):
             text = f"submission {submission + 1}\n"
             _publish(Path(paths.claim(submission)), text.encode())
 
@@ -166,7 +188,7 @@ class FileStore:
 
     def append(self, paths: RunPaths, attempt: Attempt, kind: str, data: Mapping[str, Any]) -> None:
         """Writes one fact of this client, and waits until the file system has it."""
-        with told(f"write to the record {paths.record}"):
+        with told(f"write to the record {paths.record}"), kept_to(paths.owner.root):
             journal = self.journal(paths, attempt, SUFFIX_OF_KIND.get(kind, JOURNAL_SUFFIX))
             try:
                 self._append(journal, kind, data)
@@ -198,28 +220,37 @@ class FileStore:
 
     def run_ids(self, user: str | None = None) -> list[str]:
         """The ids of a user's runs (default: this user's), newest first."""
-        return self.through_history(user, None, lambda history: history.run_ids())
+        ids = self.through_history(user, None, lambda history: history.run_ids())
+        return ids[0] if len(ids) == 1 else list(heapq.merge(*ids, key=newest_first))
 
     def through_history(
         self, user: str | None, cache: Path | None, read: Callable[[History], Value]
-    ) -> Value:
-        """What is read of a user's history as it lies here now; StoreError.
+    ) -> list[Value]:
+        """What is read of each of a user's histories as it lies here now; StoreError.
 
-        cache: where this reader may have an index of its own.
+        Of one's own there are two where runs are private. cache: where this reader may have an
+        index of its own.
         """
-        from hpcrun.store.hdf5 import Damaged
+        return [self._through(own, cache, read) for own in self.rooms(user)]
 
+    def _through(
+        self, own: UserPaths, cache: Path | None, read: Callable[[History], Value]
+    ) -> Value:
+        from hpcrun.store.hdf5 import Damaged
+        from hpcrun.store.history import History
+
+        self._expect_format()
         try:
-            with self.history(user, cache) as history:
+            with History(own, cache) as history:
                 return read(history)
         except Damaged:
-            with self.history(user, indexed=False) as history:
+            with History(own, indexed=False) as history:
                 return read(history)
 
     def history(
         self, user: str | None = None, cache: Path | None = None, indexed: bool = True
     ) -> History:
-        """A user's runs; see `History`."""
+        """A user's runs that others may see; see `History`."""
         from hpcrun.store.history import History
 
         self._expect_format()
@@ -232,46 +263,60 @@ class FileStore:
 
     def active_ids(self, user: str | None = None) -> list[str]:
         """The ids of a user's runs that are not sealed, or of which something is told since."""
-        own = UserPaths.of(str(self.workspace), user or self.user)
-        with told(f"read {own.active}"):
-            names = folders_in(own.active) if is_theirs(Path(own.root)) else []
-            return [name for name in names if RUN_ID.match(name)]
+        names: list[str] = []
+        for own in self.rooms(user):
+            with told(f"read {own.active}"):
+                names += folders_in(own.active) if is_theirs(Path(own.root)) else []
+        return [name for name in names if RUN_ID.match(name)]
 
     def has(self, run_id: str, user: str) -> bool:
         """Whether a user has a run of that id."""
-        if RUN_ID.match(run_id) is None:
+        if RUN_ID.match(run_id) is None or "/" in run_id:
             return False
-        run = self.stored(self.paths(run_id, user))
-        own = run.paths.owner
+        return any(self._holds(room, run_id) for room in self.rooms(user))
+
+    def _holds(self, own: UserPaths, run_id: str) -> bool:
+        run = self.stored(own.run(run_id))
         folders = (Path(own.active), Path(own.runs))
         if not is_theirs(Path(own.root)) or any(folder.is_symlink() for folder in folders):
             return False
         return owner(Path(run.paths.record)) is not None or bool(run.seals())
 
     def find(self, name: str, user: str | None = None) -> tuple[str, str]:
-        """(user, run id) of a run named by its id, a unique prefix, or @last. RunNotFound."""
+        """(user, run id) of a run named by its id, a unique prefix, or @last. RunNotFound.
+
+        Where a beginning is unique among this user's runs, others' are not looked at.
+        """
         if name == "@last":
-            ids = self.through_history(user, None, lambda history: history.newest(AT_ONCE))
+            found = self.through_history(user, None, lambda history: history.newest(AT_ONCE))
+            ids = sorted((i for each in found for i in each), key=newest_first)
             if not ids:
                 raise RunNotFound(f"there is no run in {self.workspace} yet", "hpcrun submit")
             return user or self.user, self._last(ids, user)
-        found: list[tuple[str, str]] = []
+        matches: list[tuple[str, str]] = []
         for one in [user] if user else [self.user, *(u for u in self.users() if u != self.user)]:
             try:
                 if self.has(name, one):
                     return one, name
-                ids = self.run_ids(one)
+                ids = self.run_ids(one) if one == self.user else self._listed(one)
             except StoreError:
                 if one in (self.user, user):
                     raise
                 continue  # others may keep theirs to themselves
-            found += [(one, run_id) for run_id in ids if run_id.startswith(name)]
-        if len(found) == 1:
-            return found[0]
-        if not found:
+            matches += [(one, run_id) for run_id in ids if run_id.startswith(name)]
+            if one == self.user and len(matches) == 1:
+                break
+        if len(matches) == 1:
+            return matches[0]
+        if not matches:
             raise RunNotFound(f"no run {name!r} in {self.workspace}", "hpcrun list shows all")
-        some = ", ".join(run_id for _, run_id in found[:3])
-        raise RunNotFound(f"{len(found)} runs begin with {name!r}: {some} …", "write more of it")
+        some = ", ".join(run_id for _, run_id in matches[:3])
+        raise RunNotFound(f"{len(matches)} runs begin with {name!r}: {some} …", "write more of it")
+
+    def _listed(self, user: str) -> list[str]:
+        """The ids of another's runs, from names alone: an index is a file that they wrote."""
+        with self.history(user, indexed=False) as history:
+            return history.run_ids()
 
     def _last(self, ids: Sequence[str], user: str | None) -> str:
         """The newest of ids that are sorted by the second: run.json tells parts of one."""
@@ -283,8 +328,14 @@ class FileStore:
         return max(tied, key=created.__getitem__)
 
     def paths(self, run_id: str, user: str | None = None) -> RunPaths:
-        """The folders of a run."""
-        return UserPaths.of(str(self.workspace), user or self.user).run(run_id)
+        """The folders of a run; where there is none, of one that others may see."""
+        room, *hidden = self.rooms(user)
+        paths = room.run(run_id)
+        if not hidden or os.path.lexists(paths.record):
+            return paths
+        private = hidden[0].run(run_id)
+        is_there = os.path.lexists(private.record) or os.path.lexists(private.files)
+        return private if is_there or self.stored(private).seals() else paths
 
     def stored(self, paths: RunPaths) -> StoredRun:
         """A run as it lies here, sealed or not."""
@@ -297,7 +348,7 @@ class FileStore:
         if text is None:
             with told(f"read {paths.request}"):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), paths.request)
-        value = _object(Path(paths.request), text)
+        value = object_in(Path(paths.request), text)
         wrong = REQUEST.wrong(value)
         if wrong:
             raise StoreError(f"{paths.request} is damaged: no good {', '.join(wrong)} in it")
@@ -344,15 +395,12 @@ class FileStore:
         return self.stored(paths).notes()
 
 
-def _object(path: Path, text: str | bytes) -> dict[str, Any]:
-    """The JSON object in a file's text."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"{path} is damaged: not an object")
-    return value
+def _expect_own(folder: Path) -> None:
+    if owner(folder) != os.getuid():
+        raise StoreError(
+            f"{folder} belongs to {login_of(folder.lstat().st_uid)}, not to you",
+            "try again, choose another workspace, or ask its owner to remove it",
+        )
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -21,6 +20,7 @@ from hpcrun.faults import told
 from hpcrun.layout import RUN_ID, UserPaths, sealed_of
 from hpcrun.store.hdf5 import Damaged, whole
 from hpcrun.store.index import (
+    MONTH,
     Files,
     Generation,
     may_close,
@@ -110,7 +110,7 @@ class History:
         gone: set[str] = set()
         # Who made a newer generation has removed the marks of what an older one does not know.
         all_read = self.number == max(self.files.generations, default=0)
-        for month in {*self._folders(self._own.runs), *self._months()}:
+        for month in {*self._listed_months(), *self._months()}:
             is_closed = self._months().get(month, (0, 0, False))[2]
             if is_closed and all_read and month not in self.files.reopened:
                 continue
@@ -119,6 +119,9 @@ class History:
             self.fresh.update({i: n for i, n in sealed.items() if known.get(i) != n})
             gone.update(known.keys() - sealed.keys())
         self._outdated = gone | self.fresh.keys()
+
+    def _listed_months(self) -> list[str]:
+        return [name for name in self._folders(self._own.runs) if MONTH.match(name)]
 
     def _months(self) -> dict[str, tuple[int, int, bool]]:
         return dict(self._generation.months) if self._generation else {}
@@ -139,7 +142,7 @@ class History:
             ids = self._generation.ids_at(places)
             known = zip(ids, places, strict=True)
             page = list(islice((pair for pair in known if pair[0] not in elsewhere), limit))
-            if not all(RUN_ID.match(run_id) for run_id, _ in page):
+            if not all(RUN_ID.match(run_id) and "/" not in run_id for run_id, _ in page):
                 raise ValueError("it tells of what is no run")
             return page
 
@@ -165,7 +168,7 @@ class History:
         """The rows of runs, as `indexed` gives them. Damaged: one tells of another run."""
         if self._generation is None:
             return []
-        user = posixpath.basename(self._own.root)
+        user = self._own.user
         with told(f"read {self._own.indexes}"), self._trusted():
             rows = self._generation.rows([place for _, place in known])
             for (run_id, _), row in zip(known, rows, strict=True):
@@ -198,13 +201,13 @@ class History:
     def sealed(self) -> dict[str, int]:
         """All sealed runs and the numbers of their files, from the folders of all months."""
         found: dict[str, int] = {}
-        for month in self._folders(self._own.runs):
+        for month in self._listed_months():
             found |= _sealed_in(f"{self._own.runs}/{month}")
         return found
 
     def closable(self, now: float) -> set[str]:
         """The months in which nothing more can be sealed without a mark."""
-        months = {*self._folders(self._own.runs), *self._months()}
+        months = {*self._listed_months(), *self._months()}
         return {month for month in months if may_close(month, now)}
 
     def close(self) -> None:
@@ -239,6 +242,8 @@ def make_index(
                     folder = cache_of(cache, own, history.number)
                     seen = Files.of(folder)
                 rows, fresh = _known(history, anew)
+                if cache is not None:  # another wrote them
+                    rows = {i: text for i, text in rows.items() if _is_of(text, i, own.user)}
                 found = ((run_id, read(run_id, number)) for run_id, number in fresh.items())
                 rows |= {run_id: row.encode() for run_id, row in found if row is not None}
                 if not rows and not seen.generations:
@@ -258,6 +263,15 @@ def _known(history: History, anew: bool) -> tuple[dict[str, bytes], dict[str, in
         with contextlib.suppress(Damaged):
             return history.texts(), history.fresh
     return {}, history.sealed()
+
+
+def _is_of(text: bytes, run_id: str, user: str) -> bool:
+    """Whether a row tells of this run."""
+    try:
+        record = Row.decode(text).record
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return False
+    return "/" not in run_id and (record.run_id, record.user) == (run_id, user)
 
 
 def cache_of(cache: Path, own: UserPaths, number: int) -> str:

@@ -33,10 +33,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hpcrun.forms import is_count
 from hpcrun.layout import UserPaths, month_of, month_of_seconds
 from hpcrun.record import RunRecord
 from hpcrun.store.formats import NewerFormat
-from hpcrun.store.hdf5 import Columns, Damaged, check, encode, opened
+from hpcrun.store.hdf5 import Columns, Damaged, check, encode, opened, whole
 from hpcrun.store.plain import files_in
 from hpcrun.store.publishing import publish
 from hpcrun.store.rows import Row, newest_first
@@ -52,7 +53,12 @@ KEPT = 3
 SKEW = 2 * 86400
 """Seconds by which clocks may differ where the end of a month is judged."""
 
-_MONTH = re.compile(r"\d{4}-\d\d\Z")
+MONTH = re.compile(r"(19[7-9]|2\d\d)\d-(0[1-9]|1[0-2])\Z")
+"""A month that a run id can have: whoever owns a folder can make as many names as fit."""
+
+TRIED = 10
+"""Generations that are opened at most until one is whole."""
+
 _GENERATION = re.compile(r"g(\d{8})\.h5\Z")
 _MARK = re.compile(r"(\d{4}-\d\d)\.[0-9a-f]{8}\Z")
 
@@ -113,14 +119,18 @@ class Generation:
     def months(self) -> Mapping[str, tuple[int, int, bool]]:
         """Begin and end of each month's rows, and whether it is closed."""
         months = self._catalog["months"]
-        if not all(map(_MONTH.match, months)):
+        if not all(map(MONTH.match, months)):
             raise Damaged(self.path, "it tells of what is no month")
         return {month: tuple(told) for month, told in months.items()}
 
     @property
     def count(self) -> int:
         """How many runs it knows."""
-        return int(self._catalog["count"])
+        with whole(self.path):
+            count = self._catalog["count"]
+            if not is_count(count):
+                raise ValueError(f"it knows {count!r} runs")
+            return int(count)
 
     @cached_property
     def run_ids(self) -> Sequence[str]:
@@ -235,7 +245,7 @@ def open_generation(path: Path) -> Generation:
 
 def newest_generation(folder: str, files: Files) -> tuple[int, Generation] | None:
     """The generation with the greatest number that can be read, and its number."""
-    for number in files.generations:
+    for number in files.generations[:TRIED]:
         with contextlib.suppress(Damaged, NewerFormat, FileNotFoundError):
             return number, open_generation(generation_path(folder, number))
     return None

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
+from hpcrun.forms import DEPTH_LIMIT, is_deep
+
+MOST = 512 << 20
+"""Bytes of another user's journals of one kind that are read at most: twice what is sealed."""
+
+MOST_TEXT = 64 << 20
+"""Bytes of another user's run.json, script and the like that are read at most."""
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -21,16 +29,45 @@ def open_plain(path: Path) -> BinaryIO:
     return file
 
 
-def plain_bytes(path: Path) -> bytes:
-    """All of a file. OSError, and as `open_plain`."""
+def plain_bytes(path: Path, most: int = MOST) -> bytes:
+    """All of a file. OSError, and as `open_plain`; StoreError: another's, of more bytes than most.
+
+    A user's own file may be of any size.
+    """
     with open_plain(path) as file:
-        return file.read()
+        found = os.fstat(file.fileno())
+        if found.st_size > most and found.st_uid != os.geteuid():
+            raise _too_large(path, found.st_size, most)
+        return file.read() if found.st_uid == os.geteuid() else file.read(most)
 
 
-def read_plain(path: Path) -> bytes:
+def _too_large(path: Path, size: int, most: int) -> StoreError:
+    message = f"{path} has {size} bytes; of another user's {most} are read at most"
+    return StoreError(message, "its owner may seal the run, or remove it")
+
+
+def read_plain(path: Path, most: int = MOST) -> bytes:
     """All of a file. StoreError."""
     with told(f"read {path}"):
-        return plain_bytes(path)
+        return plain_bytes(path, most)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. StoreError."""
+    return object_in(path, read_plain(path, MOST_TEXT))
+
+
+def object_in(path: Path, text: str | bytes) -> dict[str, Any]:
+    """The JSON object in a file's text. StoreError: it is none, or one that cannot be printed."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} is damaged: not an object")
+    if is_deep(value):
+        raise StoreError(f"{path} is damaged: it is nested more than {DEPTH_LIMIT} deep")
+    return value
 
 
 def files_in(folder: Path | str) -> list[str]:

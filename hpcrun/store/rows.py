@@ -6,6 +6,19 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from hpcrun.forms import (
+    Check,
+    array_of,
+    is_count,
+    is_int,
+    is_ordinal,
+    is_run_id,
+    is_text,
+    is_time,
+    object_of,
+    or_none,
+    tuple_of,
+)
 from hpcrun.layout import RUN_ID, Attempt
 from hpcrun.record import AttemptRecord, Imported, RankEnd, RunRecord, Uncollected, Verdict
 from hpcrun.state import Cause, State
@@ -23,10 +36,10 @@ class Row(NamedTuple):
     metrics: Mapping[str, float]
 
     def encode(self) -> bytes:
-        """As JSON. Of the request only the parent is kept, and uploads are left out."""
-        record = {**self.record._asdict(), "request": {}, "uploads": ()}
-        if self.record.parent is not None:
-            record["request"] = {"parent": self.record.parent}
+        """As JSON. Of the request only parent and private are kept, and uploads are left out."""
+        record = {**self.record._asdict(), "uploads": ()}
+        kept = {name: self.record.request.get(name) for name in ("parent", "private")}
+        record["request"] = {name: value for name, value in kept.items() if value is not None}
         record["attempts"] = [_plain(attempt) for attempt in self.record.attempts]
         value = {"record": record, "number": self.number, "metrics": self.metrics}
         return json.dumps(value, separators=(",", ":")).encode()
@@ -35,24 +48,57 @@ class Row(NamedTuple):
     def decode(cls, text: bytes) -> Row:
         """From JSON. ValueError, TypeError, LookupError: it is none."""
         value = json.loads(text)
-        record = value["record"]
-        fits = all(isinstance(record[name], kind) for name, kind in _TYPES)
-        if not fits or not _has_times(record):
-            raise TypeError("a record has other types")
-        return cls(RunRecord(**_formed(record, _RECORD)), value["number"], value["metrics"])
+        if not _is_row(value) or not value["record"]["attempts"]:
+            raise TypeError("a row has other types")
+        record = RunRecord(**_formed(value["record"], _RECORD))
+        return cls(record, value["number"], value["metrics"])
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _fields(**checks: Check) -> Check:
+    """Whether it is an object of which all that is told is of a form."""
+    return lambda value: (
+        isinstance(value, dict)
+        and all(check(value[n]) for n, check in checks.items() if n in value)
+    )
+
+
+_are_texts, _are_texts_by_name = array_of(is_text), object_of(is_text)
+_is_verdict = _fields(
+    sentence=is_text,
+    evidence=_are_texts,
+    exit_code=or_none(is_int),
+    signal=or_none(is_int),
+    rank=or_none(is_ordinal),
+)
+_is_attempt = _fields(
+    attempt=tuple_of(is_ordinal, is_ordinal),
+    job_id=or_none(is_text),
+    host=or_none(is_text),
+    nodes=_are_texts,
+    **dict.fromkeys(("submitted", "started", "ended", "starts"), or_none(is_time)),
+    heartbeats=is_count,
+    rank_ends=array_of(tuple_of(is_ordinal, is_int, is_text, is_time)),
+    reason=is_text,
+    verdict=or_none(_is_verdict),
+    undrained=_are_texts,
+    uncollected=array_of(tuple_of(is_text, is_count, is_count, is_text)),
+)
 _TEXTS = ("run_id", "experiment", "user", "target", "display_name", "description")
-_TYPES = [*((name, str) for name in _TEXTS), ("tags", dict), ("properties", dict)]
-
-
-def _has_times(record: Mapping[str, Any]) -> bool:
-    """Whether it has attempts, and all times are numbers."""
-    names = ("submitted", "started", "ended")
-    times = [told[name] for told in record["attempts"] for name in names]
-    known = [time for time in times if time is not None]
-    numbers = all(isinstance(time, (int, float)) for time in [record["created"], *known])
-    return numbers and bool(record["attempts"])
+_is_record = _fields(
+    **dict.fromkeys(_TEXTS, is_text),
+    created=is_time,
+    attempts=array_of(_is_attempt),
+    **dict.fromkeys(("tags", "properties"), _are_texts_by_name),
+    request=_fields(parent=or_none(is_run_id)),
+    **dict.fromkeys(("children", "models", "problems"), _are_texts),
+    **dict.fromkeys(("lost_records", "bad_lines"), is_count),
+)
+_is_row = _fields(record=_is_record, number=is_int, metrics=object_of(_is_number))
+"""An index may be another user's, who can write anything there."""
 
 
 def newest_first(run_id: str) -> tuple[int, str]:

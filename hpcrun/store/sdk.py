@@ -15,7 +15,10 @@ from pathlib import Path
 import hpcrun
 from hpcrun.faults import told
 
-MODULES = ("errors", "state", "layout", "forms", "kinds", "record", "verdict", "fold", "journal")
+MODULES = (
+    *("errors", "rights", "state", "layout", "forms"),
+    *("kinds", "record", "verdict", "fold", "journal"),
+)
 PACKAGES = ("metrics", "agent", "agent/follow", "agent/probe")
 
 TOUCHED = 86_400

@@ -2,7 +2,7 @@
 
 A user's name in a workspace is the login, or `<login>-<uid>` where somebody else has taken that
 name. A folder whose owner is not who its name says is nobody's, and so is a link: readers ignore
-them.
+them. Runs that nobody else may see lie in `private` below it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import pwd
 import stat
 from pathlib import Path
+
+from hpcrun.layout import UserPaths
 
 
 def login_of(uid: int) -> str:
@@ -32,11 +34,12 @@ def own_name(workspace: Path) -> str:
 
 def is_theirs(folder: Path) -> bool:
     """Whether a folder belongs to the user whose name it has."""
+    own = UserPaths(str(folder))
     uid = owner(folder)
-    if uid is None:
+    if uid is None or (own.is_private and owner(folder.parent) != uid):
         return False
     login = login_of(uid)
-    return folder.name in (login, f"{login}-{uid}")
+    return own.user in (login, f"{login}-{uid}")
 
 
 def owner(folder: Path) -> int | None:

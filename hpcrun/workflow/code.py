@@ -32,4 +32,5 @@ def known_digest(record: RunRecord) -> str:
 def code_of(workspace: Path, record: RunRecord, digest: str | None = None) -> Side:
     """A run's snapshot, or another one of the same user. StoreError: there is none."""
     own = UserPaths.of(str(workspace), record.user)
+    own = own.private if record.is_private else own
     return Side(read_manifest(own, digest or known_digest(record)), Path(own.objects))

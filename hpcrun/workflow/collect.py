@@ -11,11 +11,12 @@ from hpcrun.agent.follow.follower import Follower
 from hpcrun.agent.follow.patterns import Pattern
 from hpcrun.agent.place import tidy
 from hpcrun.agent.spool import bring
-from hpcrun.errors import SchedulerError
+from hpcrun.errors import SchedulerError, StoreError
 from hpcrun.faults import told
 from hpcrun.layout import INTERACTIVE, METRICS_SUFFIX, Attempt, RunPaths
 from hpcrun.plan import LOCAL
 from hpcrun.record import AttemptRecord, RunRecord, Verdict
+from hpcrun.rights import kept_to
 from hpcrun.state import Cause
 from hpcrun.store.plain import read_plain
 from hpcrun.store.sealing import unseal
@@ -32,11 +33,14 @@ def collect(session: Session, run_id: str) -> list[str]:
     user, _ = session.store.find(run_id)
     paths = session.store.paths(run_id, user)
     record = session.record(run_id, user)
-    return [
-        *_statuses(session, record, paths),
-        *_spools(session, record, paths),
-        *_metric_files(session, record, paths),
-    ]
+    if user != session.user:
+        raise StoreError(f"run {run_id} is {user}'s", "only they can collect it")
+    with kept_to(paths.owner.root):
+        return [
+            *_statuses(session, record, paths),
+            *_spools(session, record, paths),
+            *_metric_files(session, record, paths),
+        ]
 
 
 def _statuses(session: Session, record: RunRecord, paths: RunPaths) -> list[str]:
@@ -72,7 +76,7 @@ def _metric_files(session: Session, record: RunRecord, paths: RunPaths) -> Itera
     """
     given = record.request["agent"].get("metric_files")
     lost = given and record.attempt.undrained and record.target != LOCAL
-    if not lost or record.user != session.user or not session.is_over(record):
+    if not lost or not session.is_over(record):
         return
     unseal(session.store.stored(paths))  # the journals tell what was followed
     journal = session.store.journal(paths, record.attempt.attempt, METRICS_SUFFIX)
@@ -94,7 +98,7 @@ def _metric_files(session: Session, record: RunRecord, paths: RunPaths) -> Itera
 
 def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[str]:
     """Brings what waits on the disks of nodes: of this one directly, of others by a small job."""
-    if record.user != session.user or not session.is_over(record):
+    if not session.is_over(record):
         return
     came = 0
     for attempt in record.attempts:

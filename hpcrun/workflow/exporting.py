@@ -65,6 +65,8 @@ def obstacle(session: Session, record: RunRecord) -> str:
     """Why a run cannot be exported; empty if it can."""
     if not session.is_over(record):
         return f"it is {record.state}"
+    if record.is_private:
+        return "it is private, and whoever took it in would show it"
     size = bytes_of_record(session.store.paths(record.run_id, record.user))
     if size > LARGEST:
         return f"its record has {size} bytes; {LARGEST} are sealed at most"

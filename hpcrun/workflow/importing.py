@@ -23,6 +23,7 @@ from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RunPaths, experiment_of
 from hpcrun.manifest import Link, Manifest, shown_size
+from hpcrun.rights import kept_to
 from hpcrun.snapshot import read_manifest
 from hpcrun.snapshot.push import wanted
 from hpcrun.store import FileStore
@@ -74,7 +75,7 @@ def take_in(session: Session, path: Path) -> list[Taken]:
     with Unpacking(path) as export:
         store.prepare()
         own = Path(store.own.root)
-        with told(f"take in {path}"), _stage(own) as stage:
+        with told(f"take in {path}"), kept_to(str(own)), _stage(own) as stage:
             importing = _Importing(session, export.bundle, FileStore(stage, store.user), str(path))
             importing.expect_room()
             export.unpack(importing.place)

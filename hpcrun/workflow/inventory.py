@@ -23,6 +23,7 @@ from hpcrun.forms import is_count, is_int, is_text, or_none
 from hpcrun.layout import RunPaths
 from hpcrun.metrics.uploads import place_of
 from hpcrun.record import RunRecord
+from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.store.plain import open_plain
 from hpcrun.store.sealing import unseal
@@ -112,7 +113,7 @@ def keep(store: FileStore, paths: RunPaths, taken: Inventory) -> None:
     """Writes what was taken into the record. StoreError."""
     files = [[name, *each] for name, each in sorted(taken.items())]
     value = {"taken": time.time(), "files": files}
-    with told(f"write {paths.record}/{FILE}"):
+    with told(f"write {paths.record}/{FILE}"), kept_to(paths.owner.root):
         aside = Path(paths.record, f".{FILE}.{os.urandom(4).hex()}")
         try:
             if store.stored(paths).seals():  # then nothing need lie there
@@ -127,7 +128,8 @@ def forget(paths: RunPaths) -> None:
     """Other files have come: what was taken is not all any more."""
     if StoredRun(paths).text(FILE) is None:
         return
-    unseal(StoredRun(paths))
+    with kept_to(paths.owner.root):
+        unseal(StoredRun(paths))
     with told(f"remove {paths.record}/{FILE}"):
         Path(paths.record, FILE).unlink(missing_ok=True)
 

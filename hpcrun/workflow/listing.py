@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpcrun.errors import StoreError
-from hpcrun.layout import UserPaths, experiment_of
+from hpcrun.layout import experiment_of
 from hpcrun.record import RunRecord
+from hpcrun.rights import kept_to
 from hpcrun.state import State
 from hpcrun.store.experiments import archived_experiments
 from hpcrun.store.rows import Row, newest_first
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ("created", "started", "ended", "took", "experiment", "target", "status", "verdict")
 """What runs can be sorted by, besides the last value of a metric."""
+
+
+MANY_UNREAD = 100
+"""Runs of another user that cannot be read, after which no more are tried."""
 
 
 class Order(NamedTuple):
@@ -74,9 +80,11 @@ def list_rows(
         wish.archived,
         {} if wish.archived else archived_experiments(session.store, user),
     )
-    beside, rows = session.store.through_history(
+    known = session.store.through_history(
         user, session.cache, lambda history: _known(history, limit, asked, by_time)
     )
+    beside = sorted((run_id for ids, _ in known for run_id in ids), key=newest_first)
+    rows = [row for _, found in known for row in found]
     records = (r for r in _readable(session, beside, user, tell) if not _is_hidden(r, asked))
     found = session.refreshed(islice(records, limit) if by_time else records)
     rows += _rows(session, found, order, tell)
@@ -110,11 +118,16 @@ def _is_hidden(record: RunRecord, asked: Asked) -> bool:
 def _readable(
     session: Session, ids: Iterable[str], user: str | None, tell: Callable[[StoreError], None]
 ) -> Iterator[RunRecord]:
+    unread = 0
     for run_id in ids:
         try:
             yield session.store.read(run_id, user)
         except StoreError as error:
             tell(error)
+            unread += 1
+            if unread == MANY_UNREAD and user not in (None, session.user):
+                tell(StoreError(f"{unread} runs of {user} cannot be read; no more are tried"))
+                return
 
 
 def _rows(
@@ -151,9 +164,7 @@ def _index_if_worthwhile(session: Session, user: str | None, needed: bool) -> No
     """Makes an index where otherwise many sealed files would be opened, one by one."""
     if not needed:
         return
-    with session.store.history(user, session.cache) as history:
-        wanted = history.wants_index
-    if wanted:
+    if any(session.store.through_history(user, session.cache, lambda h: h.wants_index)):
         with contextlib.suppress(StoreError):  # then the files are opened, one by one
             index(session, user)
 
@@ -171,7 +182,12 @@ def index(session: Session, user: str | None = None, anew: bool = False) -> int:
         except StoreError:
             return None  # who lists it is told
 
-    owner = user or session.user
-    own = UserPaths.of(str(session.workspace), owner)
-    cache = None if owner == session.user else session.cache
-    return make_index(own, read, time.time(), cache, anew)
+    if user not in (None, session.user):
+        (own,) = session.store.rooms(user)
+        return make_index(own, read, time.time(), session.cache, anew)
+    count = 0
+    for own in session.store.rooms():
+        if Path(own.root).is_dir():
+            with kept_to(own.root):
+                count += make_index(own, read, time.time(), None, anew)
+    return count

@@ -13,11 +13,12 @@ from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_me
 from hpcrun.errors import ConfigError, RunNotFound, SiteError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
-from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_id
+from hpcrun.plan import Awaited, Plan, Surroundings, experiment_name, new_run_id, refusal_of_id
 from hpcrun.reading import Finding, Read
 from hpcrun.resolve import resolve
 from hpcrun.script import Script, render
 from hpcrun.site import SiteConfig
+from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
 from hpcrun.workflow.site import choose_target
 from hpcrun.workflow.surroundings import here, new_token
@@ -66,7 +67,7 @@ def prepare(
     refused = refusal_of_id(run_id, experiment) if run_id is not None else None
     if refused is not None and asked.is_sure_of("experiment"):
         asked = replace(asked, problems=(*asked.problems, refused))
-    asked, awaited = _awaited(asked, str(workspace), find)
+    asked, awaited = _awaited(asked, around, find)
     site, target = _choose_target(asked, assets)
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
         run_id = new_run_id(experiment, around.created, new_token())
@@ -80,7 +81,7 @@ def prepare(
 
 
 def _awaited(
-    asked: Read[RunConfiguration], workspace: str, find: Find | None
+    asked: Read[RunConfiguration], around: Surroundings, find: Find | None
 ) -> tuple[Read[RunConfiguration], list[Awaited]]:
     """The runs that `after` names; a name that is none, or of several, is a problem."""
     found: list[Awaited] = []
@@ -94,8 +95,12 @@ def _awaited(
         except (RunNotFound, StoreError) as error:
             unknown.append(Finding(f"after.runs[{number}]", error.message, error.hint))
         else:
-            record = UserPaths.of(workspace, user).run(run_id).record
-            found.append(Awaited(user, run_id, record))
+            paths = FileStore(Path(around.workspace), around.user).paths(run_id, user)
+            private = around.private if asked.value.private is None else asked.value.private
+            if paths.owner.is_private and not private:
+                message = f"run {run_id} is private, and this one, which would name it, is not"
+                unknown.append(Finding(f"after.runs[{number}]", message, "private: true"))
+            found.append(Awaited(user, run_id, paths.record))
     return asked.with_findings(unknown), found
 
 

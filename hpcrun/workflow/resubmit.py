@@ -18,6 +18,7 @@ from hpcrun.layout import INTERACTIVE, Attempt, JournalKind
 from hpcrun.plan import token_of
 from hpcrun.ports import Scheduler
 from hpcrun.record import RunRecord
+from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.store.sealing import unseal
 from hpcrun.workflow.cut import known_jobs, this_client
@@ -42,12 +43,14 @@ def resubmit(
         raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
     scheduler.check()
     paths, before = store.paths(record.run_id), record.attempt.attempt
-    unseal(store.stored(paths))
+    with kept_to(paths.owner.root):
+        unseal(store.stored(paths))
     attempt = _next(record)
     token = token_of(record.run_id, attempt.submission)
     store.supersede(paths, before.submission)
     store.append(paths, attempt, "submitting", {"token": token, **this_client()})
-    _unseal_family(store.read(record.run_id), store)
+    with kept_to(paths.owner.root):
+        _unseal_family(store.read(record.run_id), store)
     submission = replace(
         submission_of(record.run_id, attempt, paths),
         arguments=(str(attempt.submission), *([str(resume_from)] if resume_from else [])),

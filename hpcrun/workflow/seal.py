@@ -16,6 +16,7 @@ from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.layout import INTERACTIVE
 from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
+from hpcrun.rights import kept_to
 from hpcrun.store.removal import bytes_of_record
 from hpcrun.workflow.due import DUE
 from hpcrun.workflow.inventory import READ
@@ -61,7 +62,9 @@ def seal_run(session: Session, record: RunRecord, read: float) -> Path:
 
     with contextlib.suppress(HpcrunError, OSError, RecursionError):  # they can be taken later, too
         take_inventory(session.store, record, READ)
-    path = seal(session.store.stored(session.store.paths(record.run_id)), is_over)
+    paths = session.store.paths(record.run_id)
+    with kept_to(paths.owner.root):
+        path = seal(session.store.stored(paths), is_over)
     if record.target != INTERACTIVE:  # nothing was laid there
         with contextlib.suppress(HpcrunError):  # what the snapshot holds as well stays
             clean(session, record)
@@ -138,16 +141,16 @@ def seal_all(session: Session, due_only: bool = False) -> Iterator[Sealing]:
             yield Sealing(record.run_id, seal_run(session, record, read))
         except HpcrunError as error:
             yield Sealing(record.run_id, None, error.message)
-    remove_leftovers(session.store.own, before=time.time() - KEPT)
-    for run_id in retired_runs(Path(session.store.own.active)):
-        try:
-            run = session.store.stored(session.store.paths(run_id))
-            remove_journals(run, before=time.time() - KEPT)
-        except HpcrunError as error:
-            yield Sealing(run_id, None, error.message)
-    with session.store.history() as history:
-        wanted = history.wants_index
-    if wanted:
+    for own in session.store.rooms():
+        remove_leftovers(own, before=time.time() - KEPT)
+        for run_id in retired_runs(Path(own.active)):
+            try:
+                with kept_to(own.root):
+                    run = session.store.stored(own.run(run_id))
+                    remove_journals(run, before=time.time() - KEPT)
+            except HpcrunError as error:
+                yield Sealing(run_id, None, error.message)
+    if any(session.store.through_history(None, None, lambda history: history.wants_index)):
         index(session)
 
 

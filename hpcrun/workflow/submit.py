@@ -14,11 +14,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hpcrun.errors import OutcomeUnknown, SchedulerError, SnapshotError, StoreError
-from hpcrun.layout import Attempt, RunPaths, UserPaths
+from hpcrun.layout import Attempt, RunPaths
 from hpcrun.manifest import Manifest
 from hpcrun.plan import LOCAL, Plan
 from hpcrun.ports import Scheduler, Submission
 from hpcrun.record import RunRecord
+from hpcrun.rights import kept_to, umask_of
 from hpcrun.snapshot import GitFacts, push, scan
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import publish
@@ -43,12 +44,15 @@ def submit(
     with GitFacts.start(prepared.source) as git:
         manifest = scan(prepared.source, limits=prepared.limits, leave_out=store.workspace)
         _check_entry_point(prepared, manifest)
-        store.prepare()
-        publish(Path(store.own.sdk))
-        push(manifest, prepared.source, store.own)
+        room = store.prepare(plan.private)
+        with kept_to(store.own.root):
+            publish(Path(store.own.sdk))
+        with kept_to(room.root):
+            push(manifest, prepared.source, room)
         properties = {"ContentSnapshotId": manifest.digest, **git.properties()}
     client, attempt = this_client(), Attempt(plan.submission)
     request = request_of(plan, manifest, properties) | client
+    request["agent"]["umask"] = f"{umask_of(room.root):04o}"
     if parent is not None:
         request["parent"] = parent
     paths = store.create(request, prepared.script.text)
@@ -77,7 +81,6 @@ def _check_entry_point(prepared: Prepared, manifest: Manifest) -> None:
 
 def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) -> dict[str, Any]:
     """run.json: what the agent, the readers and a bug report need of the plan."""
-    own = UserPaths.of(plan.workspace, plan.user)
     return {
         "format": 1,
         "run_id": plan.run_id,
@@ -91,9 +94,10 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
         "properties": dict(properties),
         "snapshot": {
             "digest": manifest.digest,
-            "manifest": own.manifest(manifest.digest),
-            "objects": own.objects,
+            "manifest": plan.room.manifest(manifest.digest),
+            "objects": plan.room.objects,
         },
+        **({"private": True} if plan.private else {}),
         "agent": agent_settings(plan),
         **(
             {"working_directory": {"folder": plan.work, "shared": plan.work_is_shared}}
@@ -200,7 +204,8 @@ def hand_over(
     """
     run_id = submission.name
     try:
-        job_id: str = scheduler.submit(submission)
+        with kept_to(paths.owner.root):  # Slurm gives the job the umask of who submits it
+            job_id: str = scheduler.submit(submission)
     except OutcomeUnknown as error:
         job_id = _looked_up(error, run_id, attempt, paths, store, scheduler, known)
     except SchedulerError as error:

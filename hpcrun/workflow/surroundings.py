@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hpcrun
 from hpcrun.plan import Surroundings
+from hpcrun.store.policy import read_policy
 from hpcrun.store.users import own_name
 
 _KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH", "USER")
@@ -24,6 +25,7 @@ def here(workspace: Path, source: Path) -> Surroundings:
         python=sys.executable,
         workspace=str(workspace),
         source=str(source.resolve()),
+        private=read_policy(workspace).private,
         environ={k: v for k, v in os.environ.items() if k in _KEPT or "SCRATCH" in k},
     )
 

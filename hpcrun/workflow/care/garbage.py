@@ -85,6 +85,10 @@ def plan_cleaning(session: Session, now: float) -> Cleaning:
         store = ListedStore(session.workspace, session.user, own)
         garbage = [*leftovers(own, now), *_journals(store, now)]
         needs = _needs(store)
+        for private in session.store.rooms()[1:]:  # their jobs start versions in the one sdk/
+            others = _needs(ListedStore(session.workspace, session.user, private))
+            needs.sdk.update(others.sdk)
+            needs = needs._replace(unknown=needs.unknown or others.unknown)
         if needs.unknown:
             message = f"what {needs.unknown} needs cannot be read: snapshots and sdk/ stay"
             return Cleaning(garbage, (f"{message}; hpcrun store check tells more",))
@@ -162,7 +166,7 @@ def _needs(store: ListedStore) -> _Needs:
     for run_id in store.all_ids():
         run = store.stored(store.paths(run_id))
         now = StoredRun(run.paths)  # if it was sealed since they were listed
-        if _add(needs, run, store.of.sdk) or _add(needs, now, store.of.sdk):
+        if _add(needs, run, store.own.sdk) or _add(needs, now, store.own.sdk):
             continue
         if now.seals() or now.retired_folders() or Path(run.paths.record).exists():
             return needs._replace(unknown=f"run {run_id}")
