@@ -394,6 +394,9 @@ LIES = (
     lambda run: run | {"tags": 1},
     lambda run: run | {"target": 2},
     lambda run: run | {"attempts": [1]},
+    lambda run: run | {"problems": [5]},
+    lambda run: run | {"created": 1e300},
+    lambda run: run | {"attempts": [{**run["attempts"][0], "verdict": {"sentence": 5}}]},
     lambda run: {"run_id": run["run_id"]},
     lambda run: [run],
 )
@@ -414,8 +417,21 @@ def test_rows_that_lie_are_not_believed(lab: Lab, lie: Callable[[Any], Any]) -> 
     lab.check()
 
 
-def write_lying(folder: str, number: int, texts: dict[str, bytes]) -> None:
-    """A generation whose columns are the true ones, with other rows."""
+@pytest.mark.parametrize("catalog", [b"[]", b"{}", b'{"count": "x"}', b'{"count": -1}'])
+def test_a_catalog_that_lies_is_not_believed(lab: Lab, catalog: bytes) -> None:
+    for number in range(9):
+        lab.seal(number)
+    index(lab.session)
+    with lab.store.history() as history:
+        texts = history.texts()
+    write_lying(lab.store.own.indexes, 2, texts, catalog)
+    lab.check()
+
+
+def write_lying(
+    folder: str, number: int, texts: dict[str, bytes], catalog: bytes | None = None
+) -> None:
+    """A generation whose columns are the true ones, with other rows, or another catalog."""
     import numpy
 
     with open_generation(generation_path(folder, 1)) as known:
@@ -428,6 +444,7 @@ def write_lying(folder: str, number: int, texts: dict[str, bytes]) -> None:
         rows = [texts[run_id] for run_id in known.run_ids]
     columns["row"] = b"".join(rows)
     columns["row_end"] = array("q", accumulate(map(len, rows)))
+    columns["catalog"] = columns["catalog"] if catalog is None else catalog
     generation_path(folder, number).write_bytes(encode_columns("index", 1, columns))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import zlib
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,7 @@ def test_a_column_that_lies_is_damaged(path: Path, tmp_path: Path) -> None:
     lies: list[Callable[[Any], object]] = [
         lambda file: file.create_dataset("x", (2**40,), "u1", chunks=(2**20,)),
         lambda file: file.create_dataset("x", (9,), "u1", external=[(str(path), 0, 9)]),
+        lambda file: file.create_dataset("x", (9,), "u1", chunks=(2**30,), maxshape=(None,)),
         lambda file: file.create_dataset("x", data=[b"text"]),
         lambda file: file.create_dataset("x", data=[[1, 2]]),
         lambda file: file.create_group("x"),
@@ -255,10 +257,19 @@ def test_a_column_that_lies_is_damaged(path: Path, tmp_path: Path) -> None:
             columns.read("x")
 
 
+def test_a_series_of_more_rows_than_there_are_is_damaged(path: Path) -> None:
+    with open_sealed(GOLDEN) as run:
+        columns = {name: run._columns.read(name) for name in run._columns._file}
+    texts = {name: columns[name].tobytes() for name in ("catalog", "text", "lines")}
+    codes = zip(("value", "step", "time", "number", "origin", "whole"), "dqqqIB", strict=True)
+    told = {name: array(code, columns[name].tolist()) for name, code in codes}
+    path.write_bytes(encode(KIND, 1, {**texts, **told, "step": array("q")}))
+    with open_sealed(path) as run, pytest.raises(ValueError, match="column step is too short"):
+        run.metric("loss")
+
+
 def test_columns_are_read_in_part(tmp_path: Path) -> None:
     """Of arrays in one piece and in chunks."""
-    from array import array
-
     for length in (0, 5, WHOLE, 2 * WHOLE):
         path = tmp_path / f"{length}.h5"
         path.write_bytes(encode("x", 1, {"a": array("q", range(length))}))

@@ -219,3 +219,20 @@ def test_files_that_a_link_brings_in_are_left_out(store: FileStore, tmp_path: Pa
     hpcrun("download", RUN_ID, "outputs/near")
     for name in ("outputs/far/key", "logs/key", "outputs/pipe"):
         hpcrun("download", RUN_ID, name, code=8)
+
+
+def test_files_lie_deeper_than_python_calls_itself(store: FileStore) -> None:
+    paths = record_a_run(store)
+    try:
+        folder = os.open(paths.outputs, os.O_RDONLY)
+        for _ in range(1200):
+            os.mkdir("d", dir_fd=folder)
+            folder, above = os.open("d", os.O_RDONLY, dir_fd=folder), folder
+            os.close(above)
+        os.close(os.open("end", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+        os.close(folder)
+        (found,) = files_on_disk(paths)
+        assert found.name == f"outputs/{'d/' * 1200}end"
+        hpcrun("show", RUN_ID)
+    finally:
+        subprocess.run(["rm", "-rf", paths.outputs], check=True)

@@ -22,6 +22,7 @@ from hpcrun.layout import INTERACTIVE, experiment_of
 from hpcrun.record import RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.state import Cause, State
+from hpcrun.store.plain import MOST_TEXT, read_plain
 from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.delete import Deletion, delete, plan_deletion
 from hpcrun.workflow.interactive import end
@@ -117,7 +118,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
         """get_details(), with the logs' contents in place of their paths."""
         details = self.get_details()
         texts = {
-            name: Path(path).read_text(encoding="utf-8", errors="replace")
+            name: read_plain(Path(path), MOST_TEXT).decode("utf-8", "replace")
             for name, path in details["logFiles"].items()
         }
         return {**details, "logFiles": texts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 import time
+from itertools import islice
 from typing import TextIO
 
 import click
@@ -20,6 +21,9 @@ from hpcrun.workflow.session import Session, open_session
 
 LOOK = 1.0
 """Seconds between two looks at a followed log."""
+
+ANSWER = 64
+"""Chunks of 1 MiB that --json gives at most."""
 
 
 @click.command()
@@ -54,7 +58,7 @@ def logs(
         _write(tail)
         return 0
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(b"".join(tail.read()))
+    text = "".join(map(decoder.decode, islice(tail.read(), ANSWER)))
     unfinished = len(decoder.getstate()[0])
     print_json(
         {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -121,11 +121,14 @@ class Scrubber:
             text = pattern.sub(partial(self._hide, what), text)
         return text
 
-    def choices(self, choices: Iterable[Sequence[str]]) -> list[list[str]]:
+    def choices(self, choices: object) -> list[list[str]]:
         """The resolved values, without those of variables and of what has a secret's name."""
+        rows = choices if isinstance(choices, (list, tuple)) else ()
+        told = [[str(cell) for cell in row] for row in rows if isinstance(row, (list, tuple))]
         return [
-            [name, self._hide(what) if (what := _what(name)) else value, origin]
-            for name, value, origin in choices
+            [row[0], self._hide(what) if (what := _what(row[0])) else row[1], row[2]]
+            for row in told
+            if len(row) == 3
         ]
 
     def script(self, text: str) -> str:

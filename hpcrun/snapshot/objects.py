@@ -33,10 +33,13 @@ def content(entry: Entry, folder: str) -> Iterator[bytes]:
     reading = f"read the content of {shown(entry.path)}, {stored}"
     with told(reading):
         source = os.open(stored, READING)
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     try:
         for block in blocks(source, StoreError, reading):
             digest.update(block)
+            size += len(block)
+            if size > entry.size:
+                break
             yield block
     finally:
         os.close(source)

@@ -14,15 +14,17 @@ from hpcrun.manifest import Entry, Manifest, shown
 from hpcrun.snapshot.objects import READING, content, write_all
 from hpcrun.snapshot.parallel import each
 
+MOST = 256 << 20
+"""Bytes of a manifest at most: a million files."""
+
 
 def read_manifest(paths: UserPaths, digest: str) -> Manifest:
     """The manifest of a snapshot in the store. StoreError if it is not there or damaged."""
     file = paths.manifest(digest)
-    with (
-        told(f"read the snapshot {file}"),
-        os.fdopen(os.open(file, READING), "rb") as opened,
-    ):
-        data = opened.read()
+    with told(f"read the snapshot {file}"), os.fdopen(os.open(file, READING), "rb") as opened:
+        data = opened.read(MOST + 1)
+    if len(data) > MOST:
+        raise StoreError(f"{file} has more than {MOST} bytes")
     try:
         manifest = Manifest.decode(data)
     except SnapshotError as error:

@@ -44,6 +44,9 @@ BLOCK = 1 << 20
 EXPANDED = 1100
 """How many bytes gzip makes of one at most."""
 
+MOST = 1 << 30
+"""Bytes of a column that are read at once at most: a small file may tell of many."""
+
 
 class Damaged(StoreError):
     """A file that is no whole file of the wanted kind and format."""
@@ -170,7 +173,10 @@ class Columns:
 
         try:
             column = self._column(name)
-            values = numpy.empty(len(range(len(column))[start:stop]), column.dtype)
+            count = len(range(len(column))[start:stop])
+            if count * column.dtype.itemsize > MOST:
+                raise ValueError(f"{count} values at once")
+            values = numpy.empty(count, column.dtype)
             if len(values):
                 column.read_direct(values, numpy.s_[start : start + len(values)])
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
@@ -197,6 +203,8 @@ class Columns:
             raise ValueError(f"{name} lies in another file")
         if column.size * column.dtype.itemsize > EXPANDED * self.head.size:
             raise ValueError(f"{name} has {column.size} values")
+        if column.chunks is not None and column.chunks[0] * column.dtype.itemsize > CHUNK:
+            raise ValueError(f"{name} lies in chunks of {column.chunks[0]} values")
         return column
 
     def text(self, name: str, start: int = 0, stop: int | None = None) -> bytes:

@@ -25,7 +25,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpcrun.forms import is_ordinal, is_time
+from hpcrun.forms import is_count, is_ordinal, is_time
 from hpcrun.layout import Attempt
 from hpcrun.metrics import Metric
 from hpcrun.metrics.series import SCALAR, metric_of, ordered, standing, text_of
@@ -163,8 +163,8 @@ class SealedRun:
     def series(self) -> Mapping[str, Series]:
         """The metrics, by their names: what is known of them without reading any value."""
         found = [Series(*value) for value in self._catalog["series"]]
-        if not all(isinstance(series.name, str) for series in found):
-            raise ValueError("a metric has no name")
+        if not all(map(_is_series, found)):
+            raise ValueError("a metric has no name, place or number")
         return {series.name: series for series in found}
 
     @cached_property
@@ -244,6 +244,8 @@ class SealedRun:
 
     def _rows(self, column: str, series: Series) -> Any:
         rows = self._columns.read(column, series.start, series.stop)
+        if len(rows) != series.stop - series.start:
+            raise ValueError(f"the column {column} is too short")
         if column == "time" and len(rows) and not all(map(is_time, _seconds(rows))):
             raise ValueError("a time is none")
         return rows
@@ -287,6 +289,14 @@ READERS: Mapping[int, Callable[[Columns], SealedRun]] = {1: SealedRun}
 def open_sealed(path: Path) -> SealedRun:
     """Opens a sealed file. Damaged, NewerFormat, OSError."""
     return opened(path, KIND, READERS)
+
+
+def _is_series(series: Series) -> bool:
+    places = (series.start, series.stop, series.length)
+    last = series.last
+    known = last is None or (type(last) in (int, float) and math.isfinite(last))
+    texts = isinstance(series.name, str) and isinstance(series.kind, str)
+    return known and texts and all(map(is_count, places))
 
 
 def same(facts: Iterable[Fact], others: Iterable[Fact]) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -24,7 +25,15 @@ from hpcrun.faults import told
 from hpcrun.layout import JournalKind, RunPaths, journal_kind, sealed_name, sealed_of
 from hpcrun.record import Fact, Page, decode_page
 from hpcrun.store.hdf5 import Damaged, whole
-from hpcrun.store.plain import files_in, folders_in, open_plain, plain_bytes, read_plain
+from hpcrun.store.plain import (
+    MOST,
+    MOST_TEXT,
+    files_in,
+    folders_in,
+    open_plain,
+    plain_bytes,
+    read_plain,
+)
 
 if TYPE_CHECKING:
     from hpcrun.metrics import Metric
@@ -65,7 +74,7 @@ class StoredRun:
     def text(self, name: str) -> bytes | None:
         """A file of the record, such as run.json; None if there is none."""
         try:
-            return read_plain(Path(self.paths.record, name))
+            return read_plain(Path(self.paths.record, name), MOST_TEXT)
         except StoreError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
@@ -240,7 +249,7 @@ class Layers(AbstractContextManager["Layers"]):
         """A file of the record."""
         for folder in reversed(self._folders):
             if (folder / name).exists():
-                return plain_bytes(folder / name)
+                return plain_bytes(folder / name, MOST_TEXT)
         return self._sealed.texts.get(name) if self._sealed else None
 
     def facts(self, kind: JournalKind) -> tuple[list[Fact], int]:
@@ -349,14 +358,11 @@ class Layers(AbstractContextManager["Layers"]):
     def _journals(self) -> Iterator[_File]:
         """The journals in the folders that hold more than what is sealed."""
         sealed = self._sealed.journals if self._sealed else {}
-        for path in (path for folder in self._folders for path in _files(folder)):
-            kind = kind_of(path.name)
-            if kind is None:
-                continue
+        for path, kind, size in _sized(self._folders):
             known = sealed.get(path.name)
             if known is None:
                 yield _File(path, kind)
-            elif path.lstat().st_size != known.size:
+            elif size != known.size:
                 skip = _skip(path, known)
                 yield _File(path, kind, skip, 0 if skip else known.bad_lines)
 
@@ -370,6 +376,23 @@ def _opens(path: Path) -> bool:
     except (OSError, StoreError):
         return True  # who reads it tells why it cannot be read
     return True
+
+
+def _sized(folders: Sequence[Path]) -> list[tuple[Path, JournalKind, int]]:
+    """The journals in folders and their sizes. StoreError: another's are too large to be read."""
+    found: list[tuple[Path, JournalKind, int]] = []
+    sizes: Counter[JournalKind] = Counter()
+    for path in (path for folder in folders for path in _files(folder)):
+        kind = kind_of(path.name)
+        if kind is None:
+            continue
+        status = path.lstat()
+        sizes[kind] += status.st_size
+        if sizes[kind] > MOST and status.st_uid != os.geteuid():
+            message = f"the journals in {path.parent} have more than {MOST} bytes"
+            raise StoreError(message, f"of another user, {MOST} of a kind are read at most")
+        found.append((path, kind, status.st_size))
+    return found
 
 
 def _from_whole(folders: Sequence[Path]) -> Sequence[Path]:

@@ -17,15 +17,22 @@ def cancel(session: Session, record: RunRecord) -> list[RunRecord]:
     One that has ended already is left as it is; its children are not. Where one cannot be canceled,
     the others are all the same, and the first error is raised then.
     """
-    canceled = _cancel(session, record)
-    found, errors = [canceled], []
-    for child in canceled.children:
-        if not session.store.has(child, record.user):
+    found: list[RunRecord] = []
+    errors: list[HpcrunError] = []
+    waiting, seen = [record.run_id], {record.run_id}
+    while waiting:
+        run_id = waiting.pop(0)
+        if run_id != record.run_id and not session.store.has(run_id, record.user):
             continue  # it was deleted
         try:
-            found += cancel(session, session.store.read(child, record.user))
+            each = record if run_id == record.run_id else session.store.read(run_id, record.user)
+            found.append(_cancel(session, each))
         except HpcrunError as error:
             errors.append(error)
+            continue
+        below = [child for child in found[-1].children if child not in seen]
+        seen.update(below)  # a record may say that it is its own child
+        waiting[:0] = below
     if errors:
         raise errors[0]
     return found

@@ -69,13 +69,17 @@ def delete(session: Session, deletion: Deletion) -> None:
 
 
 def with_descendants(session: Session, record: RunRecord) -> Iterator[RunRecord]:
-    """A run and those below it that are still there, children before their parents."""
-    for run_id in record.children:
-        try:
-            child = session.store.read(run_id, record.user)
-        except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                continue  # it was deleted before
-            raise
-        yield from with_descendants(session, child)
-    yield record
+    """A run and those below it that are still there, children before their parents; each once."""
+    found, waiting, seen = [], [record], {record.run_id}
+    while waiting:
+        found.append(waiting.pop())
+        for run_id in found[-1].children:
+            if run_id in seen:
+                continue  # a record may say that it is its own child
+            seen.add(run_id)
+            try:
+                waiting.append(session.store.read(run_id, record.user))
+            except StoreError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise  # else it was deleted before
+    yield from reversed(found)

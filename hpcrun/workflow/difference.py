@@ -73,7 +73,7 @@ def difference(a: ComparedRun, b: ComparedRun) -> Difference:
     compared = [
         MetricChange(n, _summary(a.metrics.get(n)), _summary(b.metrics.get(n))) for n in names
     ]
-    changed = [change for change in compared if repr(change.a) != repr(change.b)]
+    changed = [change for change in compared if _exactly(change.a) != _exactly(change.b)]
     return Difference(
         a=a,
         b=b,
@@ -86,6 +86,13 @@ def difference(a: ComparedRun, b: ComparedRun) -> Difference:
 
 def _summary(metric: Metric | None) -> Summary | None:
     return None if metric is None else summary_of(metric)
+
+
+def _exactly(summary: Summary | None) -> str:
+    """As text, since nan is not nan. Python writes no int of many digits in decimal."""
+    if summary is not None and isinstance(summary.last, int):
+        summary = summary._replace(last=hex(summary.last))
+    return repr(summary)
 
 
 def _files(a: ComparedRun, b: ComparedRun) -> Sequence[FileChange] | None:

@@ -146,7 +146,10 @@ def fetch_file(store: FileStore, paths: RunPaths, name: str, destination: Path) 
         content = content_of(store.facts(paths, JournalKind.ARTIFACTS)[0], name)
     source = find_file(paths, name) if content is None else None
     with told(f"copy {name} to {destination}"):
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+        except RecursionError as error:
+            raise StoreError(f"{name} lies too deep to be copied with its folders") from error
         aside = destination.with_name(f".{destination.name}.part")
         if source is not None:
             _copy(source, aside)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.store.plain import open_plain
 
 CHUNK = 1 << 20
+
+LINE = 4 << 20
+"""Bytes of an unfinished line that are kept at most, where lines of ranks are told apart."""
 
 
 class Source(NamedTuple):
@@ -28,9 +31,37 @@ def log_source(paths: RunPaths, attempt: Attempt, rank: int) -> Source | None:
     prefix = b"[%d] " % rank
     for path in sorted(Path(paths.attempt_logs(attempt)).glob("node-*.log")):
         with open_plain(path) as file:
-            if any(line.startswith(prefix) for line in file):
+            if _has_line(file, prefix):
                 return Source(path, prefix)
     return None
+
+
+def _has_line(file: BinaryIO, prefix: bytes) -> bool:
+    """Whether a line begins so."""
+    before = b"\n"
+    for _, chunk in _chunks(file, 0):
+        if b"\n" + prefix in before + chunk:
+            return True
+        before = (before + chunk)[-len(prefix) :]
+    return False
+
+
+def _chunks(file: BinaryIO, offset: int) -> Iterator[tuple[int, bytes]]:
+    """(the offset behind it, what stands there); a hole that is longer is passed over."""
+    while True:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            data = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+        except OSError:  # nothing but a hole follows
+            data = size
+        if data - offset > CHUNK:
+            offset = data
+        file.seek(offset)
+        chunk = file.read(CHUNK)
+        if not chunk:
+            return
+        offset += len(chunk)
+        yield offset, chunk
 
 
 def batch_source(paths: RunPaths, attempt: Attempt) -> Source | None:
@@ -65,9 +96,8 @@ class Tail:
         with file:
             if os.fstat(file.fileno()).st_size < self.offset:
                 self.offset, self._rest = 0, b""
-            file.seek(self.offset)
-            while chunk := file.read(CHUNK):
-                self.offset += len(chunk)
+            for offset, chunk in _chunks(file, self.offset):
+                self.offset = offset
                 wanted = self._wanted(chunk)
                 if wanted:
                     yield wanted
@@ -76,5 +106,6 @@ class Tail:
         if not self.source.prefix:
             return chunk
         *lines, self._rest = (self._rest + chunk).split(b"\n")
+        self._rest = self._rest[:LINE]
         prefix = self.source.prefix
         return b"".join(line[len(prefix) :] + b"\n" for line in lines if line.startswith(prefix))

@@ -166,7 +166,7 @@ def _noted(
 def _with_fact(
     record: RunRecord, store: FileStore, attempt: Attempt, kind: str, data: Mapping[str, Any]
 ) -> RunRecord:
-    facts, bad = store.facts(store.paths(record.run_id), JournalKind.FACTS)
+    facts, bad = store.facts(store.paths(record.run_id, record.user), JournalKind.FACTS)
     return fold(record.request, [*facts, Fact(kind, attempt, time.time(), 0, data, "~")], bad)
 
 
