@@ -34,9 +34,10 @@ from hpcrun.record import Fact, RunRecord
 from hpcrun.rights import kept_to
 from hpcrun.store.formats import expect_known
 from hpcrun.store.plain import folders_in, object_in
-from hpcrun.store.policy import FILE, Policy, give_to_group, read_policy
+from hpcrun.store.policy import Policy, give_to_group, read_policy
 from hpcrun.store.publishing import publish
 from hpcrun.store.rows import Row, newest_first
+from hpcrun.store.settings import NAME as SETTINGS
 from hpcrun.store.stored import Logged, StoredRun
 from hpcrun.store.users import is_theirs, login_of, owner
 
@@ -99,7 +100,7 @@ class FileStore:
 
     def _prepare_workspace(self) -> Policy:
         users = self.workspace / "users"
-        settings = self.workspace / FILE
+        settings = self.workspace / SETTINGS
         if not users.is_dir():
             self.workspace.mkdir(parents=True, exist_ok=True)
             users.mkdir(exist_ok=True)

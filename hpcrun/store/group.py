@@ -20,9 +20,9 @@ from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.faults import told
 from hpcrun.layout import USERS
 from hpcrun.rights import kept_to
-from hpcrun.store.plain import read_object
-from hpcrun.store.policy import FILE, Policy, encode, read_policy
+from hpcrun.store.policy import Policy, encode, read_policy
 from hpcrun.store.publishing import replace
+from hpcrun.store.settings import NAME, read_settings
 from hpcrun.store.users import is_theirs, login_of
 
 _DEFAULT_ACL = "system.posix_acl_default"
@@ -56,10 +56,10 @@ def set_up(workspace: Path, policy: Policy) -> Setup:
         before = _settings(workspace)
         if before.get("policy") is None or read_policy(workspace) != policy:
             with kept_to(str(workspace)):
-                replace(workspace / FILE, encode(policy, before))
-            changed.append(f"{workspace / FILE}: written")
+                replace(workspace / NAME, encode(policy, before))
+            changed.append(f"{workspace / NAME}: written")
         with contextlib.suppress(FileNotFoundError):
-            (workspace / FILE).chmod(0o666 & ~policy.umask)
+            (workspace / NAME).chmod(0o666 & ~policy.umask)
         _probe(users, gid, policy)
     return Setup(tuple(changed), (*_barred(workspace, gid), *_other_rules(users, policy)))
 
@@ -95,12 +95,12 @@ def _expect_free(workspace: Path, policy: Policy) -> None:
         raise
     if found.st_uid != os.geteuid():
         whose = login_of(found.st_uid)
-        known = read_policy(workspace) if FILE in names else Policy()
+        known = read_policy(workspace) if NAME in names else Policy()
         hint = f"only {whose} can set it up; name a folder of your own"
         if known == policy:
             hint = f"it is set up for {policy.group} already: hpcrun init -w {workspace}"
         raise StoreError(f"{workspace} belongs to {whose}", hint)
-    if names and not names & {FILE, USERS}:
+    if names and not names & {NAME, USERS}:
         message = f"{workspace} is not empty, and no workspace"
         raise StoreError(message, "name a new folder: its rights will be changed")
 
@@ -137,7 +137,7 @@ def _has_default_acl(folder: Path) -> bool:
 
 
 def _settings(workspace: Path) -> dict[str, object]:
-    return read_object(workspace / FILE) if (workspace / FILE).exists() else {}
+    return read_settings(workspace) if (workspace / NAME).exists() else {}
 
 
 def _probe(users: Path, gid: int, policy: Policy) -> None:

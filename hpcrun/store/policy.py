@@ -18,9 +18,7 @@ from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import FORMAT, FORMATS
 from hpcrun.store.formats import expect_known
-from hpcrun.store.plain import read_object
-
-FILE = "workspace.json"
+from hpcrun.store.settings import NAME, read_settings
 
 GROUP_READS, ALL_READ = 0o027, 0o022
 """The umasks there are. Nobody but a run's user ever writes to it."""
@@ -49,7 +47,7 @@ class Policy(NamedTuple):
 def read_policy(workspace: Path) -> Policy:
     """A workspace's policy. StoreError: workspace.json is damaged; NewerFormat."""
     try:
-        value = read_object(workspace / FILE)
+        value = read_settings(workspace)
     except StoreError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return Policy()
@@ -67,7 +65,7 @@ def _policy(told_policy: Any, workspace: Path) -> Policy:
         if not isinstance(group, str) or not isinstance(private, bool):
             raise TypeError(group)
     except (KeyError, TypeError, ValueError) as error:
-        message = f"the policy in {workspace / FILE} is damaged: {error!r}"
+        message = f"the policy in {workspace / NAME} is damaged: {error!r}"
         raise StoreError(message, "hpcrun store setup writes it anew") from error
     # Whatever it says, nobody writes to another user's folder.
     return Policy(group, (umask | ALL_READ) & 0o077, private)

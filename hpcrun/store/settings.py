@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcrun.errors import StoreError
 from hpcrun.faults import told
-from hpcrun.store.plain import read_plain
+from hpcrun.store.plain import read_object
 from hpcrun.store.publishing import replace
 
 NAME = "workspace.json"
@@ -19,15 +18,7 @@ NAME = "workspace.json"
 
 def read_settings(workspace: Path) -> dict[str, Any]:
     """All settings. StoreError: they cannot be read, or are no object."""
-    path = workspace / NAME
-    text = read_plain(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"{path} is damaged: not an object")
-    return value
+    return read_object(workspace / NAME)
 
 
 def change_setting(workspace: Path, key: str, value: Any) -> None:
