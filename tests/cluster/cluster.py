@@ -139,11 +139,31 @@ class Cluster:
         """Removes it from all hosts, with all that it held."""
         network.unmount(self.layout)
 
+    def fail_node(self, node: str) -> None:
+        """Kills slurmd and what users run on a node; its jobs get NODE_FAIL at once."""
+        slurm.fail_node(self.layout, node)
+
+    def mend_node(self, node: str) -> None:
+        """Starts slurmd on a node that failed, and takes it up again."""
+        if processes.pid(self.layout, f"slurmd-{node}") is None:
+            slurm.start_node(self.layout, node)
+        slurm.wait_for_nodes(self.layout, idle=False)
+
+    def set_prolog(self, script: str | None) -> None:
+        """What every node runs as root before a job, as bash; None: nothing."""
+        text = None if script is None else f"#!/bin/bash\n{script}\n"
+        slurm.set_prolog(self.layout, text, self.has_accounting())
+
     def drop_jobs(self) -> None:
-        """Back to the beginning between tests: links and controller up, no jobs, all nodes idle."""
+        """Back to the beginning between tests: links, controller and nodes up, no prolog, no jobs,
+        all nodes idle."""
         for host in (LOGIN, *NODES):
             hosts.set_link(host.name, True)
         self.start_controller()
+        self.set_prolog(None)
+        for node in NODES:
+            if processes.pid(self.layout, f"slurmd-{node.name}") is None:
+                slurm.start_node(self.layout, node.name)
         slurm.cancel_jobs(self.layout)
         slurm.wait_for_nodes(self.layout, idle=True)
 

@@ -74,6 +74,11 @@ class Layout:
         return self.etc / "slurm"
 
     @property
+    def prolog(self) -> Path:
+        """What every node runs before a job, if it is there."""
+        return self.slurm / "prolog.sh"
+
+    @property
     def ssh(self) -> Path:
         """Keys, and the known_hosts that goes with them; for root only."""
         return self.etc / "ssh"

@@ -90,14 +90,19 @@ def stop_all(layout: Layout, uids: Collection[int]) -> None:
         time.sleep(0.02)
 
 
-def kill_inside(layout: Layout, name: str, uids: Collection[int]) -> None:
+def kill_inside(
+    layout: Layout,
+    name: str,
+    uids: Collection[int],
+    how: signal.Signals = signal.SIGKILL,
+) -> None:
     """Kills what runs as one of these users in the mount namespace of a daemon."""
     space = _space(Path(f"/proc/{pid(layout, name)}"))
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and space is not None and _space(entry) == space:
             with contextlib.suppress(OSError):
                 if entry.stat().st_uid in uids:
-                    _signal(int(entry.name), signal.SIGKILL)
+                    _signal(int(entry.name), how)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import time
 from collections.abc import Iterable
@@ -43,6 +44,8 @@ OverTimeLimit=0
 MinJobAge=60
 SlurmdTimeout=20
 ReturnToService=2
+{prolog}
+Licenses=solver:1
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 # More CPUs and memory than this machine has.
@@ -62,7 +65,7 @@ _ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost={controller.address}
 AccountingStorageTRES=gres/gpu
-AccountingStorageEnforce=associations
+AccountingStorageEnforce=associations,limits,qos
 """
 
 _CGROUP = """\
@@ -88,6 +91,7 @@ def write_configuration(layout: Layout, accounting: bool) -> None:
         state=layout.state,
         log=layout.log,
         nodes=nodes,
+        prolog=f"Prolog={layout.prolog}" if layout.prolog.exists() else "",
         accounting=_ACCOUNTING.format(controller=CONTROLLER)
         if accounting
         else "AccountingStorageType=accounting_storage/none",
@@ -139,6 +143,31 @@ def start_node(layout: Layout, node: str) -> None:
 def stop_node(layout: Layout, node: str) -> None:
     """Stops a node's slurmd; jobs on it go on."""
     stop(layout, f"slurmd-{node}")
+
+
+def fail_node(layout: Layout, node: str) -> None:
+    """Kills a node's slurmd and all that users run there, and tells the controller."""
+    number = pid(layout, f"slurmd-{node}")
+    if number is not None:
+        os.kill(number, signal.SIGKILL)
+    # On a node that fails nobody sees another's end.
+    for how in (signal.SIGSTOP, signal.SIGKILL):
+        kill_inside(layout, holder(node), [user.uid for user in USERS], how)
+    words = ["scontrol", "update", f"nodename={node}", "state=down", "reason=failed"]
+    call(inside(layout, CONTROLLER.name, words))
+
+
+def set_prolog(layout: Layout, script: str | None, accounting: bool) -> None:
+    """What every node runs before a job, as root; None: nothing."""
+    if script is None and not layout.prolog.exists():
+        return
+    if script is None:
+        layout.prolog.unlink()
+    else:
+        layout.prolog.write_text(script)
+        layout.prolog.chmod(0o755)
+    write_configuration(layout, accounting)
+    call(inside(layout, CONTROLLER.name, ["scontrol", "reconfigure"]))
 
 
 def cancel_jobs(layout: Layout) -> None:
