@@ -425,6 +425,20 @@ def test_every_reason_has_words(reason: str) -> None:
         ("launch failed requeued held", "could not be launched"),
         ("launch_failed_requeued_held", "could not be launched"),
         ("job_requeued_in_held_state", "order to hold it"),
+        ("Reservation brief was deleted", "its reservation was deleted"),
+        ("Reservation_brief_is_invalid", "its reservation cannot be used"),
+        (
+            "Job's account not permitted to use this partition (low allows tight not lab)",
+            "the partition does not take its account",
+        ),
+        ("Job's QOS not permitted to use this partition (a allows b not c)", "take its QOS"),
+        ("uid 7 not in group permitted to use this partition (a).", "the partition's rules"),
+        (
+            "Job is at or exceeds association (acc=a/user=b/part=c) group wall limit 1 with 2",
+            "your account uses as much as it may",
+        ),
+        ("Job is at or exceeds QOS a's max TRES(cpu) minutes of 1", "its QOS uses as much"),
+        ("user env retrieval failed requeued held", "your environment could not be read"),
     ],
 )
 def test_reasons_in_words(reason: str, said: str) -> None:

@@ -16,29 +16,34 @@ class Words(NamedTuple):
     hint: str = ""
 
 
-def reason_in_words(reason: str) -> Words:
-    """A pending reason in words; one that nobody knows, as it is."""
+def reason_in_words(reason: str, job_id: str | None = None) -> Words:
+    """A pending reason in words; one that nobody knows, as it is. job_id: for the hint."""
+    words = _in_words(reason)
+    return words._replace(hint=words.hint.replace(_JOB, job_id)) if job_id else words
+
+
+def _in_words(reason: str) -> Words:
     # Some reasons are sentences, which scontrol prints with underscores.
     text = reason.strip().strip("()").replace("_", " ")
     code = re.split(r"[ ,:]", text, maxsplit=1)[0]
     if code == "ReqNodeNotAvail":
         return _nodes_not_available(text)
+    for pattern, name in _SENTENCES:
+        if re.match(pattern, text):
+            return _REASONS[name]
     for known in (text, code):
         if known in _REASONS:
             return _REASONS[known]
-    if text.startswith("Nodes required for job are DOWN"):
-        return _REASONS["NodesDown"]
-    if text.startswith("launch failed requeued held"):
-        return _REASONS["JobHeldRequeue"]
-    if text.startswith("job requeued in held state"):
-        return Words("it was requeued with the order to hold it", _RELEASE)
     return _limit(code) or Words(reason)
 
 
-_RELEASE = "`scontrol release <job id>`, when it may run"
+_JOB = "<job id>"
+_RELEASE = f"`scontrol release {_JOB}`, when it may run"
 _STAFF = "ask your cluster's staff why"
 _LIMITS = "ask for less, wait for your other jobs, or choose another target"
 _NEVER = "it will never start: cancel it, and submit it with "
+
+_OTHER_RESERVATION = _NEVER + "none, or another (`resources.reservation`)"
 
 _REASONS = {
     # It only waits.
@@ -66,7 +71,8 @@ _REASONS = {
     # Other jobs.
     "Dependency": Words("a job that it depends on has not ended yet"),
     "DependencyNeverSatisfied": Words(
-        "a job that it depends on failed, so it will never start", "cancel it, and submit it again"
+        "a job that it depends on failed, so it will never start",
+        "cancel it, mend that one, and submit it again",
     ),
     # Held.
     "JobHeldUser": Words("it is held by its user", _RELEASE),
@@ -77,19 +83,24 @@ _REASONS = {
         "it was requeued so often that it is held now", "see why it failed, then " + _RELEASE
     ),
     "JobHeldRequeue": Words(
-        "it could not be launched, was requeued and is held",
-        "often a broken node or a missing folder: see the batch log, then " + _RELEASE,
+        "it could not be launched (its node's prolog failed), was requeued and is held",
+        "no fault of the run, if others start there: tell your cluster's staff, then " + _RELEASE,
     ),
+    "JobHeldEnvironment": Words(
+        "your environment could not be read on the node, so it was requeued and is held", _STAFF
+    ),
+    "JobRequeuedHeld": Words("it was requeued with the order to hold it", _RELEASE),
     # The partition.
     "PartitionDown": Words("the partition takes jobs, but starts none", "choose another target"),
     "PartitionInactive": Words("the partition is out of use", "choose another target"),
     "PartitionNodeLimit": Words(
         "it asks for more or fewer nodes than the partition allows",
-        _NEVER + "another number of nodes or to another target",
+        _NEVER + "another number of nodes (`distributed_job_config.node_count`,"
+        " `resources.node_count`), or to another target",
     ),
     "PartitionTimeLimit": Words(
         "it asks for more time than the partition allows",
-        _NEVER + "less time or to another target",
+        _NEVER + "less time (`resources.time`), or to another target",
     ),
     "PartitionConfig": Words(
         "the partition's rules do not let it run", "choose another target: " + _STAFF
@@ -99,7 +110,8 @@ _REASONS = {
     "FrontEndDown": Words("no front-end node is up to start it", _STAFF),
     "BadConstraints": Words(
         "no node has all that it asks for",
-        _NEVER + "fewer GPUs, less memory or other features",
+        _NEVER + "fewer GPUs (`resources.gpus_per_node`), less memory (`resources.memory`) or"
+        " other features (`resources.constraint`)",
     ),
     "Constraints": Words(
         "no node that is free now has all that it asks for", "other features may start sooner"
@@ -110,19 +122,27 @@ _REASONS = {
     "BurstBufferOperation": Words("an operation of the burst buffer failed", _STAFF),
     # Reservations.
     "Reservation": Words("it waits for its reservation to begin"),
-    "ReservationDeleted": Words("its reservation was deleted", _NEVER + "no reservation"),
-    "ReservationInvalid": Words("its reservation cannot be used", _NEVER + "no reservation"),
+    "ReservationDeleted": Words("its reservation was deleted", _OTHER_RESERVATION),
+    "ReservationInvalid": Words("its reservation cannot be used", _OTHER_RESERVATION),
     # Rights.
     "InvalidAccount": Words(
         "its account is not valid any more",
-        "`sacctmgr show associations user=$USER` lists yours; cancel it, and submit it again",
+        "`sacctmgr show associations user=$USER` lists yours; " + _NEVER + "one of them"
+        " (`resources.account`)",
     ),
     "InvalidQOS": Words(
-        "its QOS is not valid",
-        "`sacctmgr show associations user=$USER` lists yours; cancel it, and submit it again",
+        "its QOS is not valid any more",
+        "`sacctmgr show associations user=$USER` lists yours; " + _NEVER + "one of them"
+        " (`resources.qos`)",
     ),
-    "AccountNotAllowed": Words("the partition does not take its account", "choose another account"),
-    "QOSNotAllowed": Words("the partition or the account does not take its QOS", "choose another"),
+    "AccountNotAllowed": Words(
+        "the partition does not take its account",
+        _NEVER + "another account (`resources.account`), or to another target",
+    ),
+    "QOSNotAllowed": Words(
+        "the partition or the account does not take its QOS",
+        _NEVER + "another QOS (`resources.qos`), or to another target",
+    ),
     "AccountingPolicy": Words("a limit of the accounting forbids it", _LIMITS),
     "QOSUsageThreshold": Words("its QOS has used up its share", "choose another QOS, or wait"),
     # Limits.
@@ -132,7 +152,9 @@ _REASONS = {
     "AssociationJobLimit": Words("your account runs as many jobs as it may", _LIMITS),
     "AssociationResourceLimit": Words("your account uses as much as it may", _LIMITS),
     "AssociationTimeLimit": Words("your account has no time left for it", "ask for less time"),
-    "MaxMemPerLimit": Words("it asks for more memory than is allowed", "ask for less memory"),
+    "MaxMemPerLimit": Words(
+        "it asks for more memory than is allowed", _NEVER + "less memory (`resources.memory`)"
+    ),
     "DeadLine": Words("it cannot end before its deadline any more", "cancel it"),
     # Of jobs that have ended or come back.
     "SystemFailure": Words("Slurm, its file system or its network failed", _STAFF),
@@ -144,6 +166,21 @@ _REASONS = {
     "TimeLimit": Words("it used up its time"),
     "OutOfMemory": Words("it used more memory than it had asked for", "ask for more memory"),
 }
+
+# What src/slurmctld writes in place of a name, 22.05 to 26.05.
+_SENTENCES = (
+    (r"Nodes required for job are DOWN", "NodesDown"),
+    (r"launch fail\w+ .*requeued held", "JobHeldRequeue"),
+    (r"user env retrieval failed requeued held", "JobHeldEnvironment"),
+    (r"job requeued in (held|special exit) state", "JobRequeuedHeld"),
+    (r"Reservation \S+ was deleted", "ReservationDeleted"),
+    (r"Reservation \S+ is invalid", "ReservationInvalid"),
+    (r"Job's account not", "AccountNotAllowed"),
+    (r"Job's QOS not", "QOSNotAllowed"),
+    (r"uid \d+ not in group permitted", "PartitionConfig"),
+    (r"Job is at or exceeds QOS", "QOSResourceLimit"),
+    (r"Job is at or exceeds association", "AssociationResourceLimit"),
+)
 
 # QOSMaxGRESPerUser, AssocGrpCPURunMinutesLimit, MaxJobsPerAccount … : whose limit, of what, for
 # whom. There are more than a hundred.
