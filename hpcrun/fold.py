@@ -37,6 +37,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
             number,
             [f for f in ordered if f.attempt == number],
             ordered,
+            request,
             requeued=number != newest[number.submission],
             queued=requeued.get(number),
         )
@@ -130,6 +131,7 @@ def _fold_attempt(
     number: Attempt,
     facts: Sequence[Fact],
     all_facts: Sequence[Fact],
+    request: Mapping[str, Any],
     requeued: bool,
     queued: float | None,
 ) -> AttemptRecord:
@@ -142,7 +144,7 @@ def _fold_attempt(
     started = first(by_kind, "started")
     ended = first(by_kind, "ended")
     canceled_by = first(by_kind, "cancel_requested")
-    verdict = verdict_of(by_kind, ended, word, canceled_by, requeued)
+    verdict = _hinted(verdict_of(by_kind, ended, word, canceled_by, requeued), request)
     state = State.NOT_STARTED if queued is None else State.QUEUED
     for kind in by_kind:
         state = max(state, _STATE_OF_KIND.get(kind, State.NOT_STARTED), key=lambda s: s.rank)
@@ -175,13 +177,24 @@ def _fold_attempt(
     )
 
 
-def _word_rank(word: Mapping[str, Any]) -> tuple[int, int, str]:
-    """Greater is later: ends over states; a cause over none, and lost below every other."""
+def _hinted(verdict: Verdict | None, request: Mapping[str, Any]) -> Verdict | None:
+    """The verdict with what to change."""
+    if verdict is None or verdict.hint:
+        return verdict
+    from hpcrun.hints import hint_of  # training processes import this module, and judge no end
+
+    return verdict._replace(hint=hint_of(verdict, request))
+
+
+def _word_rank(word: Mapping[str, Any]) -> tuple[int, int, bool, str]:
+    """Greater is later: ends over states; a cause over none, and lost below every other; of one
+    state, that which says why it waits."""
     state = State(word["state"])
     cause = word.get("cause") or Cause.UNKNOWN
     return (
         state.rank,
         0 if cause == Cause.LOST else 1 if cause in (Cause.UNKNOWN, Cause.REQUEUED) else 2,
+        bool(word.get("reason")),
         json.dumps(word, sort_keys=True),
     )
 

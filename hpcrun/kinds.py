@@ -80,18 +80,21 @@ KINDS: Mapping[str, Kind] = {
         may=dict.fromkeys(("token", "client", "pids"), is_text),
     ),
     "submitted": Kind("client: the scheduler gave a job id", may={"job_id": is_job_id}),
-    "submit_failed": Kind("client: the scheduler refused; no job exists", {"message": is_text}),
+    "submit_failed": Kind(
+        "client: the scheduler refused; no job exists", {"message": is_text}, {"hint": is_text}
+    ),
     "submit_unknown": Kind("client: the scheduler did not tell whether there is a job"),
     "cancel_requested": Kind("client: a user asked to cancel", may={"by": is_text}),
     "scheduler": Kind(
-        "client: the scheduler's word (`ports.JobWord`)",
+        "client: the scheduler's word (`ports.JobWord`); log: the end of the batch log, where no"
+        " agent reported",
         {"state": one_of(State)},
         {
             **_is_exit,
             **dict.fromkeys(("raw", "reason", "by"), is_text),
             **dict.fromkeys(("starts", "end"), is_time),
             "cause": _is_cause,
-            "nodes": _are_texts,
+            **dict.fromkeys(("nodes", "log"), _are_texts),
         },
     ),
     # -- what people and scripts tell
@@ -142,8 +145,9 @@ KINDS: Mapping[str, Kind] = {
         may={"requeue": is_anything},
     ),
     "rank_ended": Kind(
-        "agent or node helper: a rank's exit status",
+        "agent or node helper: a rank's exit status; memory: the kernel killed it for memory",
         {"rank": is_ordinal, "status": is_int, "host": is_text, "time": is_time},
+        {"memory": is_anything},
     ),
     "out_of_memory": Kind(
         "agent or node helper: the kernel killed for memory", {"evidence": is_text}

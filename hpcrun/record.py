@@ -105,6 +105,7 @@ class Verdict(NamedTuple):
     """Why an attempt ended.
 
     sentence: for people. evidence: the words of those who saw it. rank: the rank that fell first.
+    hint: what to change; empty where there is nothing, or nobody can tell.
     """
 
     cause: Cause
@@ -113,6 +114,7 @@ class Verdict(NamedTuple):
     exit_code: Optional[int] = None
     signal: Optional[int] = None
     rank: Optional[int] = None
+    hint: str = ""
 
 
 class RunFile(NamedTuple):

@@ -6,6 +6,7 @@ word, then what is inferred. Who canceled is our own fact, else the scheduler's 
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, Sequence
 
 from hpcrun.record import Fact, RankEnd, Verdict
@@ -51,14 +52,15 @@ def verdict_of(
     if told is not None and (ended is None or told.get("cause") != Cause.LOST):
         return _verdict_of_word(by_kind, told, ended, canceled)
     if requeued:
-        return _interrupted(by_kind, ended, Cause.REQUEUED, f"the job was requeued; {_UNSAID}")
+        return _interrupted(by_kind, ended, Cause.REQUEUED, _requeued_sentence("", True))
     if ended is not None:
         # While the scheduler says that the job still ends, a requeue may follow.
         goes_on = word is not None and told is None
         return None if goes_on else _verdict_of_interruption(by_kind, ended, canceled)
     if failed is not None:
-        message = failed.data["message"]
-        return Verdict(Cause.SUBMIT_FAILED, f"the job was not submitted: {message}", (message,))
+        message, hint = failed.data["message"], failed.data.get("hint", "")
+        sentence = f"the job was not submitted: {message}"
+        return Verdict(Cause.SUBMIT_FAILED, sentence, (message,), hint=hint)
     return None
 
 
@@ -71,15 +73,20 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
     memory = [f.data["evidence"] for f in by_kind.get("out_of_memory", ())]
     if told is not None and told.get("cause") == Cause.OUT_OF_MEMORY:
         memory.append(f"the scheduler: {told.get('raw', '')}")
-    evidence = tuple(ended.data.get("evidence", ())) + tuple(memory)
+    said = tuple(ended.data.get("evidence", ()))
+    evidence = said + tuple(memory)
     rank_end = _first_to_fall(by_kind)
     rank = rank_end.rank if rank_end else None
-    if cause == Cause.COMPLETED:
+    # A launcher may end with 0 though one of its ranks fell.
+    if cause == Cause.COMPLETED and not (memory and rank_end):
         sentence = "the command ended with exit code 0"
         if by_kind.get("stopping"):
             sentence += ", after should_stop() had told it to stop"
         if memory:
             sentence += ", although a process was killed for memory on the way"
+        elif rank_end is not None:
+            how = _how(rank_end.status)
+            sentence += f", although rank {rank} on {rank_end.host} ended {how}"
         return Verdict(Cause.COMPLETED, sentence, evidence, code, signal)
     if memory:
         where = f"rank {rank}" if rank is not None else "a process"
@@ -89,17 +96,39 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
         # A launcher whose ranks were killed ends as a shell does: with 128 + n.
         signal = signal_of(rank_end.status if rank_end is not None else code or 0)
         cause = Cause.EXIT_CODE if signal is None else Cause.SIGNAL
-    return Verdict(
-        cause, _sentence_of_exit(cause, code, signal, rank_end), evidence, code, signal, rank
-    )
+    if cause == Cause.EXIT_CODE and rank_end is not None and rank_end.status in _NOT_STARTED:
+        # So says the shim where the command is not there, or may not be executed.
+        begin = f"hpcrun: rank {rank_end.rank} on {rank_end.host} cannot start "
+        if said and said[-1].startswith(begin):
+            sentence = said[-1].partition(": ")[2]
+            return Verdict(Cause.LAUNCH_FAILED, sentence, evidence, code, None, rank)
+    sentence = _sentence_of_exit(cause, code, signal, rank_end, _exception(said))
+    return Verdict(cause, sentence, evidence, code, signal, rank)
+
+
+_NOT_STARTED = (126, 127)
+
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:: |$)")
+
+_LONGEST = 200
+"""Characters of an exception that stand in a sentence."""
+
+
+def _exception(said: Sequence[str]) -> str:
+    """The last line of a Python traceback, whose beginning may be cut off; else nothing."""
+    if len(said) < 2 or said[-2][:2] != "  " or not _EXCEPTION.match(said[-1]):
+        return ""
+    return said[-1] if len(said[-1]) <= _LONGEST else said[-1][:_LONGEST] + "…"
 
 
 def _sentence_of_exit(
-    cause: Cause, code: int | None, signal: int | None, rank_end: RankEnd | None
+    cause: Cause, code: int | None, signal: int | None, rank_end: RankEnd | None, exception: str
 ) -> str:
     first = ""
     if rank_end is not None:
         first = f"; rank {rank_end.rank} on {rank_end.host} fell first"
+    if exception:
+        first += f": {exception}" if first else f"; {exception}"
     if cause == Cause.SIGNAL:
         return f"the command was ended by {signal_name(signal)}{first}"
     if cause == Cause.LAUNCH_FAILED:
@@ -122,7 +151,8 @@ def _verdict_of_word(
     evidence = [f"the scheduler: {raw}"] if raw else []
     evidence += [f"the agent received {f.data.get('name')}" for f in by_kind.get("signal", ())]
     memory = [f.data["evidence"] for f in by_kind.get("out_of_memory", ())]
-    evidence += memory
+    log = [*told.get("log", ())]
+    evidence += memory + log
     if cause in (Cause.EXIT_CODE, Cause.SIGNAL, Cause.UNKNOWN) and memory:
         cause = Cause.OUT_OF_MEMORY
     if cause == Cause.COMPLETED and ended is None and not by_kind.get("started"):
@@ -130,17 +160,21 @@ def _verdict_of_word(
         return Verdict(cause, sentence, tuple(evidence), told.get("exit_code"))
     if cause == Cause.LOST and canceled is not None:
         cause = Cause.CANCELED
+    if cause == Cause.CANCELED and canceled is None and _PROLOG in "\n".join(log):
+        # What may not be requeued, Slurm cancels (22.05).
+        cause, raw = Cause.LAUNCH_FAILED, "the prolog of its node failed"
     if cause == Cause.CANCELED:
         return Verdict(cause, f"the run was canceled by {_who(canceled, told)}", tuple(evidence))
     if cause == Cause.EXIT_CODE and not by_kind.get("started"):
         cause = Cause.LAUNCH_FAILED
+    own = [line.partition(": ")[2] for line in log if line.startswith("hpcrun: ")]
     sentences = {
         Cause.OUT_OF_MEMORY: "a process was killed because the job ran out of memory",
         Cause.TIME_LIMIT: "the time limit was reached",
-        Cause.NODE_FAILURE: "a node failed",
+        Cause.NODE_FAILURE: "a node could not be booted" if _boots(raw) else "a node failed",
         Cause.PREEMPTED: "the job was preempted",
-        Cause.REQUEUED: f"the job was requeued; {_UNSAID}",
-        Cause.LAUNCH_FAILED: f"the job failed before user code started ({raw})",
+        Cause.REQUEUED: _requeued_sentence(raw, bool(by_kind.get("started"))),
+        Cause.LAUNCH_FAILED: "the job failed before user code started: " + (own or [raw])[-1],
         Cause.SIGNAL: f"the job was ended by {signal_name(told.get('signal'))}",
         Cause.EXIT_CODE: f"the job ended with exit code {told.get('exit_code')}",
         Cause.COMPLETED: "the job completed",
@@ -156,6 +190,26 @@ def _who(canceled: Fact | None, told: Mapping[str, Any]) -> str:
         return str(canceled.data.get("by", "an unknown user"))
     return str(told.get("by") or "an unknown user")
 
+
+_PROLOG = "Error running slurm prolog"
+
+
+def _boots(raw: str) -> bool:
+    """Whether the scheduler's words are on a node that should have been booted for the job."""
+    return raw.startswith("BOOT_FAIL")
+
+
+def _requeued_sentence(raw: str, started: bool) -> str:
+    """raw: the scheduler's words on this life. started: whether its agent did."""
+    if raw.startswith("REQUEUED"):
+        how = "by `scontrol requeue`" if started else "before user code started"
+        return f"the job was requeued {how}"
+    why = f"{NO_RECORDS}, so nobody says why" if raw == NO_RECORDS else _UNSAID
+    return f"the job was requeued; {why}"
+
+
+NO_RECORDS = "accounting is off"
+"""The word on what only sacct could tell, on a cluster that has none."""
 
 _UNSAID = "the scheduler has not said why"
 
@@ -178,6 +232,12 @@ def _interrupted(by_kind: FactsByKind, ended: Fact | None, cause: Cause, sentenc
 def _first_to_fall(by_kind: FactsByKind) -> RankEnd | None:
     fallen = [end for end in rank_ends(by_kind) if end.status != 0]
     return min(fallen, key=lambda end: (end.time, end.rank)) if fallen else None
+
+
+def _how(status: int) -> str:
+    """How a rank ended, by its shell status."""
+    signal = signal_of(status)
+    return f"with exit code {status}" if signal is None else f"by {signal_name(signal)}"
 
 
 def signal_of(status: int) -> int | None:

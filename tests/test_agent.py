@@ -84,6 +84,29 @@ def test_a_command_that_cannot_be_started(job: Job, words: list[str]) -> None:
     assert words[0] in ended["evidence"][0]
 
 
+def test_a_launcher_that_begins_no_rank(job: Job) -> None:
+    """What it said is the evidence; user code has no part in it."""
+    assert job.run("sh", "-c", "echo 'step refused' >&2; exit 3", *job.shim, "true") == 3
+    ended = job.fact("ended").data
+    assert (ended["cause"], ended["exit_code"]) == ("launch_failed", 3)
+    assert ended["evidence"][-1] == "step refused"
+    verdict = job.folded().verdict
+    assert verdict is not None
+    assert verdict.sentence == "no rank began: the launcher ended with exit code 3"
+
+
+@pytest.mark.parametrize("words", [["no-such-command"], ["./train.py"], ["/dev/null"]])
+def test_a_rank_whose_command_is_not_there(job: Job, words: list[str]) -> None:
+    (job.files / "train.py").write_text("no shebang, and no x bit")
+    status = 127 if words == ["no-such-command"] else 126
+    assert job.run(*job.shim, *words) == status
+    verdict = job.folded().verdict
+    assert verdict is not None
+    assert (verdict.cause, verdict.exit_code, verdict.rank) == (Cause.LAUNCH_FAILED, status, 0)
+    assert verdict.sentence == f"rank 0 on {os.uname().nodename} cannot start {words[0]}"
+    assert "may not be executed there" in verdict.hint
+
+
 NASTY = [
     "plain",
     "",

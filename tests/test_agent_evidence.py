@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hpcrun.agent import evidence, setting
 from hpcrun.agent.memory import JobGroup, MemoryKills, job_groups
+from hpcrun.agent.ranks import Exits
 from hpcrun.agent.setting import Setting
 from hpcrun.journal import Journal
 from hpcrun.layout import Attempt
@@ -105,32 +107,54 @@ def test_no_more_than_twenty_lines_and_four_kibibytes(told: Setting, job: Job) -
     assert 0 < len("\n".join(words).encode()) <= 4096
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not (MEMORY / "memory.oom_control").exists(),
-    reason="needs root, and the memory controller of cgroup version 1",
-)
-def test_the_kernels_counter_names_the_step() -> None:
+@pytest.fixture
+def task_group() -> Iterator[Path]:
+    """A control group of 32 MiB as Slurm makes them for a task."""
+    if os.geteuid() != 0 or not (MEMORY / "memory.oom_control").exists():
+        pytest.skip("needs root, and the memory controller of cgroup version 1")
     own = next(
         line.split(":", 2)[2]
         for line in Path("/proc/self/cgroup").read_text().splitlines()
         if line.split(":")[1] == "memory"
     )
-    root = MEMORY / own.lstrip("/") / f"job_{os.getpid()}"
-    step = root / "step_0" / "task_1"
-    step.mkdir(parents=True)
+    task = MEMORY / own.lstrip("/") / f"job_{os.getpid()}" / "step_0" / "task_1"
+    task.mkdir(parents=True)
     try:
-        (step / "memory.limit_in_bytes").write_text(str(32 << 20))
-        kills = MemoryKills(JobGroup(str(root), unified=False), HOST)
-        assert kills.new() == []
-        hog = f"open({str(step / 'cgroup.procs')!r}, 'w').write('0'); x = b'x' * (200 << 20)"
-        assert subprocess.run([sys.executable, "-c", hog]).returncode == -9
-        (fact,) = kills.new()
-        assert (fact["step"], fact["host"]) == ("0", HOST)
-        assert "killed a process for memory in step_0" in fact["evidence"]
-        assert kills.new() == []
+        (task / "memory.limit_in_bytes").write_text(str(32 << 20))
+        yield task
     finally:
-        for folder in (step, step.parent, root):
+        for folder in (task, *task.parents[:2]):
             folder.rmdir()
+
+
+HOG = "x = b'x' * (200 << 20)"
+
+
+def test_the_kernels_counter_names_the_step(task_group: Path) -> None:
+    kills = MemoryKills(JobGroup(str(task_group.parents[1]), unified=False), HOST)
+    assert kills.new() == []
+    hog = f"open({str(task_group / 'cgroup.procs')!r}, 'w').write('0'); {HOG}"
+    assert subprocess.run([sys.executable, "-c", hog]).returncode == -9
+    (fact,) = kills.new()
+    assert (fact["step"], fact["host"]) == ("0", HOST)
+    assert "killed a process for memory in step_0" in fact["evidence"]
+    assert kills.new() == []
+
+
+def test_a_rank_sees_it_in_its_own_group(task_group: Path, job: Job, sdk: Path) -> None:
+    """The group is gone with its step, before anybody else may have looked."""
+    enter = 'echo $$ > "$0"; exec "$@"'
+    shim = (str(task_group / "cgroup.procs"), "sh", str(sdk / "hpcrun/agent/task.sh"))
+    spool = {"HPCRUN_SPOOL": str(job.spool)}
+    for words, told in (
+        (("sh", "-c", "kill -9 $$"), []),
+        ((sys.executable, "-c", HOG), ["memory"]),
+    ):
+        done = subprocess.run(["sh", "-c", enter, *shim, *words], env=job.environment(**spool))
+        assert done.returncode == 137
+        assert (job.spool / "exits").read_text().splitlines()[-1].split()[4:] == told
+    end = Exits(str(job.spool)).new()[-1]
+    assert (end["rank"], end["status"], end["memory"]) == (0, 137, True)
 
 
 def test_version_two_counts_in_the_step_itself(tmp_path: Path) -> None:

@@ -147,7 +147,16 @@ def test_a_signals_status_is_kept(job: Job, shell: Sequence[str], number: int) -
 @SHELLS
 def test_a_command_that_is_not_there(job: Job, shell: Sequence[str]) -> None:
     assert status_of(task(job, shell, "no-such-command")) == 127
-    assert "no-such-command" in log(job)
+    assert log(job).endswith(f"\nhpcrun: rank 0 on {HOST} cannot start no-such-command\n")
+
+
+@SHELLS
+@pytest.mark.parametrize("status", [126, 127])
+def test_a_command_that_ends_as_if_it_were_not_there(
+    job: Job, shell: Sequence[str], status: int
+) -> None:
+    assert status_of(task(job, shell, "sh", "-c", f"exit {status}")) == status
+    assert log(job) == ""
 
 
 @SHELLS

@@ -474,7 +474,20 @@ class Agent:
         if self._over and self._stopped_by is None:
             message = self._taken() if self._over == MAX_DURATION else ""
             return ended._replace(cause="time_limit", message=message)
+        if ended.exit_code and not interrupted and self._has_no_rank():
+            message = f"no rank began: the launcher ended with exit code {ended.exit_code}"
+            return ended._replace(cause="launch_failed", message=message)
         return ended
+
+    def _has_no_rank(self) -> bool:
+        """Whether the launcher has started none. One that works without our shim tells nothing."""
+        shim = os.path.join("agent", "task.sh")
+        try:
+            return any(shim in word for word in self._words) and evidence.no_rank_began(
+                self._setting
+            )
+        except OSError:
+            return False
 
     def _finalize(self, ended: End) -> None:
         """Everything has ended; what it left is brought to the history."""
@@ -534,7 +547,7 @@ class Agent:
             self._until(lambda: self._told_to_stop, left)
 
     def _tell_end(self, ended: End) -> None:
-        if ended.cause not in ("completed", "launch_failed", requeue.REQUEUED):
+        if ended.cause not in ("completed", requeue.REQUEUED) and not ended.evidence:
             ended = ended._replace(evidence=tuple(self._last_words()))
         self._witness.tell("ended", ended.data())
         if not self._until(self._witness.settle, LAST_TRY, 1.0):

@@ -75,6 +75,20 @@ def last_words(setting: Setting, since: int) -> List[str]:
     return _kept(_traceback(lines or _tail(setting.batch_log, since)))
 
 
+def last_lines(path: str) -> List[str]:
+    """The last lines of a log, as far as they are kept; none if it cannot be read."""
+    return _kept(_tail(path))
+
+
+def no_rank_began(setting: Setting) -> bool:
+    """Whether no shim has begun a rank's log, or told a rank's end, on any node."""
+    try:
+        logs = os.listdir(setting.paths.attempt_logs(setting.attempt))
+    except FileNotFoundError:
+        logs = []
+    return not logs and _first_fall(setting) is None
+
+
 def _first_fall(setting: Setting) -> Optional[Fall]:
     falls: List[Optional[Fall]] = []
     for name in os.listdir(setting.paths.record):

@@ -224,6 +224,8 @@ class Keeper:
     def _take_note(self) -> None:
         for data in self._new_exits():
             self._witness.tell("rank_ended", data, sync=False)
+            if ranks.MEMORY in data:
+                self._witness.tell("out_of_memory", memory.of_rank(data["rank"], data["host"]))
         for data in self._kills.new():
             self._witness.tell("out_of_memory", data)
 

@@ -50,6 +50,11 @@ class MemoryKills:
         return sum(_counter(os.path.join(folder, "memory.oom_control")) for folder, _, _ in walk)
 
 
+def of_rank(rank: int, host: str) -> Dict[str, Any]:
+    """The data of an `out_of_memory` fact of a rank whose shim saw it in its own group."""
+    return {"evidence": f"the kernel killed rank {rank} for memory on {host}", "host": host}
+
+
 def job_group(controller: str = "memory") -> Optional[JobGroup]:
     """The control group of the job this process is in; None outside Slurm.
 

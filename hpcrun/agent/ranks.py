@@ -1,8 +1,9 @@
 """The run's processes on this node: what its tasks wrote about themselves in the spool, and what
 carries the attempt's variables. Standard library only (Python 3.8+).
 
-`starts` has a line `rank pid ticks` of each, `exits` a line `rank status unixtime host`. ticks is
-when the process began, as the kernel counts: with it a pid names one process for ever.
+`starts` has a line `rank pid ticks` of each, `exits` a line `rank status unixtime host`, to which
+`memory` is added if the kernel killed for memory. ticks is when the process began, as the kernel
+counts: with it a pid names one process for ever.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hpcrun.layout import ATTEMPT_VARIABLE, RECORD_VARIABLE
 
 STARTS = "starts"
 EXITS = "exits"
+MEMORY = "memory"
 
 
 class Exits:
@@ -113,10 +115,12 @@ def _read(path: str, offset: int = 0) -> bytes:
 def _rank_end(line: str) -> Optional[Dict[str, Any]]:
     """The data in a line; None if it is torn. `date` of busybox knows no fractions of a second."""
     words = line.split()
-    if len(words) != 4 or not (words[0].isdigit() and words[1].isdigit()):
+    memory = words[4:] == [MEMORY]
+    if len(words) != 4 + memory or not (words[0].isdigit() and words[1].isdigit()):
         return None
     seconds, _, fraction = words[2].partition(".")
     if not seconds.isdigit():
         return None
     time = float(f"{seconds}.{fraction}" if fraction.isdigit() else seconds)
-    return {"rank": int(words[0]), "status": int(words[1]), "host": words[3], "time": time}
+    end = {"rank": int(words[0]), "status": int(words[1]), "host": words[3], "time": time}
+    return {**end, MEMORY: True} if memory else end

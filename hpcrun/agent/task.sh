@@ -194,6 +194,45 @@ if [ -n "$HPCRUN_RESUME_ARGUMENT" ] && [ -n "$HPCRUN_RESUME_FROM" ]; then
     set -- "$@" "$HPCRUN_RESUME_ARGUMENT" "$HPCRUN_RESUME_FROM"
 fi
 
+# Whether a command can be executed.
+is_there() {
+    case $1 in
+    */*) [ -f "$1" ] && [ -x "$1" ] ;;
+    *) command -v -- "$1" >/dev/null 2>&1 ;;
+    esac
+}
+
+# Whether the kernel has killed a process of this task for memory: Slurm's groups are new for each
+# step, and gone soon after it. Version 1 counts in one file, version 2 in another.
+killed_for_memory() {
+    while IFS=: read -r _ controllers group; do
+        case $group in
+        */job_*/step_*) ;;
+        *) continue ;;
+        esac
+        case ,$controllers, in
+        ,,) counts=/sys/fs/cgroup$group/memory.events ;;
+        *,memory,*) counts=/sys/fs/cgroup/memory$group/memory.oom_control ;;
+        *) continue ;;
+        esac
+        while read -r name count; do
+            [ "$name" != oom_kill ] || [ "$count" = 0 ] || return 0
+        done <"$counts"
+    done </proc/self/cgroup 2>/dev/null
+    return 1
+}
+
+# Our own line, where the rank's output goes.
+say() {
+    if [ -n "$marker" ]; then
+        echo "hpcrun: $1" >&3
+    elif [ -n "$log" ]; then
+        echo "hpcrun: $1" >>"$log"
+    else
+        echo "hpcrun: $1" >&2
+    fi
+}
+
 note_start
 if [ -n "$marker" ]; then
     start "$@" >&3 2>&1 3>&-
@@ -208,7 +247,12 @@ done
 reap
 # bash 5.2 cannot run a trap while it reads `$(…)`; nobody is left to pass a signal on to.
 trap '' HUP INT QUIT USR1 USR2 TERM CONT
-note exits "$RANK $status $(date +%s.%N) $host"
+killed=
+[ "$status" != 137 ] || ! killed_for_memory || killed=memory
+note exits "$RANK $status $(date +%s.%N) $host${killed:+ $killed}"
+case $status in
+126 | 127) is_there "$1" || say "rank $RANK on $host cannot start $1" ;;
+esac
 
 # Its last lines are waited for; not those of processes that the command left behind.
 if [ -n "$marker" ]; then

@@ -69,19 +69,21 @@ class Run(RunFiles, RunFamily, RunMetrics):
     def get_detailed_status(self) -> dict[str, Any]:
         """{status, details}: why it waits in words and when it may start, or the verdict.
 
-        details holds reason, in_words, hint, estimated_start (UTC, ISO 8601) and verdict, as far
-        as they are known.
+        details holds reason, in_words, hint, estimated_start (UTC, ISO 8601), verdict and evidence,
+        as far as they are known; hint says what to change.
         """
         record = self._refreshed()
         attempt = record.attempt
         details: dict[str, Any] = {}
         if attempt.reason:
-            words = reason_in_words(attempt.reason)
+            words = reason_in_words(attempt.reason, attempt.job_id)
             details |= {"reason": attempt.reason, "in_words": words.sentence, "hint": words.hint}
         if attempt.starts is not None:
             details["estimated_start"] = _iso(attempt.starts)
         if record.verdict is not None:
-            details["verdict"] = record.verdict.sentence
+            verdict = record.verdict
+            details |= {"verdict": verdict.sentence, "evidence": list(verdict.evidence)}
+            details["hint"] = verdict.hint
         return {"status": str(record.state), "details": details}
 
     def get_details(self) -> dict[str, Any]:
@@ -171,7 +173,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
             verdict = record.verdict
             raise RunFailed(
                 f"run {self.id} failed: {verdict.sentence if verdict else 'unknown'}",
-                f"hpcrun show {self.id}",
+                (verdict.hint if verdict else "") or f"hpcrun show {self.id}",
             )
         return self.get_details()
 

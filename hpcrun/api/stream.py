@@ -38,6 +38,8 @@ def stream(run: Run, out: TextIO, records: Iterable[RunRecord]) -> RunRecord:
     out.write(f"\nExecution Summary\n=================\nRunId: {run.id}\nStatus: {last.state}\n")
     if last.verdict is not None:
         out.write(f"Verdict: {last.verdict.sentence}\n")
+        if last.verdict.hint:
+            out.write(f"Hint: {last.verdict.hint}\n")
     out.flush()
     return last
 

@@ -241,4 +241,5 @@ def verdict_object(verdict: Verdict | None) -> dict[str, Any] | None:
         "exit_code": verdict.exit_code,
         "signal": verdict.signal,
         "rank": verdict.rank,
+        "hint": verdict.hint,
     }

@@ -228,5 +228,5 @@ def exit_code(record: RunRecord) -> int:
 def tell_end(record: RunRecord) -> int:
     """Says on standard error why a run did not complete; gives the exit code."""
     if record.verdict is not None and record.state is not State.COMPLETED:
-        say(f"hpcrun: {record.verdict.sentence}", err=True)
+        say(f"hpcrun: {Problem(record.verdict.sentence, record.verdict.hint)}", err=True)
     return exit_code(record)

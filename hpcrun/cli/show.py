@@ -102,7 +102,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
 def _why(record: RunRecord) -> Iterator[tuple[str, str]]:
     attempt = record.attempt
     if attempt.reason:
-        words = reason_in_words(attempt.reason)
+        words = reason_in_words(attempt.reason, attempt.job_id)
         yield (
             "waits",
             f"{attempt.reason}: {words.sentence}" + (f"; {words.hint}" if words.hint else ""),
@@ -114,6 +114,8 @@ def _why(record: RunRecord) -> Iterator[tuple[str, str]]:
         for text in record.verdict.evidence:
             for line in text.splitlines():
                 yield "evidence", line
+        if record.verdict.hint:
+            yield "hint", record.verdict.hint
 
 
 def _after(record: RunRecord) -> Iterator[tuple[str, str]]:

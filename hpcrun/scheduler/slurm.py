@@ -19,6 +19,7 @@ from hpcrun.scheduler.environment import inherited
 from hpcrun.scheduler.states import Told, word_of, word_of_past
 from hpcrun.scheduler.tables import Life
 from hpcrun.state import Cause, State
+from hpcrun.verdict import NO_RECORDS
 
 SUBMIT_TIMEOUT = 120.0
 """Seconds for sbatch, which tries again by itself for as long."""
@@ -108,7 +109,8 @@ class Slurm:
 
         Without accounting nobody knows more of earlier lives than that they were requeued, and
         the job is forgotten when the controller forgets it (MinJobAge). Where sacct does not
-        answer, earlier lives are left out.
+        answer, earlier lives are left out. What goes on in sacct alone does not respond: a
+        controller that knows the job would say so.
         """
         job = _Job.of(job_id)
         held: Told | None = None
@@ -127,7 +129,7 @@ class Slurm:
             return [word_of(held)]
         if held is None and silence is not None and not (lives and lives[-1].told.is_end):
             raise silence
-        return joined(held, lives or ())
+        return joined(held, lives)
 
     def run_on(
         self, node: str, place: Mapping[str, str], words: Sequence[str], minutes: int = 5
@@ -168,8 +170,9 @@ class Slurm:
             return None
         raise failure("scontrol", answer)
 
-    def _lives_up_to(self, job: _Job, held: Told) -> list[Life]:
-        """The lives of a job that has just ended, once sacct has heard of its end.
+    def _lives_up_to(self, job: _Job, held: Told) -> list[Life] | None:
+        """The lives of a job that has just ended, once sacct has heard of its end; None where
+        accounting is off.
 
         Who canceled it stands there alone; without it, the end would be written down too early.
         """
@@ -177,9 +180,9 @@ class Slurm:
         for pause in _LAG if fresh else ():
             lives = self._lives(job)
             if lives is None or (lives and lives[-1].told.base == held.base):
-                return lives or []
+                return lives
             time.sleep(pause)
-        return self._lives(job) or []
+        return self._lives(job)
 
     def _lives(self, job: _Job) -> list[Life] | None:
         """The lives of a job in sacct, oldest first; None where accounting is off."""
@@ -245,8 +248,13 @@ def _by_age(found: tuple[float, JobId]) -> tuple[float, int]:
     return found[0], int(match.group()) if match else 0
 
 
-def joined(held: Told | None, lives: Sequence[Life]) -> Sequence[JobWord]:
-    """The controller's word with sacct's evidence; sacct's alone when the controller forgot."""
+def joined(held: Told | None, lives: Sequence[Life] | None) -> Sequence[JobWord]:
+    """The controller's word with sacct's evidence; sacct's alone when the controller forgot.
+
+    lives: None where accounting is off.
+    """
+    if lives is None:
+        return [] if held is None else _unrecorded(held)
     newest = lives[-1] if lives and (held is None or _is_of(lives[-1], held)) else None
     # sacct lags: its newest life may be the one before.
     past = lives if newest is None else lives[:-1]
@@ -257,7 +265,19 @@ def joined(held: Told | None, lives: Sequence[Life]) -> Sequence[JobWord]:
     told = replace(newest.told, restart=restart) if held is None else held
     if told.is_end:
         told = replace(told, state=newest.told.state)
+    elif held is None:
+        said = f"sacct says {told.state}, and the controller does not know the job"
+        return [*words, JobWord(State.NOT_RESPONDING, said, restart=restart)]
     return [*words, word_of(told, newest.steps, _canceler(told.state))]
+
+
+def _unrecorded(held: Told) -> Sequence[JobWord]:
+    """The controller's word alone, which says what only sacct could tell."""
+    past = [JobWord(State.FAILED, NO_RECORDS, Cause.REQUEUED, n) for n in range(held.restart or 0)]
+    word = word_of(held)
+    if word.cause is Cause.CANCELED and word.by is None:
+        word = replace(word, raw=f"{word.raw}; {NO_RECORDS}")
+    return [*past, word]
 
 
 def _is_of(life: Life, held: Told) -> bool:
@@ -267,6 +287,8 @@ def _is_of(life: Life, held: Told) -> bool:
     """
     if held.start is not None and life.told.start == held.start:
         return True
+    if life.told.base == "REQUEUED":  # it is over, though none of the states that jobs end with
+        return False
     return life.told.base == held.base if held.is_end else not life.told.is_end
 
 

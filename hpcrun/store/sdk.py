@@ -16,8 +16,8 @@ import hpcrun
 from hpcrun.faults import told
 
 MODULES = (
-    *("errors", "rights", "state", "layout", "forms"),
-    *("kinds", "record", "verdict", "fold", "journal"),
+    *("errors", "rights", "state", "layout", "forms", "kinds"),
+    *("record", "verdict", "hints", "fold", "journal"),
 )
 PACKAGES = ("metrics", "agent", "agent/follow", "agent/probe")
 

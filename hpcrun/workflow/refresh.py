@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hpcrun.errors import HpcrunError, StoreError
@@ -70,12 +71,7 @@ def _refreshed(
     jobs_of: Callable[[str], Mapping[JobId, JobWord]],
     heartbeats: Heartbeats,
 ) -> RunRecord:
-    newest = record.attempt.attempt
-    past = [
-        earlier.attempt
-        for earlier in record.attempts[:-1]
-        if earlier.awaits_scheduler and earlier.attempt.submission == newest.submission
-    ]
+    past = _unexplained(record)
     asks = _must_ask(record, heartbeats)
     if not asks and not past:
         return record
@@ -86,6 +82,11 @@ def _refreshed(
         job_id = JobId(record.job_id)
         word = jobs_of(record.target).get(job_id) if asks else None
         lives: Sequence[JobWord] = ()
+        if word is not None and _attempt_of(record, word) > record.attempt.attempt:
+            # Before anything is said of the one before: a run that waits has not ended.
+            data = {"state": str(State.QUEUED), "raw": word.raw}
+            record = _noted(record, store, _attempt_of(record, word), "scheduler", data)
+            past = _unexplained(record)
         if past or word is None or word.state.is_end:
             # The list of jobs tells neither who canceled nor how a step or an earlier life ended.
             lives = scheduler.lives(job_id)
@@ -93,11 +94,25 @@ def _refreshed(
         return _with_problem(record, NOT_REFRESHED + error.message)
     for attempt in past:
         for told in _told_of(attempt, lives):
-            record = _noted(record, store, attempt, "scheduler", fact_data(told))
+            # While the next attempt waits, sacct may still hear of the end of this one.
+            if told.raw or record.attempt.started is not None:
+                record = _noted(record, store, attempt, "scheduler", fact_data(told))
     if not asks:
         return record
-    word = (lives[-1] if lives else word) or _unknown(record)
+    word = lives[-1] if lives else word
+    if word is None or word.state is State.NOT_RESPONDING:
+        word = _unknown(record, word) or word
     return record if word is None else _joined(record, word, store)
+
+
+def _unexplained(record: RunRecord) -> list[Attempt]:
+    """The attempts of the newest job that another followed, where only the scheduler knows why."""
+    submission = record.attempt.attempt.submission
+    return [
+        earlier.attempt
+        for earlier in record.attempts[:-1]
+        if earlier.awaits_scheduler and earlier.attempt.submission == submission
+    ]
 
 
 def _must_ask(record: RunRecord, heartbeats: Heartbeats) -> bool:
@@ -136,19 +151,39 @@ def _found_again(record: RunRecord, store: FileStore, scheduler: Scheduler) -> R
     return _noted(record, store, attempt, "submitted", {"job_id": job, "found": True})
 
 
-def _unknown(record: RunRecord) -> JobWord | None:
-    """The word on a job that nobody remembers, once it has been gone for long enough."""
+def _unknown(record: RunRecord, word: JobWord | None) -> JobWord | None:
+    """The word on a job that nobody remembers, once it has been gone for long enough.
+
+    word: what is said of it all the same.
+    """
     if time.time() - (record.attempt.submitted or record.created) < FORGOTTEN:
         return None
+    if word is not None:
+        return replace(word, state=State.FAILED, cause=Cause.LOST)
     return JobWord(State.FAILED, "the job is unknown to the scheduler", Cause.LOST)
 
 
 def _joined(record: RunRecord, word: JobWord, store: FileStore) -> RunRecord:
     """The record with the scheduler's word in it; an end is written down, a state is not."""
     attempt = _attempt_of(record, word)
-    if word.state.is_end:
-        return _noted(record, store, attempt, "scheduler", fact_data(word))
-    return _with_fact(record, store, attempt, "scheduler", fact_data(word))
+    if not word.state.is_end:
+        return _with_fact(record, store, attempt, "scheduler", fact_data(word))
+    data = {**fact_data(word), **_log_of(record, attempt, store)}
+    return _noted(record, store, attempt, "scheduler", data)
+
+
+def _log_of(record: RunRecord, attempt: Attempt, store: FileStore) -> Mapping[str, list[str]]:
+    """The end of the batch log, where no agent reported: nobody else has read it.
+
+    Requeues write to the same log, so that only a submission's first attempt is sure of it.
+    """
+    newest = record.attempt
+    if newest.attempt != attempt or newest.started is not None or attempt.restart:
+        return {}
+    from hpcrun.agent.evidence import last_lines
+
+    lines = last_lines(store.paths(record.run_id).batch_log(attempt.submission))
+    return {"log": lines} if lines else {}
 
 
 def _noted(

@@ -224,7 +224,8 @@ def _refused(error: SchedulerError, attempt: Attempt, paths: RunPaths, store: Fi
     """Who is told that there is no job can rely on it: should there be one, it ends at once."""
     try:
         store.claim(paths, attempt.submission, WITHDRAWN)
-        store.append(paths, attempt, "submit_failed", {"message": error.message})
+        said = {"message": error.message, "hint": error.hint}
+        store.append(paths, attempt, "submit_failed", said)
     except StoreError:
         pass  # the scheduler's word is the one to tell; the next look at the run writes it down
 
