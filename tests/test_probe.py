@@ -133,7 +133,7 @@ def test_a_second_node_that_is_killed_is_a_finding(folder: Path, step: str) -> N
 def test_a_first_node_that_is_killed_is_not_waited_for(folder: Path) -> None:
     talk = Talk(str(folder / "talk"), FIRST, patience=5)
     Path(talk.folder).mkdir()
-    talk.tell("hello", ["n1", {}])
+    talk.send("hello", ["n1", {}])
     began = time.monotonic()
     sides.second(Talk(talk.folder, SECOND, patience=0.3), limit=0.3)
     assert 0.3 <= time.monotonic() - began < 5
@@ -167,10 +167,10 @@ def test_who_fails_in_a_step_takes_part_in_the_next(
 def test_messages_are_heard_by_either_way(folder: Path) -> None:
     """A file system may be slow to show new names, or what was appended."""
     first, second = (Talk(str(folder), own, patience=0.2) for own in (FIRST, SECOND))
-    first.tell("name", 1)
+    first.send("name", 1)
     (folder / "first.log").unlink()
     assert second.hear("name") == 1
-    first.tell("line", 2)
+    first.send("line", 2)
     (folder / "first.0-line").unlink()
     assert second.hear("line") == 2
     with (folder / "first.log").open("a") as log:

@@ -62,7 +62,7 @@ def contend(way: str, talk: Talk, start: float, ahead: float) -> Outcome:
     """
     folder = os.path.join(talk.folder, f"contest-{way}")
     os.mkdir(folder)
-    talk.tell("start", start + ahead)
+    talk.send("start", start + ahead)
     won, error, told = _take_all(folder, talk.own, CONTESTS[way], start)
     others, other_error, other_told = talk.hear("won")
     both = len(set(won) & set(others))
@@ -76,7 +76,7 @@ def contend_too(way: str, talk: Talk, limit: float) -> None:
     start = talk.hear("start")
     folder = os.path.join(talk.folder, f"contest-{way}")
     until(lambda: os.path.isdir(folder), limit)
-    talk.tell("won", _take_all(folder, talk.own, CONTESTS[way], start))
+    talk.send("won", _take_all(folder, talk.own, CONTESTS[way], start))
 
 
 def _take_all(folder: str, own: str, take: Take, start: float) -> Tuple[List[int], str, str]:
@@ -141,7 +141,7 @@ def publish(way: str, talk: Talk, clock: object) -> Dict[str, object]:
     folder = os.path.join(talk.folder, f"publish-{way}")
     os.mkdir(folder)
     failed = _given(give, folder, 0, 0)
-    talk.tell("begun", failed)
+    talk.send("begun", failed)
     if not failed:
         talk.hear("reading")
         for number in range(1, ROUNDS):
@@ -170,9 +170,9 @@ def read_published(way: str, talk: Talk, limit: float) -> None:
     reads = Reads()
     if not talk.hear("begun"):
         until(lambda: _listed(folder), limit)
-        talk.tell("reading")
+        talk.send("reading")
         reads = _read_all(folder, PUBLISHING[way][1], limit)
-    talk.tell("read", reads._asdict())
+    talk.send("read", reads._asdict())
 
 
 def _read_all(folder: str, is_replacing: bool, limit: float) -> Reads:

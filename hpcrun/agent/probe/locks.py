@@ -86,14 +86,14 @@ def lock(kind: str, talk: Talk, clock: object) -> str:
         pass
     holder = Holder(path, LOCKS[kind])
     try:
-        talk.tell("held", holder.answer)
+        talk.send("held", holder.answer)
         if holder.answer != GOT:
             return holder.answer
         here = _tried(path, kind)
         there = talk.hear("tried")
     finally:
         holder.release()
-    talk.tell("released")
+    talk.send("released")
     return worth(here, there, talk.hear("again"))
 
 
@@ -103,14 +103,14 @@ def try_lock(kind: str, talk: Talk, limit: float) -> None:
     if talk.hear("held") != GOT:
         return
     until(lambda: os.path.exists(path), limit)
-    talk.tell("tried", _tried(path, kind))
+    talk.send("tried", _tried(path, kind))
     talk.hear("released")
     last = time.monotonic() + PATIENCE
     answer = _tried(path, kind)
     while answer == REFUSED and time.monotonic() < last:
         time.sleep(0.1)
         answer = _tried(path, kind)
-    talk.tell("again", answer)
+    talk.send("again", answer)
 
 
 def worth(here: str, there: str, after: str) -> str:

@@ -118,7 +118,7 @@ def first(talk: Talk, limit: float) -> Seen:
     os.mkdir(talk.folder)
     host, mount = os.uname().nodename, measures.file_system(talk.folder)
     seen: Seen = {"hosts": [host], "file_system": [mount], "limit": limit, "errors": {}}
-    talk.tell("hello", [host, mount])
+    talk.send("hello", [host, mount])
     for name, act in _ALONE.items():
         _note(seen, seen, name, partial(_measured, act, os.path.join(talk.folder, name)))
     try:
@@ -166,11 +166,11 @@ def second(talk: Talk, limit: float) -> None:
     """The second side, as far as it sees the first."""
     until(lambda: os.path.isdir(talk.folder), talk.patience)
     try:
-        talk.tell("hello", [os.uname().nodename, measures.file_system(talk.folder)])
+        talk.send("hello", [os.uname().nodename, measures.file_system(talk.folder)])
         talk.hear("hello")
         for number in range(PINGS):
             talk.hear(f"ping-{number}")
-            talk.tell(f"pong-{number}", time.time())
+            talk.send(f"pong-{number}", time.time())
         while True:
             _take_part(talk, STEPS[talk.follow()], limit)
     except Silence as silence:
@@ -194,7 +194,7 @@ def _compare_clocks(talk: Talk) -> Clock:
     least, most, answer = float("-inf"), float("inf"), float("inf")
     for number in range(PINGS):
         asked = time.time()
-        talk.tell(f"ping-{number}")
+        talk.send(f"ping-{number}")
         there = talk.hear(f"pong-{number}")
         heard = time.time()
         least, most = max(least, there - heard), min(most, there - asked)
@@ -234,7 +234,7 @@ def _ask_looks(talk: Talk, clock: Clock) -> Any:
 
 def _look(talk: Talk, limit: float) -> None:
     del limit
-    talk.tell("looks", measures.looks(os.path.join(talk.folder, "latency")))
+    talk.send("looks", measures.looks(os.path.join(talk.folder, "latency")))
 
 
 def _steps() -> Dict[str, Step]:

@@ -114,16 +114,16 @@ def show(name: str, talk: Talk) -> Optional[Tuple[float, float]]:
     path = os.path.join(folder, NAME)
     os.mkdir(folder)
     sight.make(path)
-    talk.tell("made")
+    talk.send("made")
     talk.hear("looking")
     try:
         left = sight.act(path)
     except OSError as error:
-        talk.tell("done", error.strerror)
+        talk.send("done", error.strerror)
         raise
     done = time.time()
     try:
-        talk.tell("done")
+        talk.send("done")
         seen = talk.hear("seen")
     finally:
         if left is not None:
@@ -136,8 +136,8 @@ def watch(name: str, talk: Talk, limit: float) -> None:
     sight, path = SIGHTS[name], os.path.join(talk.folder, f"sight-{name}", NAME)
     talk.hear("made")
     until(lambda: sight.ready(path), limit)
-    talk.tell("looking")
+    talk.send("looking")
     seen, when = until(lambda: sight.seen(path) or talk.heard_by_now("done"), limit)
     if talk.hear("done"):
         return  # it could not be done
-    talk.tell("seen", when if seen else None)
+    talk.send("seen", when if seen else None)

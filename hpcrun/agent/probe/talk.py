@@ -54,7 +54,7 @@ class Talk:
         self._step += 1
         return step
 
-    def tell(self, name: str, data: Any = None) -> None:
+    def send(self, name: str, data: Any = None) -> None:
         """Tells something in this step. OSError."""
         self._tell(f"{self._step}-{name}", data)
 
@@ -67,7 +67,7 @@ class Talk:
 
     def fail(self, error: OSError) -> None:
         """Tells that this step failed here. OSError."""
-        self.tell(_FAILED, error_name(error))
+        self.send(_FAILED, error_name(error))
 
     def end(self) -> None:
         """Tells that nothing more will come, if that can be told."""
