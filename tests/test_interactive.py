@@ -211,7 +211,7 @@ def test_nothing_acknowledged_is_lost_when_the_interpreter_is_killed(
     process.stdout.close()
     acknowledged = len(told.split(b"\n")[:-1])
     run = newest(experiment)
-    eventually(lambda: not run.record().attempt.undrained and run.record().state.is_end)
+    eventually(lambda: run.record().state.is_end and not run.record().attempt.undrained)
     verdict = run.record().verdict
     assert verdict is not None and verdict.cause == Cause.LOST
     values = run.get_metric_columns("x")["x"].tolist()
