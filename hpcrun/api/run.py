@@ -26,6 +26,7 @@ from hpcrun.store.plain import MOST_TEXT, read_plain
 from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.delete import Deletion, delete, plan_deletion
 from hpcrun.workflow.interactive import end
+from hpcrun.workflow.waiting import deadline
 
 if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
@@ -156,10 +157,11 @@ class Run(RunFiles, RunFamily, RunMetrics):
 
         show_output: write rank 0's log to standard output meanwhile. wait_post_processing: also
         wait through Finalizing. raise_on_error: raise RunFailed if it ends as Failed; Canceled
-        raises nothing. timeout_seconds: raise WaitTimeout after that; default: never. Ctrl-C
-        raises KeyboardInterrupt, leaves the run alive, and says so on standard error.
+        raises nothing. timeout_seconds: raise WaitTimeout after that; default: never. ConfigError:
+        it is nan or negative. Ctrl-C raises KeyboardInterrupt, leaves the run alive, and says so
+        on standard error.
         """
-        until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        until = deadline(timeout_seconds)
         try:
             if show_output:
                 record = stream(self, sys.stdout, self._waits(until, True))

@@ -19,6 +19,7 @@ from hpcrun.workflow.due import seal_later
 from hpcrun.workflow.listing import COLUMNS, Order, Wish, list_rows
 from hpcrun.workflow.refresh import NOT_REFRESHED
 from hpcrun.workflow.session import Session, open_session
+from hpcrun.workflow.waiting import deadline
 
 
 @click.command("list")
@@ -199,8 +200,8 @@ def cancel(workspace: str | None, runs: tuple[str, ...], as_json: bool) -> None:
 def wait_for(
     session: Session, run_id: str, user: str | None, timeout: float | None = None
 ) -> RunRecord:
-    """The record of a run once it has ended. WaitTimeout."""
-    until = None if timeout is None else time.monotonic() + timeout
+    """The record of a run once it has ended. WaitTimeout; ConfigError: no timeout."""
+    until = deadline(timeout)
     pause = 0.2
     while True:
         record = session.record(run_id, user)
