@@ -437,7 +437,7 @@ def write_lying(
     with open_generation(generation_path(folder, 1)) as known:
         true = known._columns
         columns: dict[str, Any] = {}
-        for name in true._file:
+        for name in map(bytes.decode, true._file):
             values = true.read(name)
             code = {"u1": "B", "u4": "I", "i8": "q", "f8": "d"}[values.dtype.str[1:]]
             columns[name] = array(code, values.astype(numpy.dtype(code)).tolist())

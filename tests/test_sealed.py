@@ -242,6 +242,9 @@ def test_a_column_that_lies_is_damaged(path: Path, tmp_path: Path) -> None:
     def link(file: Any) -> None:
         file["x"] = h5py.ExternalLink(str(path), "text")
 
+    def linked_group(file: Any) -> None:
+        file["x"] = h5py.ExternalLink(str(path), "/")
+
     lies: list[Callable[[Any], object]] = [
         lambda file: file.create_dataset("x", (2**40,), "u1", chunks=(2**20,)),
         lambda file: file.create_dataset("x", (9,), "u1", external=[(str(path), 0, 9)]),
@@ -251,10 +254,12 @@ def test_a_column_that_lies_is_damaged(path: Path, tmp_path: Path) -> None:
         lambda file: file.create_group("x"),
         lambda file: None,
         link,
+        linked_group,
     ]
     for lie in lies:
-        with lying(tmp_path, lie) as columns, pytest.raises(Damaged, match="column x cannot"):
-            columns.read("x")
+        name = "x/text" if lie is linked_group else "x"
+        with lying(tmp_path, lie) as columns, pytest.raises(Damaged, match=f"column {name} cannot"):
+            columns.read(name)
 
 
 def test_a_series_of_more_rows_than_there_are_is_damaged(path: Path) -> None:

@@ -16,6 +16,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
@@ -32,8 +33,11 @@ HEAD = 512
 
 Opened = TypeVar("Opened")
 
-WHOLE = 1 << 14
-"""Bytes up to which an array lies in one piece, uncompressed: chunks have their price too."""
+WHOLE = 1 << 9
+"""Bytes up to which an array is not compressed: that has its price too."""
+
+LIBRARY = ("v110", "v110")
+"""The HDF5 libraries that read it: from 1.10 (2016) on. What older ones read is larger."""
 
 CHUNK = 1 << 15
 """Bytes of a chunk, compressed on its own: what is read at least."""
@@ -97,11 +101,19 @@ class Head(NamedTuple):
 
 
 def encode(kind: str, number: int, columns: Mapping[str, array[Any] | bytes]) -> bytes:
-    """The whole file of that kind and format. columns: by name; bytes stand as 8-bit numbers."""
+    """The whole file of that kind and format. columns: by name, group/name makes a group; bytes
+    stand as 8-bit numbers."""
     import h5py
     import numpy
 
-    with h5py.File("none", "w", driver="core", backing_store=False, userblock_size=HEAD) as file:
+    with h5py.File(
+        "none",
+        "w",
+        driver="core",
+        backing_store=False,
+        userblock_size=HEAD,
+        libver=LIBRARY,
+    ) as file:
         for name, column in columns.items():
             kind_of = numpy.uint8 if isinstance(column, bytes) else numpy.dtype(column.typecode)
             values = numpy.frombuffer(column, dtype=kind_of)
@@ -148,64 +160,85 @@ def opened(path: Path, kind: str, readers: Mapping[int, Callable[[Columns], Open
 
 
 class Columns:
-    """A file that was opened to be read: a context manager. No lock is taken: it never changes."""
+    """A file that was opened to be read: a context manager. No lock is taken: it never changes.
+
+    By h5py's low-level interface: its objects for people take as long to make as a column to read.
+    """
 
     def __init__(self, path: Path, kind: str) -> None:
         """Damaged if the file is not whole, or of another kind; OSError."""
         self.path = path
+        self._opened: dict[str, _Column] = {}
         with _opened(path) as file:
             self.head = Head.decode(file.read(HEAD), path)
             _expect(path, self.head, kind, os.fstat(file.fileno()).st_size)
-            import h5py
+            from h5py import h5f, h5p
 
+            access = h5p.create(h5p.FILE_ACCESS)
+            access.set_fclose_degree(h5f.CLOSE_STRONG)
+            access.set_file_locking(False, True)
+            # What was looked at, whatever has its name by now.
+            name = f"/proc/self/fd/{file.fileno()}".encode()
             try:
-                # What was looked at, whatever has its name by now.
-                self._file = h5py.File(f"/proc/self/fd/{file.fileno()}", "r", locking=False)
+                self._file = h5f.open(name, h5f.ACC_RDONLY, fapl=access)
             except (OSError, RuntimeError) as error:
                 raise Damaged(path, str(error)) from error
 
     def __contains__(self, name: str) -> bool:
-        return name in self._file
+        return name.encode() in self._file
+
+    def length(self, name: str) -> int:
+        """How many values a column has. Damaged."""
+        return self._column(name).length
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> numpy.ndarray:
         """The values of a column from start to stop (default: all). Damaged."""
         import numpy
+        from h5py import h5s
 
+        column = self._column(name)
+        start, stop, _ = slice(start, stop).indices(column.length)
         try:
-            column = self._column(name)
-            count = len(range(len(column))[start:stop])
+            count = max(0, stop - start)
             if count * column.dtype.itemsize > MOST:
                 raise ValueError(f"{count} values at once")
             values = numpy.empty(count, column.dtype)
             if len(values):
-                column.read_direct(values, numpy.s_[start : start + len(values)])
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-            raise Damaged(self.path, f"its column {name} cannot be read: {error}") from error
+                there = column.dataset.get_space()
+                there.select_hyperslab((start,), values.shape)
+                column.dataset.read(h5s.create_simple(values.shape), there, values)
+        except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            raise self._unreadable(name, error) from error
         return values
 
     @property
     def expanded(self) -> int:
         """The bytes of all columns together."""
-        columns = (self._column(name) for name in self._file)
-        return sum(column.size * column.dtype.itemsize for column in columns)
+        columns = map(self._column, self._names())
+        return sum(column.length * column.dtype.itemsize for column in columns)
 
-    def _column(self, name: str) -> Any:
-        """A row of numbers in this file, no larger than the file can make it."""
-        import h5py
+    def _names(self) -> Iterator[str]:
+        """All columns, those in groups too."""
+        from h5py import h5g, h5l, h5o
 
-        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
-            raise KeyError(f"{name} is not in the file")
-        column = self._file[name]
-        is_row = isinstance(column, h5py.Dataset) and column.ndim == 1
-        if not is_row or column.dtype.kind not in "uif":
-            raise ValueError(f"{name} is no row of numbers")
-        if column.external is not None or column.is_virtual:
-            raise ValueError(f"{name} lies in another file")
-        if column.size * column.dtype.itemsize > EXPANDED * self.head.size:
-            raise ValueError(f"{name} has {column.size} values")
-        if column.chunks is not None and column.chunks[0] * column.dtype.itemsize > CHUNK:
-            raise ValueError(f"{name} lies in chunks of {column.chunks[0]} values")
-        return column
+        for name in self._file:
+            is_own = self._file.links.get_info(name).type == h5l.TYPE_HARD
+            if is_own and h5o.get_info(self._file, name).type == h5o.TYPE_GROUP:
+                group = name.decode()
+                yield from (f"{group}/{each.decode()}" for each in h5g.open(self._file, name))
+            else:
+                yield name.decode()
+
+    def _column(self, name: str) -> _Column:
+        if name not in self._opened:
+            try:
+                self._opened[name] = _Column.of(self._file, name, EXPANDED * self.head.size)
+            except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+                raise self._unreadable(name, error) from error
+        return self._opened[name]
+
+    def _unreadable(self, name: str, error: Exception) -> Damaged:
+        return Damaged(self.path, f"its column {name} cannot be read: {error}")
 
     def text(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes of a column of bytes."""
@@ -224,6 +257,37 @@ class Columns:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Column(NamedTuple):
+    """A row of numbers that lies in the file itself, and is no larger than the file can make it."""
+
+    dataset: Any
+    length: int
+    dtype: numpy.dtype[Any]
+
+    @classmethod
+    def of(cls, file: Any, name: str, most: int) -> _Column:
+        """most: bytes. KeyError, ValueError."""
+        from h5py import h5d, h5l
+
+        for part in accumulate(name.split("/"), "{}/{}".format):
+            if file.links.get_info(part.encode()).type != h5l.TYPE_HARD:
+                raise ValueError(f"{part} is a link")
+        dataset = h5d.open(file, name.encode())
+        shape, dtype = dataset.shape, dataset.dtype
+        if len(shape) != 1 or dtype.kind not in "uif":
+            raise ValueError(f"{name} is no row of numbers")
+        created = dataset.get_create_plist()
+        if created.get_external_count() or created.get_layout() == h5d.VIRTUAL:
+            raise ValueError(f"{name} lies in another file")
+        if shape[0] * dtype.itemsize > most:
+            raise ValueError(f"{name} has {shape[0]} values")
+        if created.get_layout() == h5d.CHUNKED:
+            (chunk,) = created.get_chunk()
+            if chunk * dtype.itemsize > CHUNK:
+                raise ValueError(f"{name} lies in chunks of {chunk} values")
+        return cls(dataset, shape[0], dtype)
 
 
 def _opened(path: Path) -> BinaryIO:
