@@ -17,7 +17,7 @@ from hpcrun.fold import fold
 from hpcrun.layout import METRICS_SUFFIX, Attempt
 from hpcrun.record import Fact, encode
 from hpcrun.store import FileStore
-from hpcrun.store.index import write_generation
+from hpcrun.store.indexing import write_generation
 from hpcrun.store.rows import Row as IndexRow
 from hpcrun.store.sealed import open_sealed
 from hpcrun.store.sealing import seal

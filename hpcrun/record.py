@@ -135,6 +135,15 @@ class RankEnd(NamedTuple):
     time: float
 
 
+class Numbers(NamedTuple):
+    """What a metric came to: its last value, if that is a finite number; the least and the greatest
+    of the finite numbers of its lowest rank. None where there is none, and of a table."""
+
+    last: Optional[float] = None
+    min: Optional[float] = None
+    max: Optional[float] = None
+
+
 class Uncollected(NamedTuple):
     """Files of outputs/ and logs/ that wait on a node: how many, their bytes, in which folder.
 
@@ -227,6 +236,13 @@ class RunRecord(NamedTuple):
     def is_private(self) -> bool:
         """Whether nobody else may see it."""
         return self.request.get("private") is True
+
+    @property
+    def command(self) -> List[str]:
+        """The words of its command, without the launcher; none of an interactive run."""
+        launch = self.request.get("launch")
+        words = launch.get("command") if isinstance(launch, dict) else None
+        return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
 
     @property
     def attempt(self) -> AttemptRecord:

@@ -24,8 +24,9 @@ from hpcrun.snapshot import push
 from hpcrun.store import FileStore
 from hpcrun.store.history import make_index
 from hpcrun.store.sealing import remove_journals, seal
+from hpcrun.store.wanted import Key, Order, Wanted
 from hpcrun.workflow.exporting import export
-from hpcrun.workflow.listing import Order, Wish, list_rows
+from hpcrun.workflow.listing import list_rows
 from hpcrun.workflow.session import Session
 from tests.commands import answer
 
@@ -58,7 +59,8 @@ def answers(workspace: Path, user: str) -> Any:
         del told["show"]["private"]  # a key that came after the first golden answers
     # Not by the command, which starts a process that seals.
     session = Session(workspace, Assets.of(workspace, {}))
-    rows = list_rows(session, None, Wish(children=True), order=Order("loss", descending=True))
+    by_loss = Order(Key("loss", "last"), descending=True)
+    rows = list_rows(session, None, Wanted(children=True), order=by_loss)
     order = [row.record.run_id for row in rows]
     return {"runs": runs, "order": order, "source": ask("snapshot", ACTIVE)}
 

@@ -76,7 +76,7 @@ def test_an_earlier_workspace_tells_what_it_told(golden: Path, workspace: Path) 
     with open_generation(generation_path(own.indexes, 1)) as known:
         assert list(known.run_ids) == [CHILD, SEALED]
         rows = {row.record.run_id: row for row in known.rows([0, 1])}
-    assert rows[CHILD].record.parent == ACTIVE and rows[SEALED].metrics["loss"] == 1 / 10
+    assert rows[CHILD].record.parent == ACTIVE and rows[SEALED].metrics["loss"].last == 1 / 10
 
 
 def test_an_earlier_workspace_becomes_one_of_today(golden: Path, workspace: Path) -> None:

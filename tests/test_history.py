@@ -20,17 +20,19 @@ from hypothesis import strategies as st
 
 from hpcrun.assets import Assets
 from hpcrun.errors import StoreError
-from hpcrun.layout import RUN_ID, Attempt, RunPaths, sealed_of
-from hpcrun.record import Fact, RunRecord, encode
+from hpcrun.layout import INTERACTIVE, RUN_ID, Attempt, RunPaths, sealed_of
+from hpcrun.metrics.values import scalar
+from hpcrun.record import Fact, Numbers, RunRecord, encode
 from hpcrun.state import State
 from hpcrun.store.experiments import read_experiment, tell_experiment
 from hpcrun.store.hdf5 import encode as encode_columns
 from hpcrun.store.history import MANY, cache_of, make_index
 from hpcrun.store.index import KEPT, Files, generation_path, open_generation
 from hpcrun.store.removal import remove
-from hpcrun.store.rows import Row
+from hpcrun.store.rows import TIMES, WORDS, Row
 from hpcrun.store.sealing import seal, unseal
-from hpcrun.workflow.listing import COLUMNS, Order, Wish, index, list_rows
+from hpcrun.store.wanted import Key, Order, Wanted
+from hpcrun.workflow.listing import index, list_ids, list_rows
 from hpcrun.workflow.session import Session
 
 MONTHS = (1_680_000_000, 1_690_000_000, int(time.time()) - 60)
@@ -67,8 +69,10 @@ class Lab:
             "run_id": run_id,
             "experiment": NAMES[name],
             "user": self.store.user,
-            "target": f"local/{code}",
+            "target": f"local/{code}" if code != 2 else INTERACTIVE,
             "created": seconds + 0.25,
+            "tags": {"code": str(code), "k=": '"é', **({"odd": ""} if number % 2 else {})},
+            "properties": {"code": str(1 - code)},
             **({"parent": "digits_1680000000_00000000"} if child else {}),
         }
         paths = self.store.create(request, "#!/bin/sh\n")
@@ -78,7 +82,7 @@ class Lab:
         facts.append(Fact("ended", Attempt(1), seconds + 2.0 + 5 * code, 2, end))
         Path(paths.journal("agent")).write_bytes(b"".join(map(encode, facts)))
         if loss is not None:
-            data = {"m": "loss", "v": loss}
+            data = {"m": "loss", "v": scalar(loss)}
             self.store.append(paths, Attempt(1), "metric", data)
 
     def seal(self, which: int) -> None:
@@ -92,7 +96,8 @@ class Lab:
 
     def log(self, which: int, loss: float) -> None:
         if self.ids:
-            self.store.append(self.paths(which), Attempt(1), "metric", {"m": "loss", "v": loss})
+            data = {"m": "loss", "v": scalar(loss)}
+            self.store.append(self.paths(which), Attempt(1), "metric", data)
 
     def remove(self, which: int) -> None:
         if self.ids:
@@ -134,31 +139,72 @@ class Lab:
         hides = read_experiment(self.store, record.experiment).hides(record)
         return (children or record.parent is None) and (archived or not hides)
 
-    def check(self, limit: int | None = None) -> None:
+    def check(self, limit: int | None = None, turn: slice = slice(None)) -> None:
+        """turn: which of the filters and orders are tried."""
         rows = self.rows()
         assert self.store.run_ids() == [row.record.run_id for row in rows]
         for children, archived in ((True, True), (False, True), (True, False)):
             kept = [row for row in rows if self.shows(row.record, children, archived)]
-            wish = Wish(None, None, children, archived)
-            assert plain(list_rows(self.session, limit, wish)) == plain(kept[:limit])
+            wanted = Wanted(children=children, view="All" if archived else "ActiveOnly")
+            assert plain(list_rows(self.session, limit, wanted)) == plain(kept[:limit])
+        hidden = [row for row in rows if not self.shows(row.record, True, False)]
+        told = list_rows(self.session, limit, Wanted(children=True, view="ArchivedOnly"))
+        assert plain(told) == plain(hidden[:limit])
         rows = [row for row in rows if self.shows(row.record, False, False)]
         assert plain(list_rows(self.session, limit)) == plain(rows[:limit])
-        for name in (*NAMES, "none"):
-            kept = [row for row in rows if row.record.experiment == name]
-            assert plain(list_rows(self.session, limit, Wish(name))) == plain(kept[:limit])
-        for status in (State.COMPLETED, State.FAILED, State.RUNNING):
-            kept = [row for row in rows if row.record.state is status]
-            assert plain(list_rows(self.session, limit, Wish(None, status))) == plain(kept[:limit])
-        for column in (*COLUMNS, "loss", "none"):
+        for wanted, fits in FILTERS[turn]:
+            kept = [row for row in rows if fits(row.record)]
+            told = list_rows(self.session, limit, wanted)
+            assert plain(told) == plain(kept[:limit]), wanted
+            if limit is None:
+                ids = [row.record.run_id for row in kept]
+                assert list(list_ids(self.session, wanted)) == ids, wanted
+        for key in KEYS[turn]:
             for descending in (False, True):
-                order = Order(column, descending)
-                expected = in_order(rows, column, descending)
+                order = Order(key, descending)
+                expected = in_order(rows, key, descending)[:limit]
                 told = list_rows(self.session, limit, order=order)
-                assert plain(told) == plain(expected[:limit]), order
-                if column == "loss":
+                assert plain(told) == plain(expected), order
+                if key.name == "loss":
                     assert [r.metrics.get("loss") for r in told] == [
-                        r.metrics.get("loss") for r in expected[:limit]
+                        r.metrics.get("loss") for r in expected
                     ]
+        both = Wanted(tags={"code": "0"}), Order(Key("loss", "min"))
+        kept = in_order([row for row in rows if row.record.tags["code"] == "0"], both[1].key, False)
+        assert plain(list_rows(self.session, limit, both[0], order=both[1])) == plain(kept[:limit])
+
+
+FILTERS: tuple[tuple[Wanted, Callable[[RunRecord], bool]], ...] = (
+    *((Wanted(n), lambda run, n=n: run.experiment == n) for n in (*NAMES, "none")),
+    *(
+        (Wanted(status=state), lambda run, state=state: run.state is state)
+        for state in (State.COMPLETED, State.FAILED, State.RUNNING)
+    ),
+    (Wanted(type=INTERACTIVE), lambda run: run.target == INTERACTIVE),
+    (Wanted(type="azureml.scriptrun"), lambda run: run.target != INTERACTIVE),
+    (Wanted(type="none"), lambda run: False),
+    (Wanted(tags={"code": "1"}), lambda run: run.tags["code"] == "1"),
+    (Wanted(tags={"cod": None}), lambda run: False),
+    (Wanted(tags={"odd": None}), lambda run: "odd" in run.tags),
+    (
+        Wanted(tags={"odd": "", "code": "1"}),
+        lambda run: {"odd": "", "code": "1"}.items() <= run.tags.items(),
+    ),
+    (Wanted(tags={"k=": '"é'}), lambda run: True),
+    (Wanted(properties={"code": "1"}), lambda run: run.properties["code"] == "1"),
+    (Wanted(since=MONTHS[1] + 1), lambda run: run.created >= MONTHS[1] + 1),
+    (Wanted(until=MONTHS[1] + 1.5), lambda run: run.created < MONTHS[1] + 2),
+    (
+        Wanted(since=MONTHS[0] + 1, until=MONTHS[1]),
+        lambda run: MONTHS[0] + 1 <= run.created < MONTHS[1],
+    ),
+)
+
+KEYS = (
+    *map(Key, (*TIMES, *WORDS)),
+    *(Key("loss", of) for of in Numbers._fields),
+    Key("none", "last"),
+)
 
 
 def plain(rows: list[Row]) -> list[Any]:
@@ -166,20 +212,21 @@ def plain(rows: list[Row]) -> list[Any]:
     return [row.record._replace(request={"parent": row.record.parent}) for row in rows]
 
 
-def in_order(rows: list[Row], column: str, descending: bool) -> list[Row]:
+def in_order(rows: list[Row], key: Key, descending: bool) -> list[Row]:
     """By Python's own sorting."""
+    column = key.name
 
     def value(row: Row) -> Any:
         record = row.record
+        if key.of:
+            return getattr(row.metrics.get(column, Numbers()), key.of)
         if column == "took":
             return None if record.ended is None else record.ended - (record.started or math.nan)
         if column in ("created", "started", "ended", "experiment", "target"):
             return getattr(record, column)
         if column == "status":
             return str(record.state)
-        if column == "verdict":
-            return str(record.verdict.cause) if record.verdict else ""
-        return row.metrics.get(column)
+        return str(record.verdict.cause) if record.verdict else ""
 
     have = [row for row in rows if value(row) is not None]
     # A sort that is reversed keeps the order of equals.
@@ -187,8 +234,10 @@ def in_order(rows: list[Row], column: str, descending: bool) -> list[Row]:
     return ordered + [row for row in rows if value(row) is None]
 
 
+LOSS_KEY = Key("loss", "last")
+
 WHICH = st.integers(0, 5)
-LOSS = st.sampled_from([0.5, 0.25, -1.0, 3.0])
+LOSS = st.sampled_from([0.5, 0.25, -1.0, 3.0, math.nan])
 DEEDS = st.one_of(
     st.tuples(st.just("make"), st.integers(0, 2), st.integers(0, 1), st.integers(0, 2),
               st.none() | LOSS, st.booleans()),
@@ -213,9 +262,9 @@ def test_a_listing_is_right_whatever_was_done(
     lab = Lab(root)
     for month in range(3):
         lab.make(month, month % 2, month, 0.75)
-    for deed, *what in deeds:
+    for turn, (deed, *what) in enumerate(deeds):
         getattr(lab, deed)(*what)
-        lab.check(limit)
+        lab.check(limit, slice(turn % 4, None, 4))
     shutil.rmtree(root)
 
 
@@ -254,7 +303,7 @@ def test_nothing_is_opened_that_the_index_knows(lab: Lab) -> None:
     for path in Path(lab.store.own.runs).glob("*/*.h5"):
         path.write_bytes(b"")
     assert plain(list_rows(lab.session, None)) == expected
-    assert len(list_rows(lab.session, None, order=Order("loss", False))) == 9
+    assert len(list_rows(lab.session, None, order=Order(LOSS_KEY))) == 9
 
 
 def test_closed_months_are_not_listed_again(lab: Lab) -> None:
@@ -347,9 +396,9 @@ def test_an_index_is_made_where_it_pays(lab: Lab) -> None:
         lab.seal(number)
     list_rows(lab.session, 20)
     assert Files.of(lab.store.own.indexes).generations == []
-    rows = list_rows(lab.session, 20, order=Order("loss", False))
+    rows = list_rows(lab.session, 20, order=Order(LOSS_KEY))
     assert Files.of(lab.store.own.indexes).generations == [1]
-    assert plain(rows) == plain(in_order(lab.rows(), "loss", False)[:20])
+    assert plain(rows) == plain(in_order(lab.rows(), LOSS_KEY, False)[:20])
 
 
 def test_a_cache_that_cannot_be_had_is_done_without(lab: Lab) -> None:
@@ -392,6 +441,7 @@ LIES = (
     lambda run: run | {"state": "Rich"},
     lambda run: run | {"attempts": []},
     lambda run: run | {"tags": 1},
+    lambda run: run | {"request": 1},
     lambda run: run | {"target": 2},
     lambda run: run | {"attempts": [1]},
     lambda run: run | {"problems": [5]},

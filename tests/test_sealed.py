@@ -264,11 +264,11 @@ def test_a_column_that_lies_is_damaged(path: Path, tmp_path: Path) -> None:
 
 def test_a_series_of_more_rows_than_there_are_is_damaged(path: Path) -> None:
     with open_sealed(GOLDEN) as run:
-        columns = {name: run._columns.read(name) for name in run._columns._file}
+        columns = {name: run._columns.read(name) for name in run._columns._names()}
     texts = {name: columns[name].tobytes() for name in ("catalog", "text", "lines")}
     codes = zip(("value", "step", "time", "number", "origin", "whole"), "dqqqIB", strict=True)
-    told = {name: array(code, columns[name].tolist()) for name, code in codes}
-    path.write_bytes(encode(KIND, 1, {**texts, **told, "step": array("q")}))
+    told = {f"points/{n}": array(code, columns[f"points/{n}"].tolist()) for n, code in codes}
+    path.write_bytes(encode(KIND, 1, {**texts, **told, "points/step": array("q")}))
     with open_sealed(path) as run, pytest.raises(ValueError, match="column step is too short"):
         run.metric("loss")
 

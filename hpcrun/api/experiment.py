@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.run import Run
-from hpcrun.api.wanted import Names, Wanted, check_view, in_view
 from hpcrun.api.workspace import Workspace
 from hpcrun.config import RunConfiguration, ScriptRunConfig
 from hpcrun.config.runconfig import load_runconfig
@@ -26,7 +25,17 @@ from hpcrun.store.experiments import (
     read_experiment,
     tell_experiment,
 )
+from hpcrun.store.wanted import (
+    Names,
+    Wanted,
+    check_view,
+    has_names,
+    in_view,
+    names_of,
+    state_of,
+)
 from hpcrun.workflow.begin import begin
+from hpcrun.workflow.listing import list_ids
 
 if TYPE_CHECKING:
     from hpcrun.api.interactive import InteractiveRun
@@ -57,7 +66,7 @@ class Experiment:
         that an experiment must have, or tags with their values.
         """
         check_view(view_type)
-        wanted = Wanted.of(None, tags, None)
+        wanted = names_of(tags)
         newest: dict[str, str] = {}
         for run_id in workspace.session.store.run_ids():
             newest.setdefault(experiment_of(run_id), run_id)
@@ -65,7 +74,7 @@ class Experiment:
         return [
             experiment
             for experiment in found
-            if wanted.has_tags(experiment.tags)
+            if has_names(experiment.tags, wanted)
             and in_view(view_type, experiment.archived_time is not None)
         ]
 
@@ -189,17 +198,18 @@ class Experiment:
 
         type: azureml.scriptrun (submitted) or interactive. tags, properties: a name that a run
         must have, or names with their values. include_children: child runs as well. status: only
-        runs of it. view_type: ActiveOnly, ArchivedOnly or All.
+        runs of it, in any case of letters. view_type: ActiveOnly, ArchivedOnly or All. ConfigError.
         """
-        check_view(view_type)
-        wanted = Wanted.of(type, tags, properties, status)
-        session, experiment = self.workspace.session, self._record()
-        for run_id in self._run_ids():
-            record = session.store.read(run_id)
-            if record.parent is not None and not include_children:
-                continue
-            if in_view(view_type, experiment.hides(record)) and wanted.fits(record, session):
-                yield Run(self, run_id)
+        wanted = Wanted(
+            experiment=self.name,
+            status=state_of(status),
+            type=type,
+            tags=names_of(tags),
+            properties=names_of(properties),
+            children=include_children,
+            view=check_view(view_type),
+        )
+        return (Run(self, run_id) for run_id in list_ids(self.workspace.session, wanted))
 
     def _run_ids(self) -> Iterator[str]:
         ids = self.workspace.session.store.run_ids()

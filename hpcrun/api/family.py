@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.known import KnownRun
-from hpcrun.api.wanted import Names, Wanted
 from hpcrun.errors import StoreError
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.metrics.interactive import interactive_context, make_child
+from hpcrun.store.wanted import EVERY, Names, Wanted, names_of, state_of
+from hpcrun.workflow.listing import is_wanted
 
 if TYPE_CHECKING:
     from hpcrun.api.run import Run
@@ -38,7 +39,15 @@ class RunFamily(KnownRun):
         tags, properties: a name that a child must have, or names with their values. type,
         status: only children of these. Reads the run and its children, and no other run.
         """
-        wanted = Wanted.of(type, tags, properties, status)
+        wanted = EVERY._replace(
+            type=type,
+            tags=names_of(tags),
+            properties=names_of(properties),
+            status=state_of(status),
+        )
+        return self._children(wanted, recursive)
+
+    def _children(self, wanted: Wanted, recursive: bool) -> Iterator[Run]:
         seen = {self.id}
         waiting = list(self.record().children)
         while waiting:
@@ -48,7 +57,7 @@ class RunFamily(KnownRun):
                 continue
             seen.add(run_id)  # a record may say that it is its own child
             record = child.record()
-            if wanted.fits(record, self._session):
+            if is_wanted(self._session, record, wanted):
                 yield child
             if recursive:
                 waiting += record.children

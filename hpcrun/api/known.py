@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hpcrun.api.wanted import type_of
 from hpcrun.errors import ConfigError, Problem, RunNotFound
 from hpcrun.layout import RunPaths
 from hpcrun.metrics import RankFacts
 from hpcrun.metrics import Run as LoggingRun
 from hpcrun.record import RunRecord
+from hpcrun.store.wanted import type_of
 
 if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment

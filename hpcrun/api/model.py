@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcrun.api.wanted import Names, Wanted
 from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.faults import told
 from hpcrun.metrics.models import CONTENT, DELETED, RECORD, read, register, versions
 from hpcrun.record import RunFile
 from hpcrun.store.policy import read_policy
+from hpcrun.store.wanted import Names, has_names, names_of
 
 if TYPE_CHECKING:
     from hpcrun.api.run import Run
@@ -61,7 +61,7 @@ class Model:
         name, tags, run_id: only those of a name, with tags, made by a run. latest: only the
         newest version of each.
         """
-        folders, wanted = _folders(workspace), Wanted.of(None, tags, None)
+        folders, wanted = _folders(workspace), names_of(tags)
         there = [path for folder in folders if Path(folder).is_dir() for path in os.scandir(folder)]
         found = []
         for each in sorted({path.name for path in there if name in (None, path.name)}):
@@ -70,7 +70,7 @@ class Model:
         return [
             model
             for model in found
-            if wanted.has_tags(model.tags) and run_id in (None, model.run_id)
+            if has_names(model.tags, wanted) and run_id in (None, model.run_id)
         ]
 
     @classmethod

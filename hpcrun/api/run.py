@@ -14,7 +14,6 @@ from hpcrun.api.family import RunFamily
 from hpcrun.api.files import RunFiles
 from hpcrun.api.measures import RunMetrics
 from hpcrun.api.stream import stream
-from hpcrun.api.wanted import Names
 from hpcrun.config import Environment
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import RunFailed, StoreError, WaitTimeout
@@ -23,6 +22,7 @@ from hpcrun.record import RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.state import Cause, State
 from hpcrun.store.plain import MOST_TEXT, read_plain
+from hpcrun.store.wanted import Names
 from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.delete import Deletion, delete, plan_deletion
 from hpcrun.workflow.interactive import end

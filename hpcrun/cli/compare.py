@@ -92,8 +92,8 @@ def _object(run: _Run, names: Sequence[str]) -> dict[str, Any]:
         "metrics": {
             name: {
                 "last": summary.last,
-                "minimum": summary.minimum,
-                "maximum": summary.maximum,
+                "minimum": summary.numbers.min,
+                "maximum": summary.numbers.max,
                 "values": summary.values,
             }
             for name, summary in summaries.items()
@@ -114,4 +114,5 @@ def _print(found: Sequence[_Run], names: Sequence[str]) -> None:
 
 
 def _cells(summary: Summary) -> tuple[str, ...]:
-    return summary.text, number(summary.minimum), number(summary.maximum), str(summary.values)
+    least, greatest = map(number, (summary.numbers.min, summary.numbers.max))
+    return summary.text, least, greatest, str(summary.values)

@@ -8,13 +8,13 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
-from hpcrun.cli.runs import state_of
 from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.record import RunRecord
+from hpcrun.store.wanted import Wanted, state_of
 from hpcrun.workflow.exporting import Export, family, obstacle
 from hpcrun.workflow.exporting import export as export_runs
 from hpcrun.workflow.importing import Taken, take_in
-from hpcrun.workflow.listing import Wish, list_rows
+from hpcrun.workflow.listing import list_rows
 from hpcrun.workflow.session import Session, open_session
 
 
@@ -56,7 +56,7 @@ def export(
     Their children go along, with records, files and sources. A run must have ended.
     """
     session = open_session(given=workspace)
-    wish = Wish(experiment, state_of(status), archived=archived)
+    wanted = Wanted(experiment, state_of(status), view="All" if archived else "ActiveOnly")
     notes: list[str] = []
     if runs:
         found = [session.store.find(run, user) for run in runs]
@@ -65,23 +65,25 @@ def export(
             if reason := obstacle(session, record):
                 hint = "export it when nothing more happens to it"
                 raise StoreError(f"run {record.run_id} cannot be exported: {reason}", hint)
-    elif wish == Wish() and user is None:
+    elif wanted == Wanted() and user is None:
         raise ConfigError(Problem("nothing is named", "hpcrun store export RUN…, or -e, -s, -u"))
     else:
-        records = _chosen(session, wish, user, notes)
+        records = _chosen(session, wanted, user, notes)
     if not records:
         raise StoreError(f"there is no run to export in {session.workspace}", "see `hpcrun list`")
     done = export_runs(session, records, output.absolute(), without)
     _tell(done, [*notes, *done.notes], as_json)
 
 
-def _chosen(session: Session, wish: Wish, user: str | None, notes: list[str]) -> list[RunRecord]:
+def _chosen(
+    session: Session, wanted: Wanted, user: str | None, notes: list[str]
+) -> list[RunRecord]:
     """Runs as `list` would show them. notes: grows by those that cannot go along."""
 
     def unread(error: StoreError) -> None:
         notes.append(error.message)
 
-    rows = list_rows(session, None, wish, user, tell=unread)
+    rows = list_rows(session, None, wanted, user, tell=unread)
     tops = [session.store.read(row.record.run_id, row.record.user) for row in rows]
     chosen = []
     for record in family(session, tops):

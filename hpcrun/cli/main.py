@@ -24,7 +24,7 @@ COMMANDS = {
     "render": ("submit", "Print the script that submit would send, byte for byte."),
     "explain": ("submit", "Print every resolved value and where it came from."),
     "schema": ("submit", "Print the JSON Schema of run.yaml."),
-    "list": ("runs", "List runs, newest first."),
+    "list": ("listing", "List runs, newest first."),
     "show": ("runs", "Show all that is known of a run."),
     "logs": ("logs", "Print a run's output, or follow it."),
     "wait": ("runs", "Wait until a run has ended."),

@@ -1,139 +1,19 @@
-"""list, show, wait, cancel: runs and their states."""
+"""show, wait, cancel: one run and its state."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import click
 
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import how_long, print_json, print_table, run_object, say, when
-from hpcrun.errors import ConfigError, Problem, RunCanceled, RunFailed, StoreError, WaitTimeout
-from hpcrun.reading import nearest
+from hpcrun.cli.output import print_json, run_object, say
+from hpcrun.errors import RunCanceled, RunFailed, WaitTimeout
 from hpcrun.record import RunRecord
 from hpcrun.state import State
-from hpcrun.store.rows import Row
 from hpcrun.workflow.cancel import cancel as cancel_run
-from hpcrun.workflow.due import seal_later
-from hpcrun.workflow.listing import COLUMNS, Order, Wish, list_rows
-from hpcrun.workflow.refresh import NOT_REFRESHED
 from hpcrun.workflow.session import Session, open_session
 from hpcrun.workflow.waiting import deadline
-
-
-@click.command("list")
-@click.option(
-    "-n",
-    "--last",
-    type=click.IntRange(min=0),
-    default=20,
-    show_default=True,
-    help="How many; 0 for all.",
-)
-@click.option("-e", "--experiment", help="Only runs of this experiment.")
-@click.option("-s", "--status", help="Only runs of this status.")
-@click.option("-u", "--user", help="Another user's runs.")
-@click.option("--children", is_flag=True, help="Child runs as well.")
-@click.option("--archived", is_flag=True, help="Archived runs as well.")
-@click.option(
-    "--sort",
-    metavar="KEY",
-    help="A metric's name, or created, started, ended, took, experiment, target, status, verdict; "
-    "-KEY: greatest first. Default: newest first.",
-)
-@json_option
-@click.pass_obj
-def list_runs(
-    workspace: str | None,
-    last: int,
-    experiment: str | None,
-    status: str | None,
-    user: str | None,
-    children: bool,
-    archived: bool,
-    sort: str | None,
-    as_json: bool,
-) -> None:
-    """List runs, newest first."""
-    session = open_session(given=workspace)
-    order = Order.parse(sort) if sort else None
-    wish = Wish(experiment, state_of(status), children, archived)
-    rows = list_rows(session, last or None, wish, user, order, _tell)
-    _tell_what_is_old([row.record for row in rows])
-    seal_later(session)
-    metric = order.column if order and order.column not in COLUMNS else None
-    if as_json:
-        print_json([_object(session, row, metric) for row in rows])
-        return
-    if not rows:
-        say(f"no runs in {session.workspace}", err=True)
-        return
-    columns = ["run", "status", "target", "job", "created", "took", "verdict"]
-    shown = [_row(row.record) for row in rows]
-    if any(row.record.imported for row in rows):
-        columns.append("from")
-        shown = [(*c, _origin(r.record)) for r, c in zip(rows, shown, strict=True)]
-    if metric is not None:
-        columns.insert(1, metric)
-        shown = [(c[0], _value(r, metric), *c[1:]) for r, c in zip(rows, shown, strict=True)]
-    print_table(columns, shown, status_column=columns.index("status"))
-
-
-def state_of(named: str | None) -> State | None:
-    """The state of that name, in any case of letters."""
-    if named is None:
-        return None
-    for state in State:
-        if str(state).lower() == named.lower():
-            return state
-    raise ConfigError(Problem(f"there is no status {named!r}", nearest(named, map(str, State))))
-
-
-def _tell(error: StoreError) -> None:
-    """A run that cannot be read hides no other one."""
-    say(f"hpcrun: {error}", err=True)
-
-
-def _origin(record: RunRecord) -> str:
-    return record.imported.user if record.imported is not None else "-"
-
-
-def _value(row: Row, metric: str) -> str:
-    return f"{row.metrics[metric]:.6g}" if metric in row.metrics else "-"
-
-
-def _object(session: Session, row: Row, metric: str | None) -> dict[str, object]:
-    record = row.record
-    paths = session.store.paths(record.run_id, record.user)
-    stored = session.store.stored(paths)
-    where = str(stored.sealed_path(row.number)) if row.number >= 0 else None
-    value = run_object(record, paths, where)
-    return value if metric is None else {**value, "metrics": {metric: row.metrics.get(metric)}}
-
-
-def _tell_what_is_old(records: Sequence[RunRecord]) -> None:
-    """Says on standard error why states may be old, each reason once."""
-    problems = {problem for record in records for problem in record.problems}
-    for problem in sorted(p for p in problems if p.startswith(NOT_REFRESHED)):
-        say(f"hpcrun: states may be old, {problem}", err=True)
-
-
-def _row(record: RunRecord) -> tuple[str, ...]:
-    attempt = record.attempt
-    verdict = record.verdict
-    ended = record.ended or time.time()
-    took = how_long(ended - record.started) if record.started is not None else "-"
-    told = verdict.sentence if verdict and verdict.cause != "completed" else attempt.reason
-    return (
-        record.run_id,
-        str(record.state),
-        record.target,
-        record.job_id or "-",
-        when(record.created),
-        took,
-        told,
-    )
 
 
 @click.command()

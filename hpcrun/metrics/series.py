@@ -35,7 +35,7 @@ from typing import (
 from hpcrun.layout import Attempt
 from hpcrun.metrics.images import content_of
 from hpcrun.metrics.values import Value, decoded
-from hpcrun.record import Fact
+from hpcrun.record import Fact, Numbers
 
 SCALAR, LIST, TABLE, IMAGE = "scalar", "list", "table", "image"
 
@@ -97,6 +97,13 @@ class Metric:
         if self.kind == TABLE:
             return f"{self.count} rows × {len(self.columns)} columns"
         return text_of(self.values[-1] if self.values else None)
+
+
+def numbers_of(metric: Metric) -> Numbers:
+    """What a metric came to."""
+    numbers = [number for _, number in metric.points()]
+    last = _finite(metric.values[-1]) if metric.values and metric.kind != TABLE else None
+    return Numbers(last, min(numbers, default=None), max(numbers, default=None))
 
 
 def text_of(value: Value) -> str:

@@ -259,7 +259,7 @@ class FileStore:
 
     def row(self, run_id: str, user: str | None = None, number: int = 0) -> Row:
         """What a listing needs of a run. number: of its sealed file."""
-        numbers = self.stored(self.paths(run_id, user)).last_numbers()
+        numbers = self.stored(self.paths(run_id, user)).numbers()
         return Row(self.read(run_id, user), number, numbers)
 
     def active_ids(self, user: str | None = None) -> list[str]:

@@ -19,38 +19,23 @@ from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RUN_ID, UserPaths, sealed_of
 from hpcrun.store.hdf5 import Damaged, whole
-from hpcrun.store.index import (
-    MONTH,
-    Files,
-    Generation,
-    may_close,
-    newest_generation,
-    tidy,
-    write_generation,
-)
+from hpcrun.store.index import MONTH, Files, Generation, may_close, newest_generation
 from hpcrun.store.plain import files_in, folders_in
 from hpcrun.store.rows import Row, newest_first
 from hpcrun.store.users import is_theirs
+from hpcrun.store.wanted import EVERY, Order, Wanted
 
 MANY = 100
 """Sealed runs that the index does not know, from which on a new generation is worth its price."""
 
 
 class Asked(NamedTuple):
-    """Which runs, and in which order.
+    """Which runs, and in which order; None: newest first. archived: by experiment, until when its
+    runs are."""
 
-    column: a column of the index or a metric; empty: newest first. Those without a value come last.
-    children, archived: whether those are among them. until: by experiment, when its runs so far
-    were archived.
-    """
-
-    experiment: str | None = None
-    status: str | None = None
-    column: str = ""
-    descending: bool = False
-    children: bool = True
-    archived: bool = True
-    until: Mapping[str, float] = MappingProxyType({})
+    wanted: Wanted = EVERY
+    order: Order | None = None
+    archived: Mapping[str, float] = MappingProxyType({})
 
 
 ALL = Asked()
@@ -149,19 +134,14 @@ class History:
     def _places(self, generation: Generation, asked: Asked, enough: int | None) -> list[int]:
         import numpy
 
-        shown = generation.visible(asked.children, asked.archived, asked.until)
-        order = numpy.arange(generation.count)
-        if asked.column:
-            order = generation.sorted_by(asked.column, asked.descending)
-            missing = numpy.ones(generation.count, bool)
-            missing[order] = False
-            order = numpy.concatenate((order, numpy.flatnonzero(missing)))
-        for column, word in (("experiment", asked.experiment), ("status", asked.status)):
-            if word is not None:
-                kept = numpy.zeros(generation.count, bool)
-                kept[generation.where(column, word)] = True
-                order = order[kept[order]]
-        places: list[int] = order[shown[order]][:enough].tolist()
+        wanted = generation.wanted(asked.wanted, asked.archived)
+        found = numpy.flatnonzero(wanted)
+        if asked.order is not None:
+            order = generation.sorted_by(asked.order)
+            without = wanted.copy()
+            without[order] = False
+            found = numpy.concatenate((order[wanted[order]], numpy.flatnonzero(without)))
+        places: list[int] = found[:enough].tolist()
         return places
 
     def rows(self, known: Sequence[tuple[str, int]]) -> list[Row]:
@@ -234,6 +214,8 @@ def make_index(
     read: the row of a run that the index does not know, None if it cannot be read. cache: where a
     reader keeps it who does not own the history. anew: from the sealed files alone. StoreError.
     """
+    from hpcrun.store.indexing import tidy, write_generation
+
     with told(f"write the index of {own.root}"):
         for _ in range(_ATTEMPTS):
             with History(own, cache) as history:

@@ -4,13 +4,18 @@
     index/<yyyy-mm>.<8 hex>    a mark: something was sealed into a month that may be closed
 
     catalog    JSON: `months` (begin and end of its rows, whether closed), `words` of the columns of
-               texts, `metrics` (begin and end in metric_row and metric_value)
+               texts, `metrics` (begin and end in metric_row and beside it)
     run_id     the ids, a line each; run_id_end: where each ends; number: of the sealed file
-    row        the record as JSON and the last values of metrics; row_end: where each ends
+    second     when it was made, by its id
+    row        the record as JSON and what its metrics came to; row_end: where each ends
     created, started, ended, took               seconds, nan for what is not known
     experiment, target, status, verdict         a place in the catalog's words, which are sorted
     child, archived                             1 for a child run, and for an archived one
-    metric_row, metric_value                    by metric: who has it, and its last value
+    metric_row, metric_last, metric_min, metric_max
+                                                by metric: who has it, and what it came to, or nan
+    label      the tags and properties that any run has, each once and sorted: a JSON array of
+               `tags` or `properties`, name and value; label_end: where each ends
+    label_row, label_row_end                    by label: who has it, and where these end
 
 A closed month is not listed again: its runs were all sealed when it was read. Who seals into one
 that may be closed leaves a mark, before the run leaves active/, and who deletes from one does so
@@ -26,21 +31,20 @@ import json
 import math
 import os
 import re
-from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpcrun.forms import is_count
-from hpcrun.layout import UserPaths, month_of, month_of_seconds
-from hpcrun.record import RunRecord
+from hpcrun.layout import INTERACTIVE, UserPaths, month_of, month_of_seconds
 from hpcrun.store.formats import NewerFormat
-from hpcrun.store.hdf5 import Columns, Damaged, check, encode, opened, whole
+from hpcrun.store.hdf5 import Columns, Damaged, opened, whole
 from hpcrun.store.plain import files_in
-from hpcrun.store.publishing import publish
-from hpcrun.store.rows import Row, newest_first
+from hpcrun.store.rows import Row
+from hpcrun.store.wanted import SCRIPT_RUN, Order, Wanted
 
 if TYPE_CHECKING:
     import numpy
@@ -49,6 +53,9 @@ KIND, FORMAT = "index", 1
 
 KEPT = 3
 """Generations that stay: who reads an older one may go on."""
+
+SPARSE = 50
+"""Of how many texts one must be wanted, for all between them to be read at once."""
 
 SKEW = 2 * 86400
 """Seconds by which clocks may differ where the end of a month is judged."""
@@ -61,9 +68,6 @@ TRIED = 10
 
 _GENERATION = re.compile(r"g(\d{8})\.h5\Z")
 _MARK = re.compile(r"(\d{4}-\d\d)\.[0-9a-f]{8}\Z")
-
-TIMES = ("created", "started", "ended", "took")
-WORDS = ("experiment", "target", "status", "verdict")
 
 
 class Files(NamedTuple):
@@ -145,11 +149,7 @@ class Generation:
 
     def ids_at(self, places: Sequence[int]) -> Sequence[str]:
         """The ids at some places."""
-        stop = max(places, default=-1) + 1
-        ends = self._columns.read("run_id_end", 0, stop)
-        text = self._columns.text("run_id", 0, int(ends[-1]) if stop else 0)
-        cut = ((int(ends[place - 1]) if place else 0, int(ends[place])) for place in places)
-        return [text[begin:end].decode().rstrip() for begin, end in cut]
+        return [text.decode().rstrip() for text in self._texts("run_id", places)]
 
     def sealed_in(self, month: str) -> dict[str, int]:
         """run id → number of the sealed file, of the runs of a month."""
@@ -159,16 +159,20 @@ class Generation:
 
     def rows(self, places: Sequence[int]) -> list[Row]:
         """What is known of the runs at these places."""
+        return [Row.decode(text) for text in self._texts("row", places)]
+
+    def _texts(self, column: str, places: Sequence[int]) -> list[bytes]:
+        """Texts of a column. What lies between them is read too, where that is not much."""
         if not places:
             return []
         first, last = min(places), max(places) + 1
-        cut = self._cut("row", first, last)
-        if len(cut) > len(places):
-            found = (self._columns.text("row", *cut[place - first]) for place in places)
-            return [Row.decode(text) for text in found]
-        text, offset = self._columns.text("row", cut[0][0], cut[-1][1]), cut[0][0]
+        if last - first > SPARSE * len(places):
+            cuts = (self._cut(column, place, place + 1)[0] for place in places)
+            return [self._columns.text(column, *cut) for cut in cuts]
+        cut = self._cut(column, first, last)
+        text, offset = self._columns.text(column, cut[0][0], cut[-1][1]), cut[0][0]
         pieces = (cut[place - first] for place in places)
-        return [Row.decode(text[begin - offset : end - offset]) for begin, end in pieces]
+        return [text[begin - offset : end - offset] for begin, end in pieces]
 
     def _cut(self, column: str, begin: int, end: int) -> list[tuple[int, int]]:
         """Begin and end of each text of a column, at places that follow each other."""
@@ -185,43 +189,95 @@ class Generation:
         cut = zip(self.run_ids, begins, ends, strict=True)
         return {run_id: text[begin:end] for run_id, begin, end in cut}
 
-    def where(self, column: str, word: str) -> numpy.ndarray:
-        """The places of the runs that have this word in a column of texts."""
+    def wanted(self, wanted: Wanted, archived: Mapping[str, float]) -> numpy.ndarray:
+        """Whether each run is wanted. archived: by experiment, until when its runs are."""
+        import numpy
+
+        begin, end = self._made(wanted.since, wanted.until)
+        found = numpy.zeros(self.count, bool)
+        found[begin:end] = True
+        if not wanted.children:
+            found &= self._columns.read("child") == 0
+        if wanted.view != "All":
+            hidden = self._hidden(archived)
+            found &= hidden if wanted.view == "ArchivedOnly" else ~hidden
+        for column, word in (("experiment", wanted.experiment), ("status", wanted.status)):
+            if word is not None:
+                found &= self._has_word(column, word)
+        if wanted.type is not None:
+            interactive = self._has_word("target", INTERACTIVE)
+            types = {INTERACTIVE: interactive, SCRIPT_RUN: ~interactive}
+            found &= types.get(wanted.type, numpy.zeros(self.count, bool))
+        for kind, names in (("tags", wanted.tags), ("properties", wanted.properties)):
+            for name, value in names.items():
+                found &= self._has_label(kind, name, value)
+        return found
+
+    def _made(self, since: float, until: float) -> tuple[int, int]:
+        """Begin and end of the runs of a time: the newest stand first."""
+        if (since, until) == (-math.inf, math.inf):
+            return 0, self.count
+        import numpy
+
+        ages = -self._columns.read("second").astype("float64")
+        begin, end = numpy.searchsorted(ages, (-until, -since), side="right").tolist()
+        return begin, end
+
+    def _hidden(self, archived: Mapping[str, float]) -> numpy.ndarray:
+        hidden: numpy.ndarray = self._columns.read("archived") != 0
+        for experiment, seconds in archived.items():
+            hidden |= self._has_word("experiment", experiment) & (
+                self._columns.read("created") <= seconds
+            )
+        return hidden
+
+    def _has_word(self, column: str, word: str) -> numpy.ndarray:
         import numpy
 
         words = self._catalog["words"][column]
         if word not in words:
-            return numpy.empty(0, numpy.int64)
-        return numpy.flatnonzero(self._columns.read(column) == words.index(word))
+            return numpy.zeros(self.count, bool)
+        has: numpy.ndarray = self._columns.read(column) == words.index(word)
+        return has
 
-    def visible(self, children: bool, archived: bool, until: Mapping[str, float]) -> numpy.ndarray:
-        """Whether each run is shown. until: by experiment, when its runs so far were archived."""
+    def _has_label(self, kind: str, name: str, value: str | None) -> numpy.ndarray:
+        """Which runs have a tag, or a property, with that value or with any."""
         import numpy
 
-        shown = numpy.ones(self.count, bool)
-        if not children:
-            shown &= self._columns.read("child") == 0
-        if not archived:
-            shown &= self._columns.read("archived") == 0
-            for experiment, seconds in until.items():
-                places = self.where("experiment", experiment)
-                shown[places[self._columns.read("created")[places] <= seconds]] = False
-        return shown
+        least = greatest = label(kind, name, value or "")
+        if value is None:  # those of one name follow each other
+            least = least.removesuffix(b'""]')
+            greatest = least + b"\xff"
+        labels = range(self._columns.length("label_end"))
+        first = bisect_left(labels, least, key=self._label_at)
+        last = bisect_right(labels, greatest, key=self._label_at)
+        begin, end = self._label_rows(first), self._label_rows(last)
+        found = numpy.zeros(self.count, bool)
+        found[self._columns.read("label_row", begin, end)] = True
+        return found
 
-    def sorted_by(self, column: str, descending: bool) -> numpy.ndarray:
-        """The places of the runs that have a value, by that of a column or else of a metric."""
+    def _label_at(self, place: int) -> bytes:
+        (cut,) = self._cut("label", place, place + 1)
+        return self._columns.text("label", *cut)
+
+    def _label_rows(self, place: int) -> int:
+        """Where the rows of a label begin."""
+        return int(self._columns.read("label_row_end", place - 1, place)[0]) if place else 0
+
+    def sorted_by(self, order: Order) -> numpy.ndarray:
+        """The places of the runs that have a value, in that order."""
         import numpy
 
-        places: numpy.ndarray | None = None
-        if column in (*WORDS, *TIMES):
-            values = self._columns.read(column).astype("float64")
+        key, places = order.key, None
+        if not key.of:
+            values = self._columns.read(key.name).astype("float64")
         else:
-            begin, end = self._catalog["metrics"].get(column, (0, 0))
+            begin, end = self._catalog["metrics"].get(key.name, (0, 0))
             places = self._columns.read("metric_row", begin, end)
-            values = self._columns.read("metric_value", begin, end)
-        order = numpy.argsort(-values if descending else values, kind="stable")
-        order = order[: len(values) - int(numpy.isnan(values).sum())]
-        return order if places is None else places[order]
+            values = self._columns.read(f"metric_{key.of}", begin, end)
+        found = numpy.argsort(-values if order.descending else values, kind="stable")
+        found = found[: len(values) - int(numpy.isnan(values).sum())]
+        return found if places is None else places[found]
 
     def close(self) -> None:
         """Closes the file."""
@@ -251,100 +307,6 @@ def newest_generation(folder: str, files: Files) -> tuple[int, Generation] | Non
     return None
 
 
-def write_generation(
-    folder: str, number: int, rows: Mapping[str, bytes], closed: Iterable[str]
-) -> bool:
-    """Publishes a generation; False if somebody else made one of that number. OSError.
-
-    rows: run id → `Row.encode()`. closed: the months that need not be listed again.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    path = generation_path(folder, number)
-    return publish(path, _encoded(rows, set(closed)), lambda aside: _verify(aside, len(rows)))
-
-
-def tidy(folder: str, files: Files) -> None:
-    """Removes marks that were seen before the newest generation was made, and old generations."""
-    old = Files.of(folder).generations[KEPT:]
-    for path in [Path(folder, m) for m in files.marks] + [generation_path(folder, n) for n in old]:
-        path.unlink(missing_ok=True)
-
-
-def _verify(path: Path, count: int) -> None:
-    check(path, KIND)
-    with open_generation(path) as written:
-        if len(written.run_ids) != count:
-            raise Damaged(path, f"it has {len(written.run_ids)} rows of {count}")
-
-
-def _encoded(rows: Mapping[str, bytes], closed: set[str]) -> bytes:
-    ids = sorted(rows, key=newest_first)
-    known = [Row.decode(rows[run_id]) for run_id in ids]
-    columns: dict[str, array[Any] | bytes] = {
-        "run_id": "".join(f"{run_id}\n" for run_id in ids).encode(),
-        "run_id_end": _ends([f"{run_id}\n".encode() for run_id in ids]),
-        "number": array("I", [row.number for row in known]),
-        "row": b"".join(rows[run_id] for run_id in ids),
-        "row_end": _ends([rows[run_id] for run_id in ids]),
-    }
-    for name in TIMES:
-        columns[name] = array("d", [sort_value(row, name) for row in known])
-    columns["child"] = array("B", [row.record.parent is not None for row in known])
-    columns["archived"] = array("B", [row.record.archived for row in known])
-    words = {}
-    for name in WORDS:
-        texts = [sort_text(row.record, name) for row in known]
-        words[name] = sorted(set(texts))
-        places = {text: place for place, text in enumerate(words[name])}
-        columns[name] = array("I", [places[text] for text in texts])
-    by_metric: dict[str, list[tuple[int, float]]] = {}
-    for place, row in enumerate(known):
-        for name, value in row.metrics.items():
-            by_metric.setdefault(name, []).append((place, value))
-    metrics, begin = {}, 0
-    for name in sorted(by_metric):
-        metrics[name] = [begin, begin + len(by_metric[name])]
-        begin += len(by_metric[name])
-    points = [point for name in sorted(by_metric) for point in by_metric[name]]
-    columns["metric_row"] = array("q", [place for place, _ in points])
-    columns["metric_value"] = array("d", [value for _, value in points])
-    catalog = {
-        "count": len(ids),
-        "months": _months(ids, closed),
-        "words": words,
-        "metrics": metrics,
-    }
-    return encode(KIND, FORMAT, {"catalog": json.dumps(catalog).encode(), **columns})
-
-
-def _ends(texts: Sequence[bytes]) -> array[int]:
-    ends, end = array("q"), 0
-    for text in texts:
-        end += len(text)
-        ends.append(end)
-    return ends
-
-
-def _months(ids: Sequence[str], closed: set[str]) -> dict[str, list[int]]:
-    months: dict[str, list[int]] = {month: [0, 0, 1] for month in closed}
-    for place, run_id in enumerate(ids):
-        month = month_of(run_id)
-        begin = months[month][0] if month in months and months[month][1] else place
-        months[month] = [begin, place + 1, int(month in closed)]
-    return months
-
-
-def sort_value(row: Row, name: str) -> float:
-    """A column of times, or a metric, of one run; nan for what is not known."""
-    record = row.record
-    took = (record.ended or math.nan) - (record.started or math.nan)
-    known = {"created": record.created, "started": record.started, "ended": record.ended}
-    value = {**known, "took": took}.get(name, row.metrics.get(name)) if name else None
-    return math.nan if value is None else float(value)
-
-
-def sort_text(record: RunRecord, name: str) -> str:
-    """A column of texts of one run."""
-    if name == "verdict":
-        return str(record.verdict.cause) if record.verdict else ""
-    return str(record.state) if name == "status" else str(getattr(record, name))
+def label(kind: str, name: str, value: str) -> bytes:
+    """A tag or property as its label, in ASCII."""
+    return json.dumps([kind, name, value], separators=(",", ":")).encode()

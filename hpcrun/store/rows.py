@@ -1,8 +1,9 @@
-"""One run in a listing: its record without most of its request, and last values of its metrics."""
+"""One run in a listing: its record without most of its request, and what its metrics came to."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,26 +21,36 @@ from hpcrun.forms import (
     tuple_of,
 )
 from hpcrun.layout import RUN_ID, Attempt
-from hpcrun.record import AttemptRecord, Imported, RankEnd, RunRecord, Uncollected, Verdict
+from hpcrun.record import (
+    AttemptRecord,
+    Imported,
+    Numbers,
+    RankEnd,
+    RunRecord,
+    Uncollected,
+    Verdict,
+)
 from hpcrun.state import Cause, State
+from hpcrun.store.wanted import Key
+
+TIMES = ("created", "started", "ended", "took")
+WORDS = ("experiment", "target", "status", "verdict")
 
 
 class Row(NamedTuple):
     """What a listing knows of a run.
 
-    number: of its sealed file, -1 where it is not all in one. metrics: last values, where they
-    are finite numbers.
+    number: of its sealed file, -1 where it is not all in one. metrics: by name, those that have
+    any number.
     """
 
     record: RunRecord
     number: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, Numbers]
 
     def encode(self) -> bytes:
-        """As JSON. Of the request only parent and private are kept, and uploads are left out."""
-        record = {**self.record._asdict(), "uploads": ()}
-        kept = {name: self.record.request.get(name) for name in ("parent", "private")}
-        record["request"] = {name: value for name, value in kept.items() if value is not None}
+        """As JSON. Of the request parent, private and command are kept; uploads are left out."""
+        record = {**self.record._asdict(), "request": _request(self.record), "uploads": ()}
         record["attempts"] = [_plain(attempt) for attempt in self.record.attempts]
         value = {"record": record, "number": self.number, "metrics": self.metrics}
         return json.dumps(value, separators=(",", ":")).encode()
@@ -51,7 +62,8 @@ class Row(NamedTuple):
         if not _is_row(value) or not value["record"]["attempts"]:
             raise TypeError("a row has other types")
         record = RunRecord(**_formed(value["record"], _RECORD))
-        return cls(record, value["number"], value["metrics"])
+        metrics = {name: Numbers(*told) for name, told in value["metrics"].items()}
+        return cls(record, value["number"], metrics)
 
 
 def _is_number(value: Any) -> bool:
@@ -88,6 +100,7 @@ _is_attempt = _fields(
     uncollected=array_of(tuple_of(is_text, is_count, is_count, is_text)),
 )
 _TEXTS = ("run_id", "experiment", "user", "target", "display_name", "description")
+_are_numbers = tuple_of(*[or_none(_is_number)] * len(Numbers._fields))
 _is_record = _fields(
     **dict.fromkeys(_TEXTS, is_text),
     created=is_time,
@@ -97,8 +110,34 @@ _is_record = _fields(
     **dict.fromkeys(("children", "models", "problems"), _are_texts),
     **dict.fromkeys(("lost_records", "bad_lines"), is_count),
 )
-_is_row = _fields(record=_is_record, number=is_int, metrics=object_of(_is_number))
+_is_row = _fields(record=_is_record, number=is_int, metrics=object_of(_are_numbers))
 """An index may be another user's, who can write anything there."""
+
+
+def _request(record: RunRecord) -> dict[str, Any]:
+    """What is kept of it."""
+    kept = {name: record.request.get(name) for name in ("parent", "private")}
+    told = {name: value for name, value in kept.items() if value is not None}
+    return {**told, **({"launch": {"command": record.command}} if record.command else {})}
+
+
+def sort_value(row: Row, key: Key) -> float:
+    """A column of times, or a number of a metric, of one run; nan for what is not known."""
+    record = row.record
+    if key.of:
+        value = getattr(row.metrics.get(key.name, Numbers()), key.of)
+    elif key.name == "took":
+        value = (record.ended or math.nan) - (record.started or math.nan)
+    else:
+        value = getattr(record, key.name)
+    return math.nan if value is None else float(value)
+
+
+def sort_text(record: RunRecord, name: str) -> str:
+    """A column of texts of one run."""
+    if name == "verdict":
+        return str(record.verdict.cause) if record.verdict else ""
+    return str(record.state) if name == "status" else str(getattr(record, name))
 
 
 def newest_first(run_id: str) -> tuple[int, str]:

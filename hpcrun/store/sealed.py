@@ -2,7 +2,7 @@
 
     catalog   JSON: the run's id, its journals, what lies where in the columns below
     text      run.json, script.sh, claims and the journals of facts, byte for byte
-    value, step, time, number, origin, whole
+    points/   value, step, time, number, origin, whole:
               one row for each logged number, by metric, in the order of its series. step: -1 for
               none. time: milliseconds. number: counts a writer's facts. origin: a place in the
               catalog's list of (writer, attempt, rank). whole: 1 for an int
@@ -28,11 +28,21 @@ from typing import Any, NamedTuple
 from hpcrun.forms import is_count, is_ordinal, is_time
 from hpcrun.layout import Attempt
 from hpcrun.metrics import Metric
-from hpcrun.metrics.series import SCALAR, metric_of, ordered, standing, text_of
-from hpcrun.record import Fact, is_well_formed
+from hpcrun.metrics.series import (
+    SCALAR,
+    metric_of,
+    numbers_of,
+    ordered,
+    standing,
+    text_of,
+)
+from hpcrun.record import Fact, Numbers, is_well_formed
 from hpcrun.store.hdf5 import Columns, encode, opened
 
 KIND, FORMAT = "run", 1
+
+POINTS = "points/"
+"""The group of the columns of numbers: a group of more than eight datasets takes up a kilobyte."""
 
 EXACT = 2**53
 """Up to here every int is a float."""
@@ -71,8 +81,8 @@ class Content:
 class Series(NamedTuple):
     """Where a metric lies: rows of the columns, or bytes of the lines.
 
-    kind, length, last: as `Metric` has them; last is a number, or None. stands: whether no value
-    was logged again by a newer attempt. whole: True if all values are ints, None if some are.
+    kind, length: as `Metric` has them. last, min, max: its `Numbers`. stands: whether no value was
+    logged again by a newer attempt. whole: True if all values are ints, None if some are.
     """
 
     name: str
@@ -81,9 +91,16 @@ class Series(NamedTuple):
     kind: str
     length: int
     last: float | None
+    min: float | None
+    max: float | None
     in_columns: bool
     stands: bool
     whole: bool | None
+
+    @property
+    def numbers(self) -> Numbers:
+        """What it came to."""
+        return Numbers(self.last, self.min, self.max)
 
 
 def sealed(content: Content) -> bytes:
@@ -112,7 +129,7 @@ def sealed(content: Content) -> bytes:
         {
             "catalog": json.dumps(catalog, separators=(",", ":")).encode(),
             "text": text,
-            **{name: column for name, column in table.columns.items() if column},
+            **{POINTS + name: column for name, column in table.columns.items() if column},
             **({"lines": bytes(table.lines)} if table.lines else {}),
             **({"artifacts": images} if images else {}),
         },
@@ -196,7 +213,7 @@ class SealedRun:
         series = self.series[name]
         if not series.in_columns or not series.stands or series.stop == series.start:
             return self.metric(name).last_text()
-        (last,) = self._columns.read("value", series.stop - 1, series.stop).tolist()
+        (last,) = self._columns.read(f"{POINTS}value", series.stop - 1, series.stop).tolist()
         return text_of(int(last) if series.whole else last)
 
     def points(self, name: str) -> tuple[Any, Any]:
@@ -243,7 +260,7 @@ class SealedRun:
         self.close()
 
     def _rows(self, column: str, series: Series) -> Any:
-        rows = self._columns.read(column, series.start, series.stop)
+        rows = self._columns.read(POINTS + column, series.start, series.stop)
         if len(rows) != series.stop - series.start:
             raise ValueError(f"the column {column} is too short")
         if column == "time" and len(rows) and not all(map(is_time, _seconds(rows))):
@@ -357,7 +374,7 @@ class _Table:
             self._end(in_columns),
             metric.kind,
             metric.count,
-            last_number(metric),
+            *numbers_of(metric),
             in_columns,
             len(standing(facts)) == len(facts),
             True if kinds == {int} else None if int in kinds else False,
@@ -422,15 +439,3 @@ def _seconds(times: Any) -> tuple[float, float]:
 def _steps(steps: Any) -> list[int | None]:
     found = steps.tolist()
     return [None if step < 0 else step for step in found] if (steps < 0).any() else found
-
-
-def last_number(metric: Metric) -> float | None:
-    """The last value as a finite number: what runs are sorted by."""
-    value = metric.values[-1] if metric.kind == SCALAR and metric.values else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None

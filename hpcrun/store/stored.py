@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import JournalKind, RunPaths, journal_kind, sealed_name, sealed_of
-from hpcrun.record import Fact, Page, decode_page
+from hpcrun.record import Fact, Numbers, Page, decode_page
 from hpcrun.store.hdf5 import Damaged, whole
 from hpcrun.store.plain import (
     MOST,
@@ -102,9 +102,9 @@ class StoredRun:
         """What its journals of metrics tell besides numbers: images, files, samples of nodes."""
         return self._read(lambda layers: layers.notes())
 
-    def last_numbers(self) -> dict[str, float]:
-        """The last value of each metric, where it is a finite number."""
-        return self._read(lambda layers: layers.last_numbers())
+    def numbers(self) -> dict[str, Numbers]:
+        """What each metric came to, of those that have any number."""
+        return self._read(lambda layers: layers.numbers())
 
     def content(self, without: Iterable[int] = ()) -> Content:
         """All that a sealed file has to hold. without: numbers of sealed files not to be read."""
@@ -310,15 +310,15 @@ class Layers(AbstractContextManager["Layers"]):
             return _notes(self.facts(JournalKind.METRICS)[0])
         return self._sealed.notes()
 
-    def last_numbers(self) -> dict[str, float]:
-        """The last values."""
-        from hpcrun.store.sealed import last_number
+    def numbers(self) -> dict[str, Numbers]:
+        """What the metrics came to."""
+        from hpcrun.metrics.series import numbers_of
 
         if self._sealed is None or self._tell_metrics():
-            last = {name: last_number(metric) for name, metric in self.logged().metrics.items()}
+            found = {name: numbers_of(metric) for name, metric in self.logged().metrics.items()}
         else:
-            last = {name: series.last for name, series in self._sealed.series.items()}
-        return {name: value for name, value in last.items() if value is not None}
+            found = {name: series.numbers for name, series in self._sealed.series.items()}
+        return {name: numbers for name, numbers in found.items() if numbers != (None, None, None)}
 
     def content(self, run_id: str) -> Content:
         """All of it."""

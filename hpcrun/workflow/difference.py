@@ -23,9 +23,7 @@ class ComparedRun(NamedTuple):
     @property
     def command(self) -> Sequence[str]:
         """The words of its command, without the launcher; none of an interactive run."""
-        launch = self.record.request.get("launch")
-        words = launch.get("command") if isinstance(launch, dict) else None
-        return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+        return self.record.command
 
 
 class MetricChange(NamedTuple):
@@ -38,7 +36,7 @@ class MetricChange(NamedTuple):
     @property
     def difference(self) -> float | None:
         """b − a, where both are numbers."""
-        a, b = self.a and self.a.number, self.b and self.b.number
+        a, b = self.a and self.a.numbers.last, self.b and self.b.numbers.last
         return b - a if a is not None and b is not None else None
 
 

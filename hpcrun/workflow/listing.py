@@ -5,114 +5,144 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import merge
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from hpcrun.errors import StoreError
-from hpcrun.layout import experiment_of
-from hpcrun.record import RunRecord
+from hpcrun.record import Numbers, RunRecord
 from hpcrun.rights import kept_to
-from hpcrun.state import State
 from hpcrun.store.experiments import archived_experiments
-from hpcrun.store.rows import Row, newest_first
+from hpcrun.store.rows import WORDS, Row, newest_first, sort_text, sort_value
+from hpcrun.store.wanted import Order, Wanted
 from hpcrun.workflow.session import Session
 
 if TYPE_CHECKING:
     from hpcrun.store.history import Asked, History
 
-COLUMNS = ("created", "started", "ended", "took", "experiment", "target", "status", "verdict")
-"""What runs can be sorted by, besides the last value of a metric."""
+EVERYBODY = "all"
+"""In place of a user: all users of the workspace."""
 
 
 MANY_UNREAD = 100
 """Runs of another user that cannot be read, after which no more are tried."""
 
-
-class Order(NamedTuple):
-    """By what: a column, else a metric. Those without a value come last, in either direction."""
-
-    column: str
-    descending: bool
-
-    @classmethod
-    def parse(cls, text: str) -> Order:
-        """From `loss` or `-accuracy`."""
-        return cls(text.removeprefix("-"), text.startswith("-"))
-
-
-class Wish(NamedTuple):
-    """Which runs: of an experiment, of a status, child runs and archived ones as well."""
-
-    experiment: str | None = None
-    status: State | None = None
-    children: bool = False
-    archived: bool = False
-
-
-PLAIN = Wish()
+SHOWN = Wanted()
 """What a list shows that is asked for nothing."""
 
 
 def list_rows(
     session: Session,
     limit: int | None,
-    wish: Wish = PLAIN,
+    wanted: Wanted = SHOWN,
     user: str | None = None,
     order: Order | None = None,
+    numbers: bool = False,
     tell: Callable[[StoreError], None] = lambda error: None,
 ) -> list[Row]:
-    """Runs of a user, newest first, or in that order.
+    """Runs of a user (`EVERYBODY`: of all), newest first, or in that order.
 
-    limit: how many; None for all. tell: hears of a run that cannot be read.
+    limit: how many; None for all. numbers: whether what their metrics came to is needed besides
+    the order. tell: hears of a run that cannot be read.
     """
-    from hpcrun.store.history import Asked
-
-    by_time = wish.status is None and order is None
-    _index_if_worthwhile(session, user, needed=not by_time)
-    asked = Asked(
-        wish.experiment,
-        str(wish.status) if wish.status else None,
-        order.column if order else "",
-        bool(order and order.descending),
-        wish.children,
-        wish.archived,
-        {} if wish.archived else archived_experiments(session.store, user),
-    )
-    known = session.store.through_history(
-        user, session.cache, lambda history: _known(history, limit, asked, by_time)
-    )
-    beside = sorted((run_id for ids, _ in known for run_id in ids), key=newest_first)
-    rows = [row for _, found in known for row in found]
-    records = (r for r in _readable(session, beside, user, tell) if not _is_hidden(r, asked))
-    found = session.refreshed(islice(records, limit) if by_time else records)
-    rows += _rows(session, found, order, tell)
-    if wish.status is not None:
-        rows = [row for row in rows if row.record.state is wish.status]
+    if user == EVERYBODY:
+        rows = []
+        for each in session.store.users():
+            try:
+                rows += list_rows(session, limit, wanted, each, order, numbers, tell)
+            except StoreError as error:
+                tell(error)
+    else:
+        rows = _rows_of(session, limit, wanted, user, order, numbers, tell)
     rows.sort(key=lambda row: newest_first(row.record.run_id))
     if order is not None:
         rows.sort(key=lambda row: _sort_key(row, order))
     return rows[:limit]
 
 
-def _known(
-    history: History, limit: int | None, asked: Asked, by_time: bool
-) -> tuple[list[str], list[Row]]:
+def _rows_of(
+    session: Session,
+    limit: int | None,
+    wanted: Wanted,
+    user: str | None,
+    order: Order | None,
+    numbers: bool,
+    tell: Callable[[StoreError], None],
+) -> list[Row]:
+    """Those of one user that come first, in any order."""
+    if order is not None or wanted.needs_records:
+        _index_if_worthwhile(session, user)
+    asked = _asked(session, wanted, user, order)
+    known = session.store.through_history(
+        user, session.cache, lambda history: _known(history, limit, asked)
+    )
+    beside = sorted((run_id for ids, _ in known for run_id in ids), key=newest_first)
+    rows = [row for _, found in known for row in found]
+    records = _readable(session, beside, user, tell)
+    fitting = (record for record in records if wanted.fits(record, asked.archived))
+    enough = limit if order is None and wanted.status is None else None
+    found = session.refreshed(islice(fitting, enough))
+    numbers = numbers or (order is not None and bool(order.key.of))
+    rows += _rows(session, found, numbers, tell)
+    return [row for row in rows if wanted.status in (None, row.record.state)]
+
+
+def list_ids(session: Session, wanted: Wanted) -> Iterator[str]:
+    """The ids of this user's runs, newest first. What the index does not know is read on the way.
+
+    StoreError: a run cannot be read.
+    """
+    if wanted.needs_records:
+        _index_if_worthwhile(session, None)
+    asked = _asked(session, wanted, None)
+    found = session.store.through_history(
+        None,
+        session.cache,
+        lambda history: (history.beside, [run_id for run_id, _ in history.indexed(None, asked)]),
+    )
+    beside = sorted((run_id for ids, _ in found for run_id in ids), key=newest_first)
+    fitting = (
+        run_id
+        for run_id in beside
+        if wanted.fits_id(run_id)
+        and is_wanted(session, session.store.read(run_id), wanted, asked.archived)
+    )
+    return merge(*(ids for _, ids in found), fitting, key=newest_first)
+
+
+def is_wanted(
+    session: Session,
+    record: RunRecord,
+    wanted: Wanted,
+    archived: Mapping[str, float] = MappingProxyType({}),
+) -> bool:
+    """Whether a run is wanted. The scheduler is asked last, and only for a status.
+
+    archived: by experiment, until when its runs are.
+    """
+    return wanted.fits(record, archived) and (
+        wanted.status is None or session.refreshed([record])[0].state is wanted.status
+    )
+
+
+def _asked(session: Session, wanted: Wanted, user: str | None, order: Order | None = None) -> Asked:
+    from hpcrun.store.history import Asked
+
+    archived = {} if wanted.view == "All" else archived_experiments(session.store, user)
+    return Asked(wanted, order, archived)
+
+
+def _known(history: History, limit: int | None, asked: Asked) -> tuple[list[str], list[Row]]:
     """The ids of runs that may be on the page and have to be read, and the index's rows for it."""
     known = history.indexed(limit, asked)
-    beside = [i for i in history.beside if asked.experiment in (None, experiment_of(i))]
-    if by_time and known and len(known) == limit:
+    beside = [run_id for run_id in history.beside if asked.wanted.fits_id(run_id)]
+    if asked.order is None and known and len(known) == limit:
         last = newest_first(known[-1][0])
         beside = [run_id for run_id in beside if newest_first(run_id) < last]
     return beside, history.rows(known)
-
-
-def _is_hidden(record: RunRecord, asked: Asked) -> bool:
-    if record.parent is not None and not asked.children:
-        return True
-    until = asked.until.get(record.experiment, -math.inf)
-    return not asked.archived and (record.archived or record.created <= until)
 
 
 def _readable(
@@ -133,37 +163,32 @@ def _readable(
 def _rows(
     session: Session,
     records: Sequence[RunRecord],
-    order: Order | None,
+    numbers: bool,
     tell: Callable[[StoreError], None],
 ) -> Iterator[Row]:
-    """The runs that the index does not know, with their metrics where they are sorted by one."""
-    by_metric = order is not None and order.column not in COLUMNS
+    """The runs that the index does not know. numbers: with what their metrics came to."""
     for record in records:
-        metrics: dict[str, float] = {}
-        if by_metric:
+        metrics: Mapping[str, Numbers] = {}
+        if numbers:
             paths = session.store.paths(record.run_id, record.user)
             try:
-                metrics = session.store.stored(paths).last_numbers()
+                metrics = session.store.stored(paths).numbers()
             except StoreError as error:
                 tell(error)
         yield Row(record, -1, metrics)
 
 
 def _sort_key(row: Row, order: Order) -> tuple[bool, object]:
-    from hpcrun.store.index import WORDS, sort_text, sort_value
-
-    sign = -1 if order.descending else 1
-    if order.column in WORDS:
-        text = sort_text(row.record, order.column)
+    key, sign = order.key, -1 if order.descending else 1
+    if key.name in WORDS and not key.of:
+        text = sort_text(row.record, key.name)
         return False, [sign * ord(letter) for letter in text] + [sign * -1]
-    value = sort_value(row, order.column)
+    value = sort_value(row, key)
     return math.isnan(value), sign * value if not math.isnan(value) else 0.0
 
 
-def _index_if_worthwhile(session: Session, user: str | None, needed: bool) -> None:
+def _index_if_worthwhile(session: Session, user: str | None) -> None:
     """Makes an index where otherwise many sealed files would be opened, one by one."""
-    if not needed:
-        return
     if any(session.store.through_history(user, session.cache, lambda h: h.wants_index)):
         with contextlib.suppress(StoreError):  # then the files are opened, one by one
             index(session, user)
