@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hpcrun.layout import Attempt, JournalKind
 from hpcrun.metrics import metrics_of
 from hpcrun.metrics.line import MetricLines
-from hpcrun.metrics.summary import MetricSummary, summary_of
+from hpcrun.metrics.series import numbers_of
+from hpcrun.metrics.summary import MetricSummary, numbers_in, summary_of
 from hpcrun.record import Fact, decode_page, encode
 from hpcrun.store import FileStore, stored
 from hpcrun.store.stored import Layers
@@ -109,9 +110,12 @@ def runs(draw: st.DrawFn) -> list[Fact]:
 )
 @example([metric(2, v=1.5), metric(1, v=2.5)])
 @example([metric(1, v=1.5), metric(1, v=2.5)])
+@example([metric(1, v=1.5, r=1), metric(2, v={"f": "nan"}), metric(3, v=7), metric(4, v=9, r=1)])
 def test_a_summary_tells_what_the_series_tell(facts: list[Fact]) -> None:
     lines = journals(facts)
     assert summary_of(lines.items).metrics == told(as_read(lines))
+    numbers = {name: numbers_of(metric) for name, metric in metrics_of(as_read(lines)).items()}
+    assert numbers_in(lines.items) == numbers
 
 
 def test_what_is_no_fact_is_counted_and_other_facts_are_given() -> None:

@@ -82,7 +82,7 @@ class Metric:
         for step, rank, value in self._rows():
             if rank != lowest:
                 continue
-            number = _finite(value)
+            number = finite(value)
             if number is not None:
                 found.append((place if step is None else step, number))
             place += 1
@@ -102,7 +102,7 @@ class Metric:
 def numbers_of(metric: Metric) -> Numbers:
     """What a metric came to."""
     numbers = [number for _, number in metric.points()]
-    last = _finite(metric.values[-1]) if metric.values and metric.kind != TABLE else None
+    last = finite(metric.values[-1]) if metric.values and metric.kind != TABLE else None
     return Numbers(last, min(numbers, default=None), max(numbers, default=None))
 
 
@@ -228,7 +228,7 @@ def _unified(values: List[Value]) -> List[Value]:
         return values
 
 
-def _finite(value: Value) -> Optional[float]:
+def finite(value: Value) -> Optional[float]:
     """The value as a number on a chart's axis; None if it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

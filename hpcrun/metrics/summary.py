@@ -1,4 +1,4 @@
-"""How many values each metric has, and the last. Pure; standard library only (Python 3.8+).
+"""How many values each metric has, and what it came to. Pure; standard library only (Python 3.8+).
 
 It tells the same as `series.metrics_of`, and reads a run of millions of points in the memory of
 their steps: of a point it keeps no more. Lines as `line` makes them are read without a JSON
@@ -27,9 +27,9 @@ from typing import (
 )
 
 from hpcrun.layout import Attempt
-from hpcrun.metrics.series import Metric, metrics_of, text_of
+from hpcrun.metrics.series import Metric, finite, metrics_of, numbers_of, text_of
 from hpcrun.metrics.values import decoded
-from hpcrun.record import Fact, decode
+from hpcrun.record import Fact, Numbers, decode
 
 Blocks = Iterable[Tuple[str, bytes]]
 """(the journal's name, whole lines of it): all of a run, one journal after the other."""
@@ -69,21 +69,33 @@ def summary_of(read: Callable[[], Blocks]) -> Summary:
     """The summary of what a run has logged. read: gives its journals of metrics; it is called
     again for metrics that must be read as facts."""
     reading = _Reading()
-    for writer, block in read():
-        reading.add(writer, block)
-    by_name: Dict[str, List[_Series]] = {}
-    for series in reading.series.values():
-        by_name.setdefault(series.name, []).append(series)
-    as_facts = set(reading.complex)
-    as_facts.update(name for name, found in by_name.items() if not _told_by_series(found))
-    if not all(life.rises for life in reading.lives.values()):
-        as_facts.update(by_name)
+    reading.read(read())
+    by_name = reading.by_name()
+    as_facts = reading.untold(by_name)
     metrics = [_summary(name, by_name[name]) for name in by_name.keys() - as_facts]
-    if as_facts:
-        begins = {key: life.begin for key, life in reading.lives.items()}
-        whole = metrics_of(_facts(read(), as_facts, begins))
-        metrics += [_of_metric(whole[name]) for name in whole.keys() & as_facts]
+    metrics += map(_of_metric, _whole(read, reading, as_facts))
     return Summary(sorted(metrics), reading.facts, reading.bad_lines)
+
+
+def numbers_in(read: Callable[[], Blocks]) -> Dict[str, Numbers]:
+    """What each metric came to; read: as for `summary_of`."""
+    reading = _Reading()
+    reading.read(read())
+    by_name = reading.by_name()
+    as_facts = reading.untold(by_name)
+    as_facts.update(name for name, found in by_name.items() if not _all_stand(found))
+    numbers = {name: _numbers(by_name[name]) for name in by_name.keys() - as_facts}
+    numbers.update((m.name, numbers_of(m)) for m in _whole(read, reading, as_facts))
+    return numbers
+
+
+def _whole(read: Callable[[], Blocks], reading: "_Reading", names: Set[str]) -> List[Metric]:
+    """The metrics of these names, from facts."""
+    if not names:
+        return []
+    begins = {key: life.begin for key, life in reading.lives.items()}
+    found = metrics_of(_facts(read(), names, begins))
+    return [found[name] for name in found.keys() & names]
 
 
 def _facts(
@@ -133,6 +145,8 @@ class _Series:
         self.steps = array("q")
         self.kinds: Set[type] = set()
         self.last: Any = None
+        self.least = float("inf")
+        self.greatest = float("-inf")
 
     def place(self) -> Tuple[Attempt, int, float, str]:
         """Its place among the series of its name."""
@@ -149,7 +163,26 @@ class _Reading:
         self.series: Dict[Tuple[str, Attempt, int, str], _Series] = {}
         self.complex: Set[str] = set()
 
+    def read(self, blocks: Blocks) -> None:
+        """Reads all of a run."""
+        for writer, block in blocks:
+            self.add(writer, block)
+
+    def by_name(self) -> Dict[str, List[_Series]]:
+        """The series of each metric."""
+        found: Dict[str, List[_Series]] = {}
+        for series in self.series.values():
+            found.setdefault(series.name, []).append(series)
+        return found
+
+    def untold(self, by_name: Mapping[str, List[_Series]]) -> Set[str]:
+        """The metrics of which series do not tell enough."""
+        if not all(life.rises for life in self.lives.values()):
+            return self.complex | by_name.keys()
+        return self.complex | {n for n, found in by_name.items() if not _told_by_series(found)}
+
     def add(self, writer: str, block: bytes) -> None:
+        """Reads whole lines of a journal."""
         known: Dict[Tuple[Optional[bytes], ...], _Series] = {}
         crc32 = zlib.crc32
         for line in block.split(b"\n"):
@@ -172,6 +205,10 @@ class _Reading:
                 series.steps.append(int(step))
             series.last = last = float(value) if fraction else int(value)
             series.kinds.add(type(last))
+            if last < series.least:
+                series.least = last
+            if last > series.greatest:
+                series.greatest = last
 
     def _add_other(self, writer: str, line: bytes) -> None:
         fact = decode(line, writer)
@@ -196,6 +233,10 @@ class _Reading:
             series.steps.append(fact.data["s"])
         series.last = value
         series.kinds.add(type(value))
+        number = finite(value)
+        if number is not None:
+            series.least = min(series.least, number)
+            series.greatest = max(series.greatest, number)
 
     def _life(self, writer: str, attempt: Attempt) -> _Life:
         return self.lives.setdefault((writer, attempt), _Life(attempt, writer))
@@ -218,6 +259,19 @@ def _summary(name: str, found: List[_Series]) -> MetricSummary:
     if type(last) is int and _kinds(found) == {int, float}:
         last = float(last)
     return MetricSummary(name, _standing(found), text_of(last))
+
+
+def _numbers(found: List[_Series]) -> Numbers:
+    """What a metric came to of which every value stands."""
+    lowest = min(series.rank for series in found)
+    least = min(series.least for series in found if series.rank == lowest)
+    greatest = max(series.greatest for series in found if series.rank == lowest)
+    last = finite(max(found, key=_Series.place).last)
+    return Numbers(last, finite(least), finite(greatest))
+
+
+def _all_stand(found: List[_Series]) -> bool:
+    return _standing(found) == sum(series.count for series in found)
 
 
 def _kinds(found: List[_Series]) -> Set[type]:

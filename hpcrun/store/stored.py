@@ -313,8 +313,11 @@ class Layers(AbstractContextManager["Layers"]):
     def numbers(self) -> dict[str, Numbers]:
         """What the metrics came to."""
         from hpcrun.metrics.series import numbers_of
+        from hpcrun.metrics.summary import numbers_in
 
-        if self._sealed is None or self._tell_metrics():
+        if self._sealed is None:
+            found = numbers_in(lambda: self.blocks(JournalKind.METRICS))
+        elif self._tell_metrics():
             found = {name: numbers_of(metric) for name, metric in self.logged().metrics.items()}
         else:
             found = {name: series.numbers for name, series in self._sealed.series.items()}
