@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterator
 from benchmarks import (
     agent,
     command_line,
+    faults,
     first_instruction,
     history,
     lab,
     network,
     run_log,
     show,
+    sizes,
     submission,
 )
 from benchmarks.row import Row, table
 from tests.lab import Lab
 
-LOCAL = ("commands", "history", "agent", "log", "show")
+LOCAL = ("commands", "history", "sizes", "agent", "log", "faults", "show")
 MOST = {"log": 5, "show": 3}
 """The most runs of each, of rows whose runs take seconds."""
 
@@ -45,14 +47,25 @@ def _local(asked: argparse.Namespace) -> Iterator[Row]:
     if "history" in asked.rows:
         _tell(f"history: {asked.count} times each")
         yield from _measured("history", history.rows(asked.count))
+    if "sizes" in asked.rows:
+        _tell("sizes")
+        yield from _measured("sizes", sizes.rows())
     if "agent" in asked.rows:
         _tell(f"agent: {asked.seconds:g} s")
         yield from _measured("agent", agent.rows(asked.seconds))
-    for name, rows in (("log", run_log.rows), ("show", show.rows)):
-        if name in asked.rows:
-            count = min(asked.count, MOST[name])
-            _tell(f"{name}: {count} times each")
-            yield from _measured(name, rows(count))
+    if "log" in asked.rows:
+        yield from _measured("log", run_log.rows(_turns("log", asked.count)))
+    if "faults" in asked.rows:
+        _tell("faults")
+        yield from _measured("faults", faults.rows())
+    if "show" in asked.rows:
+        yield from _measured("show", show.rows(_turns("show", asked.count)))
+
+
+def _turns(name: str, count: int) -> int:
+    turns = min(count, MOST[name])
+    _tell(f"{name}: {turns} times each")
+    return turns
 
 
 def _on_cluster(asked: argparse.Namespace) -> Iterator[Row]:

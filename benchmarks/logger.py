@@ -1,9 +1,9 @@
-"""Logs points and tells how long it took: `python logger.py <kind> <folder> <steps> <rate>`.
+"""Logs points and tells how long it took: `logger.py <kind> <folder> <steps> <rate> [<file>]`.
 
 It prints `ready <run id>`, begins when a line comes, prints the seconds, and ends when stdin does.
-Each step is one point of each of NAMES. rate: calls per second; 0: as many as it can. With a rate,
-the 8 bytes of <folder>/returned tell at any moment how many calls have returned. A program of its
-own, since the interpreter that has MLflow may be another.
+Each step is one point of each of NAMES. rate: calls per second; 0: as many as it can. file: its 8
+bytes tell at any moment how many calls have returned. A program of its own, since the interpreter
+that has the peers may be another.
 """
 
 from __future__ import annotations
@@ -62,33 +62,82 @@ def mlflow(folder: Path) -> tuple[str, Log]:
     return run_id, lambda name, value, step: mlflow.log_metric(name, value, step=step)
 
 
-KINDS = {"raw": raw, "hpcrun": hpcrun, "tensorboard": tensorboard, "mlflow": mlflow}
+def wandb(folder: Path) -> tuple[str, Log]:
+    """An offline run in the folder; its own process writes the file."""
+    import wandb
+
+    run = wandb.init(
+        project="bench",
+        dir=str(folder),
+        mode="offline",
+        settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+    )
+    return run.id, lambda name, value, step: run.log({name: value}, step=step)
 
 
-def main(kind: str, folder: Path, steps: int, rate: float) -> None:
+def trackio(folder: Path) -> tuple[str, Log]:
+    """A run in trackio's database in the folder, which a thread writes."""
+    import trackio
+
+    trackio.init(project="bench", name="bench", embed=False)
+    return "bench", lambda name, value, step: trackio.log({name: value}, step=step)
+
+
+def h5py(folder: Path) -> tuple[str, Log]:
+    """Rows appended in place, flushed after each hundred, as the library's guide shows."""
+    import h5py
+    import numpy
+
+    row = numpy.dtype([("name", "S16"), ("value", "f8"), ("step", "i8")])
+    file = h5py.File(folder / "points.h5", "w")
+    points = file.create_dataset("points", (0,), row, maxshape=(None,), chunks=(1000,))
+
+    def log(name: str, value: float, step: int) -> None:
+        points.resize((len(points) + 1,))
+        points[-1] = (name, value, step)
+        if len(points) % 100 == 0:
+            file.flush()
+
+    return "points", log
+
+
+KINDS = {
+    "raw": raw,
+    "hpcrun": hpcrun,
+    "tensorboard": tensorboard,
+    "mlflow": mlflow,
+    "wandb": wandb,
+    "trackio": trackio,
+    "h5py": h5py,
+}
+
+
+def main(kind: str, folder: Path, steps: int, rate: float, counter: Path | None) -> None:
     """Logs when it is told to."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # peers print what they like
     run_id, log = KINDS[kind](folder)
-    print("ready", run_id, flush=True)
+    print("ready", run_id, file=answers, flush=True)
     sys.stdin.readline()
     began = time.perf_counter()
-    if rate:
-        _at_rate(log, steps, rate, folder / "returned")
+    if counter is not None:
+        _counted(log, steps, rate, counter)
     else:
         for step in range(steps):
             for name in NAMES:
                 log(name, step * 0.37, step)
-    print(time.perf_counter() - began, flush=True)
+    print(time.perf_counter() - began, file=answers, flush=True)
     sys.stdin.read()
 
 
-def _at_rate(log: Log, steps: int, rate: float, path: Path) -> None:
+def _counted(log: Log, steps: int, rate: float, path: Path) -> None:
     with path.open("w+b") as file:
         file.truncate(8)
         returned = mmap.mmap(file.fileno(), 8)
     began, count = time.perf_counter(), 0
     for step in range(steps):
         for name in NAMES:
-            early = began + count / rate - time.perf_counter()
+            early = began + count / rate - time.perf_counter() if rate else 0
             if early > 0.001:
                 time.sleep(early)
             log(name, step * 0.37, step)
@@ -97,4 +146,5 @@ def _at_rate(log: Log, steps: int, rate: float, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    counter = Path(sys.argv[5]) if sys.argv[5:] else None
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), counter)

@@ -1,9 +1,7 @@
-"""run.log: a call's time, what a kill loses, and many processes at once."""
+"""run.log: a call's time, and many processes at once."""
 
 from __future__ import annotations
 
-import random
-import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,11 +12,8 @@ from typing import NamedTuple
 
 from benchmarks.logger import NAMES
 from benchmarks.logging_program import lacking, logging
+from benchmarks.points import kept
 from benchmarks.row import Row
-from hpcrun import Workspace
-from hpcrun.layout import JournalKind
-from hpcrun.record import RunRecord
-from tests.lab import eventually
 
 STEPS = 20_000
 MLFLOW_STEPS = 100
@@ -26,10 +21,6 @@ MLFLOW_STEPS = 100
 
 CALL_AIM = 1.5
 MLFLOW_AIM = 100.0
-
-RATES = (200, 1_000, 50_000)
-KILLS = 5
-"""Kills at each rate, each at a moment of its own."""
 
 CROWDS = (8, 64)
 CROWD_STEPS = {"raw": 2_000, "hpcrun": 2_000, "mlflow": 10}
@@ -40,7 +31,6 @@ CROWD_AIM = 1.2
 def rows(count: int) -> Iterator[Row]:
     """All of them. count: turns of what is timed."""
     yield from _calls(count)
-    yield from _lost()
     yield from _crowds()
 
 
@@ -89,60 +79,6 @@ def _call(kind: str, steps: int) -> float:
         program.wait_ready()
         program.begin()
         return program.seconds() / steps / len(NAMES)
-
-
-# -- a crash --------------------------------------------------------------------------------------
-
-
-class _Loss(NamedTuple):
-    returned: int
-    lost: int
-    seconds: float
-
-
-def _lost() -> Iterator[Row]:
-    for rate in RATES:
-        found = [_killed(rate, random.uniform(1, 2)) for _ in range(KILLS)]
-        lost, returned = sum(one.lost for one in found), sum(one.returned for one in found)
-        reached = returned / sum(one.seconds for one in found)
-        yield Row(
-            f"points lost by {KILLS} × kill -9, of calls that had returned, at {rate:,} calls/s",
-            f"{lost} of {returned:,}",
-            "-",
-            f"{reached:,.0f} calls/s reached",
-            "0",
-            not lost,
-        )
-
-
-def _killed(rate: int, seconds: float) -> _Loss:
-    with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
-        folder = Path(place)
-        program = stack.enter_context(logging("hpcrun", folder, 10 * rate, rate))
-        run_id = program.wait_ready()
-        program.begin()
-        began = time.perf_counter()
-        time.sleep(seconds)
-        program.kill()
-        took = time.perf_counter() - began
-        (returned,) = struct.unpack("=q", (folder / "returned").read_bytes())
-        store = Workspace(folder).session.store
-        eventually(lambda: _is_kept(store.read(run_id)))
-        there = _points(folder, run_id)
-        told = {(NAMES[n % len(NAMES)], n // len(NAMES)) for n in range(returned)}
-        return _Loss(returned, len(told - there), took)
-
-
-def _is_kept(record: RunRecord) -> bool:
-    """Whether it has ended, and its companion has brought all that the node's disk held."""
-    return record.has_ended and not record.attempt.undrained
-
-
-def _points(workspace: Path, run_id: str) -> set[tuple[str, int]]:
-    """(name, step) of each point in a run's record."""
-    store = Workspace(workspace).session.store
-    facts, _ = store.facts(store.paths(run_id), JournalKind.METRICS)
-    return {(fact.data["m"], fact.data["s"]) for fact in facts if fact.kind == "metric"}
 
 
 # -- many processes -------------------------------------------------------------------------------
@@ -205,5 +141,5 @@ def _crowd(kind: str, size: int) -> _Crowd:
         each = steps * len(NAMES)
         lost = None
         if kind == "hpcrun":
-            lost = sum(each - len(_points(folder, run_id)) for run_id in run_ids)
+            lost = sum(each - len(kept("hpcrun", folder, run_id)) for run_id in run_ids)
         return _Crowd(took / (size * each), lost)
