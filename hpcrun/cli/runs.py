@@ -8,7 +8,7 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, run_object, say
-from hpcrun.errors import RunCanceled, RunFailed, WaitTimeout
+from hpcrun.errors import Problem, RunCanceled, RunFailed, WaitTimeout
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 from hpcrun.workflow.cancel import cancel as cancel_run
