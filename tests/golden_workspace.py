@@ -56,7 +56,6 @@ def answers(workspace: Path, user: str) -> Any:
     }
     for told in runs.values():
         del told["show"]["record"]
-        del told["show"]["private"]  # a key that came after the first golden answers
     # Not by the command, which starts a process that seals.
     session = Session(workspace, Assets.of(workspace, {}))
     by_loss = Order(Key("loss", "last"), descending=True)
