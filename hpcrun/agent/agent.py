@@ -14,10 +14,10 @@ from signal import SIGCHLD, SIGKILL, SIGTERM, Signals
 from typing import Callable, List, Optional, Sequence
 
 from hpcrun.agent import (
+    earlier,
     end,
     evidence,
     keeper,
-    past,
     preemption,
     process,
     ranks,
@@ -27,11 +27,11 @@ from hpcrun.agent import (
     spool,
     working,
 )
-from hpcrun.agent.checkpoints import to_resume
 from hpcrun.agent.end import End
 from hpcrun.agent.helpers import Helpers
 from hpcrun.agent.lay import lay_out
 from hpcrun.agent.limits import LAST_CALL, MAX_DURATION, TIME_LIMIT, Limits
+from hpcrun.agent.own_keeper import OwnKeeper
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.witness import Witness, say
@@ -43,7 +43,6 @@ from hpcrun.layout import (
     RESUME_VARIABLE,
     SPOOL_VARIABLE,
     WORK_VARIABLE,
-    Attempt,
 )
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -63,9 +62,6 @@ TAKEN_LATE = 120.0
 
 LAYING = 600.0
 """Seconds in which the other nodes must have laid the snapshot."""
-
-KEEPERS = 4
-"""How often a keeper is started, at most."""
 
 
 def run(words: Sequence[str], teardown: str, node: Sequence[str]) -> int:
@@ -114,9 +110,7 @@ class Agent:
         )
         paths, attempt = setting.paths, setting.attempt
         self._witness = Witness(Journal(paths.journal(f"agent-{attempt}"), attempt))
-        self._keeper: Optional[Process] = None
-        self._keeper_pipe = -1
-        self._keepers = 0
+        self._keeper = OwnKeeper(self._witness.problem)
         self._log_size = 0
         self._beats = 0
         self._next_beat = time.monotonic() + setting.heartbeat
@@ -149,7 +143,7 @@ class Agent:
             try:
                 requeue.begin_again(self._setting)
             except OSError as error:
-                self._problem(f"the next attempt cannot begin: {error}")
+                self._witness.problem(f"the next attempt cannot begin: {error}")
         return ended.status
 
     # -- beginning ----------------------------------------------------------------------------
@@ -172,9 +166,10 @@ class Agent:
             sync=False,
         )
         for problem in told.problems:
-            self._problem(problem)
+            self._witness.problem(problem)
         self._prepare_spool()
-        self._start_keeper()
+        self._keeper.start(self._setting)
+        self._keeper.send("begin")
         if told.warned:
             self._request_stop(TIME_LIMIT)
 
@@ -183,38 +178,16 @@ class Agent:
             if self._setting.spool is not None:
                 spool.prepare(self._setting.spool)
         except StoreError as error:
-            self._problem(f"{error}; records go straight to the history")
+            self._witness.problem(f"{error}; records go straight to the history")
             self._setting = self._setting._replace(spool=None)
             os.environ.pop(SPOOL_VARIABLE, None)
-
-    def _start_keeper(self) -> None:
-        self._keepers += 1
-        try:
-            self._keeper, self._keeper_pipe = keeper.start(self._setting)
-        except OSError as error:
-            self._problem(f"the keeper cannot be started: {error.strerror}")
-            return
-        self._tell_keeper("begin")
-        if self.command is not None:
-            self._tell_keeper(f"command {self.command.pid}")
-        if self._stop_told:
-            self._tell_keeper("stop")
-
-    def _tell_keeper(self, word: str) -> None:
-        try:
-            os.write(self._keeper_pipe, word.encode() + b"\n")
-        except OSError:
-            pass  # it is gone, and the next SIGCHLD tells so
 
     def _allot(self) -> Optional[End]:
         """Looks what is left of max_run_duration_seconds; gives the end, if that is nothing."""
         told = self._setting
         if told.max_duration is None:
             return None
-        try:
-            self._spent = past.spent(past.facts(told.paths.record, "agent-"), told.attempt)
-        except OSError as error:
-            self._problem(f"how long earlier attempts ran cannot be read: {error}")
+        self._spent = earlier.spent(told, self._witness)
         if self._spent >= told.max_duration:
             return End(1, None, "time_limit", message=self._taken())
         self._limits.allot(told.max_duration - self._spent)
@@ -262,7 +235,7 @@ class Agent:
         try:
             self._helpers.start()
         except OSError as error:
-            self._problem(f"the helpers on other nodes cannot be started: {error.strerror}")
+            self._witness.problem(f"the helpers on other nodes cannot be started: {error.strerror}")
         if self._stop_told:
             self._helpers.stop()
         if self._setting.work is not None:
@@ -270,9 +243,9 @@ class Agent:
                 working.make(self._setting, signals.stop_is_pending)
                 if self._setting.work_is_shared or self._others_have_laid():
                     return
-                self._problem("not every other node has laid the snapshot")
+                self._witness.problem("not every other node has laid the snapshot")
             except HpcrunError as error:
-                self._problem(str(error))
+                self._witness.problem(str(error))
             self._work_in_the_history()
         lay_out(self._setting.snapshot, self._setting.paths, signals.stop_is_pending)
 
@@ -289,59 +262,33 @@ class Agent:
     def _work_in_the_history(self) -> None:
         """Where a node has no room, the job works in the run's own folder: it runs all the same."""
         files = self._setting.paths.files
-        self._problem(f"the job works in {files}, not in {self._setting.work}")
+        self._witness.problem(f"the job works in {files}, not in {self._setting.work}")
         self._setting = self._setting._replace(work=None)
         os.environ[WORK_VARIABLE] = files
         os.environ[OUTPUT_VARIABLE] = self._setting.paths.outputs
         os.environ["PYTHONPATH"] = ":".join(filter(None, (files, os.environ.get("PYTHONPATH"))))
-
-    def _resume(self) -> None:
-        """Tells how far the run is, and the command which checkpoint it goes on from."""
-        told = self._setting
-        path = told.resume_from
-        if told.attempt != Attempt(1, 0):
-            try:
-                found = past.look(told)
-                self._witness.tell("mark", past.as_data(found.now), sync=False)
-                begin = found.begins.get(told.attempt._replace(restart=0), found.now)
-                path = to_resume(found.newest, path, told.resumes_anew, begin.checkpoint)
-            except OSError as error:
-                self._problem(f"what earlier attempts left cannot be read: {error}")
-        if path is not None:
-            os.environ[RESUME_VARIABLE] = path
-            self._witness.tell("resumed", {"path": path}, sync=False)
 
     def _launch(self) -> Optional[End]:
         """Starts the command; gives the end, in case that it cannot start.
 
         The command does not wait for the disk: what was told so far is synced once it runs.
         """
-        self._look_back()
-        self._resume()
+        earlier.mark_metric_files(self._setting, self._witness)
+        path = earlier.checkpoint(self._setting, self._witness)
+        if path is not None:
+            os.environ[RESUME_VARIABLE] = path
         self._witness.tell("running", {"command": list(self._words)}, sync=False)
         try:
             self.command = process.start(
-                self._words, self._setting.folder, announce=self._keeper_pipe
+                self._words, self._setting.folder, announce=self._keeper.pipe
             )
         except OSError as error:
             status = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
             return end.launch_failed(status, f"cannot start {self._words[0]}: {error.strerror}")
+        self._keeper.announced(self.command.pid)
         self._witness.settle()
         self._limits.start(time.monotonic())
         return None
-
-    def _look_back(self) -> None:
-        """What stands in metric files before the command begins, an earlier attempt has written."""
-        told = self._setting
-        if not told.metric_files or told.attempt == Attempt(1, 0):
-            return
-        try:
-            from hpcrun.agent.follow.opened import look_back
-
-            marks = look_back(told.paths.files, told.metric_files)
-            self._witness.tell("metric_files", {"marks": marks})
-        except Exception as error:  # noqa: BLE001 - the command starts all the same
-            self._problem(f"what stands in the metric files cannot be told: {error!r}")
 
     # -- waiting ------------------------------------------------------------------------------
 
@@ -394,7 +341,7 @@ class Agent:
         running = self.command is None or not self.command.has_ended()
         if number in signals.STOPPING and running and self._stopped_by is None:
             self._stopped_by = number
-            self._tell_keeper("interrupted")
+            self._keeper.send("interrupted")
         self._witness.tell("signal", {"signal": int(number), "name": Signals(number).name})
         if number == signals.WARNING:
             self._request_stop(TIME_LIMIT)
@@ -408,7 +355,7 @@ class Agent:
             self._limits.warn(time.monotonic())
         if not self._stop_told:
             self._stop_told = why
-            self._tell_keeper("stop")
+            self._keeper.send("stop")
             self._helpers.stop()
             self._witness.tell("stop_requested", {"why": why})
 
@@ -451,20 +398,14 @@ class Agent:
 
     def _signal_all(self, number: int) -> bool:
         group = self.command.pid if self.command is not None else None
-        own = self._helpers.groups() | ({self._keeper.pid} if self._keeper is not None else set())
+        own = self._helpers.groups() | self._keeper.groups()
         return ranks.signal_all(self._setting, group, number, own)
 
     def _mind_children(self) -> None:
         failed = self._helpers.failed()
         if failed is not None:
-            self._problem(f"the helpers on other nodes ended with status {failed}")
-        if self._keeper is not None and self._keeper.has_ended():
-            status = self._keeper.shell_status
-            self._keeper = None
-            os.close(self._keeper_pipe)
-            self._problem(f"the keeper on {self._setting.host} ended with status {status}")
-            if self._keepers < KEEPERS:
-                self._start_keeper()
+            self._witness.problem(f"the helpers on other nodes ended with status {failed}")
+        self._keeper.mind(self._setting)
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -496,7 +437,7 @@ class Agent:
         self._helpers.finish()
         self._let_files_come(self._helpers.have_ended)
         if not self._until(self._helpers.have_ended, self._setting.kill_wait):
-            self._problem("the helpers on other nodes did not end, and are killed")
+            self._witness.problem("the helpers on other nodes did not end, and are killed")
             self._helpers.kill()
             self._until(self._helpers.have_ended, LAST_TRY)
         self._finish_keeper()
@@ -510,18 +451,16 @@ class Agent:
             self._until(lambda: ended() or self._told_to_stop)
 
     def _finish_keeper(self) -> None:
-        """From here on nobody starts it again."""
-        child, self._keeper = self._keeper, None
+        child = self._keeper.finish()
         if child is None:
             return
-        self._tell_keeper("finish")
         self._let_files_come(child.has_ended)
         if self._told_to_stop:
-            self._tell_keeper("interrupted")
+            self._keeper.send("interrupted")
         if not self._until(child.has_ended, self._setting.kill_wait + LAST_TRY):
-            self._problem(f"the keeper on {self._setting.host} is not done yet")
+            self._witness.problem(f"the keeper on {self._setting.host} is not done yet")
         elif child.signal is not None:
-            self._problem(f"the keeper on {self._setting.host} was killed at the end")
+            self._witness.problem(f"the keeper on {self._setting.host} was killed at the end")
 
     def _run_teardown(self) -> None:
         """In a process of its own; where the job was told to stop, it has but the time to stop."""
@@ -531,14 +470,14 @@ class Agent:
         try:
             child = process.start(words, self._setting.paths.files)
         except OSError as error:
-            self._problem(f"the teardown cannot be started: {error.strerror}")
+            self._witness.problem(f"the teardown cannot be started: {error.strerror}")
             return
         self._until(lambda: child.has_ended() or self._told_to_stop)
         if not self._until(child.has_ended, self._setting.kill_wait):
             process.signal_group(child.pid, SIGKILL)
             self._until(child.has_ended)
         if child.shell_status:
-            self._problem(f"the teardown ended with status {child.shell_status}")
+            self._witness.problem(f"the teardown ended with status {child.shell_status}")
 
     def _wait_to_be_taken(self) -> None:
         """The end of a preempted job is left to Slurm, which requeues it then."""
@@ -558,6 +497,3 @@ class Agent:
             return evidence.last_words(self._setting, self._log_size)
         except OSError as error:
             return [f"the logs cannot be read: {error}"]
-
-    def _problem(self, message: str) -> None:
-        self._witness.tell("problem", {"message": message})

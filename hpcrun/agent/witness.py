@@ -44,6 +44,10 @@ class Witness:
         else:
             self._write()
 
+    def problem(self, message: str) -> None:
+        """Tells what went wrong without ending anything."""
+        self.tell("problem", {"message": message})
+
     def settle(self) -> bool:
         """Writes and syncs what waits; tells whether the file system has everything."""
         if not self._write():
