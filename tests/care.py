@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hpcrun.assets import Assets
-from hpcrun.layout import INTERACTIVE, Attempt, JournalKind, RunPaths
+from hpcrun.layout import INTERACTIVE, Attempt, JournalKind, RunPaths, UserPaths
 from hpcrun.manifest import Manifest
 from hpcrun.metrics.images import image
 from hpcrun.metrics.uploads import upload
 from hpcrun.record import Fact, encode
+from hpcrun.rights import kept_to
 from hpcrun.snapshot import push, scan
 from hpcrun.store.sealing import seal
 from hpcrun.store.stored import StoredRun
@@ -44,18 +45,23 @@ class Care:
         self.store.prepare()
         self.own = self.store.own
 
-    def source(self, text: str = "print(1)\n") -> tuple[Manifest, Path]:
-        """A source folder that was pushed."""
+    def source(
+        self, text: str = "print(1)\n", room: UserPaths | None = None
+    ) -> tuple[Manifest, Path]:
+        """A source folder that was pushed. room: default: the one that others may see."""
+        room = room or self.own
         folder = self.root / "source"
         folder.mkdir(exist_ok=True)
         (folder / "train.py").write_text(text)
         manifest = scan(folder)
-        push(manifest, folder, self.own)
+        with kept_to(room.root):
+            push(manifest, folder, room)
         return manifest, folder
 
     def make(self, number: int = 0, source: str = "print(1)\n", **more: Any) -> RunPaths:
         """A run that has ended: a snapshot, an upload, an image, metrics, one file of its own."""
-        manifest, _ = self.source(source)
+        room = self.store.prepare(private=True) if more.get("private") else self.own
+        manifest, _ = self.source(source, room)
         seconds = BEGUN + number
         request = {
             "run_id": f"digits_{seconds}_{number:08x}",
@@ -94,12 +100,14 @@ class Care:
         self, paths: RunPaths, name: str, told: list[tuple[str, Any]], seconds: float
     ) -> None:
         facts = [Fact(k, Attempt(1), seconds + n / 8, n, d) for n, (k, d) in enumerate(told, 1)]
-        Path(paths.record, name).write_bytes(b"".join(map(encode, facts)))
+        with kept_to(paths.owner.root):
+            Path(paths.record, name).write_bytes(b"".join(map(encode, facts)))
 
     def sealed(self, number: int = 0, **more: Any) -> RunPaths:
         """A run that is sealed; its journals are kept."""
         paths = self.make(number, **more)
-        seal(self.run(paths))
+        with kept_to(paths.owner.root):
+            seal(self.run(paths))
         return paths
 
     def run(self, paths: RunPaths) -> StoredRun:

@@ -13,7 +13,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
 from hpcrun.errors import ConfigError, HpcrunError, Problem, StoreError
 from hpcrun.workflow.care.check import Asked, Silent, check
-from hpcrun.workflow.care.finding import Chmod, Finding, Grade
+from hpcrun.workflow.care.finding import Finding, Grade, MakeIndex, Reseal
 from hpcrun.workflow.care.mend import mend
 from hpcrun.workflow.session import Session, open_session
 
@@ -83,7 +83,8 @@ def _mended(
         if not mends or finding.mend is None:
             yield finding, None
             continue
-        what = (finding.mend, finding.path if isinstance(finding.mend, Chmod) else "")
+        is_named = isinstance(finding.mend, Reseal | MakeIndex)  # it says itself where
+        what = (finding.mend, "" if is_named else finding.path)
         if what not in done:
             try:
                 done[what] = mend(session, finding)

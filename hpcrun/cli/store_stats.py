@@ -26,7 +26,7 @@ def stats(workspace: str | None, user: str | None, as_json: bool) -> None:
     the total. A file with several names counts once.
     """
     session = open_session(given=workspace)
-    found = usage_of(session.workspace, _users(session.store, user), _progress)
+    found = usage_of(session.store, _users(session.store, user), _progress)
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     if as_json:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hpcrun.errors import StoreError
+from hpcrun.layout import UserPaths
 from hpcrun.record import Numbers, RunRecord
 from hpcrun.rights import kept_to
 from hpcrun.store.experiments import archived_experiments
@@ -199,20 +200,22 @@ def index(session: Session, user: str | None = None, anew: bool = False) -> int:
 
     Of another user's runs it is kept in this user's cache. anew: from the sealed files alone.
     """
+    return sum(index_room(session, room, anew) for room in session.store.rooms(user))
+
+
+def index_room(session: Session, room: UserPaths, anew: bool = False) -> int:
+    """Makes a new generation of the index of one room; gives how many runs it knows."""
     from hpcrun.store.history import make_index
 
     def read(run_id: str, number: int) -> Row | None:
         try:
-            return session.store.row(run_id, user, number)
+            return session.store.row(run_id, room.user, number)
         except StoreError:
             return None  # who lists it is told
 
-    if user not in (None, session.user):
-        (own,) = session.store.rooms(user)
-        return make_index(own, read, time.time(), session.cache, anew)
-    count = 0
-    for own in session.store.rooms():
-        if Path(own.root).is_dir():
-            with kept_to(own.root):
-                count += make_index(own, read, time.time(), None, anew)
-    return count
+    if room.user != session.user:
+        return make_index(room, read, time.time(), session.cache, anew)
+    if not Path(room.root).is_dir():
+        return 0
+    with kept_to(room.root):
+        return make_index(room, read, time.time(), None, anew)

@@ -25,7 +25,7 @@ from hpcrun.workflow.care.finding import Finding, Grade, Look, RemoveEmpty
 from hpcrun.workflow.care.garbage import YOUNG, leftovers
 from hpcrun.workflow.care.index import index_findings
 from hpcrun.workflow.care.lines import BadLines, lines
-from hpcrun.workflow.care.listed import ListedStore
+from hpcrun.workflow.care.listed import ListedStore, RoomStore
 from hpcrun.workflow.care.rights import rights, rights_of_workspace
 from hpcrun.workflow.care.snapshots import LARGEST, Snapshots
 from hpcrun.workflow.care.walk import walk
@@ -39,7 +39,7 @@ WHAT_FAILS = (ValueError, LookupError, TypeError, AttributeError, RecursionError
 
 
 class Progress(Protocol):
-    """Hears how far a check is."""
+    """Hears how far a check of a room is."""
 
     def runs(self, done: int, of: int) -> None: ...
 
@@ -73,27 +73,36 @@ def check(
     progress = progress or Silent()
     own = asked.user == session.user
     look = Look(digests, None if own else FOREIGN)
-    of = UserPaths.of(str(session.workspace), asked.user)
-    root = Path(of.root)
-    if not os.path.lexists(root):
+    rooms = session.store.rooms(asked.user)
+    if not os.path.lexists(rooms[0].root):
         if not own:
             raise RunNotFound(f"there is no user {asked.user!r} in {session.workspace}")
         return
-    if not is_theirs(root):
-        raise StoreError(f"{root} does not belong to {asked.user}", "readers ignore it")
+    for room in rooms:
+        if not is_theirs(Path(room.root)):
+            raise StoreError(f"{room.root} does not belong to {asked.user}", "readers ignore it")
+    if asked.run_ids is None:
+        yield from _of_workspace(session.workspace)
+    for room in rooms:
+        yield from _of_room(session, room, asked, look, progress)
+
+
+def _of_room(
+    session: Session, of: UserPaths, asked: Asked, look: Look, progress: Progress
+) -> Iterator[Finding]:
+    """All findings in one of a user's rooms."""
     store = ListedStore(session.workspace, session.user, of)
     everything = asked.run_ids is None
     if everything:
-        yield from _of_workspace(session.workspace)
         yield from _guarded("rights", of.root, rights(of))
         yield from _guarded("record", of.root, _strange_names(store))
         yield from _guarded("journal", of.experiments, _journals_of_experiments(of, look))
         yield from _guarded("model", of.models, _models(of, look))
-    ids = store.all_ids() if asked.run_ids is None else asked.run_ids
+    ids = [i for i in store.all_ids() if asked.run_ids is None or i in asked.run_ids]
     snapshots = Snapshots(of, look, progress.read)
     for done, run_id in enumerate(ids):
         progress.runs(done, len(ids))
-        found = _examined(session.store, store, asked.user, run_id, look, progress.read)
+        found = _examined(store, asked.user, run_id, look, progress.read)
         yield from found.findings
         if found.digest is not None:
             yield from snapshots.findings(found.digest, run_id)
@@ -115,16 +124,12 @@ def _guarded(subject: str, path: str, findings: Iterator[Finding]) -> Iterator[F
 
 
 def _examined(
-    store: FileStore,
-    listed: ListedStore,
-    user: str,
-    run_id: str,
-    look: Look,
-    tell: Callable[[int], None],
+    listed: ListedStore, user: str, run_id: str, look: Look, tell: Callable[[int], None]
 ) -> Examined:
     """A run as it was listed; if that seems wrong, as it lies now: it may just have been sealed."""
     found = _tried(listed, user, run_id, look, tell)
     if any(finding.grade is Grade.WRONG for finding in found.findings):
+        store = RoomStore(listed.workspace, listed.user, listed.of)
         is_kept = store.stored(store.paths(run_id, user)).retired_folders()
         if not is_kept and not store.has(run_id, user):
             return Examined([])  # it was deleted meanwhile

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hpcrun.errors import StoreError
+from hpcrun.layout import RunPaths, UserPaths
 from hpcrun.store.stored import StoredRun
 from hpcrun.workflow.seal import LARGEST
 
@@ -26,7 +27,7 @@ class Reseal(NamedTuple):
     without: the numbers of the sealed files that are damaged or missing.
     """
 
-    run_id: str
+    paths: RunPaths
     without: tuple[int, ...]
 
 
@@ -37,8 +38,9 @@ class Chmod(NamedTuple):
 
 
 class MakeIndex(NamedTuple):
-    """The index is made anew; generations of these numbers go."""
+    """The index of a room is made anew; generations of these numbers go."""
 
+    room: UserPaths
     damaged: tuple[int, ...]
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import UserPaths
+from hpcrun.rights import kept_to
 from hpcrun.snapshot import unneeded
 from hpcrun.snapshot.unneeded import COLLECTED
 from hpcrun.store.plain import below, folders_in
@@ -81,30 +82,33 @@ def plan_cleaning(session: Session, now: float) -> Cleaning:
     with told(f"look for what no run needs in {own.root}"):
         if not Path(own.root).is_dir():
             return Cleaning(())
-        unneeded.give_back(own)
-        store = ListedStore(session.workspace, session.user, own)
-        garbage = [*leftovers(own, now), *_journals(store, now)]
-        needs = _needs(store)
-        for private in session.store.rooms()[1:]:  # their jobs start versions in the one sdk/
-            others = _needs(ListedStore(session.workspace, session.user, private))
-            needs.sdk.update(others.sdk)
-            needs = needs._replace(unknown=needs.unknown or others.unknown)
-        if needs.unknown:
-            message = f"what {needs.unknown} needs cannot be read: snapshots and sdk/ stay"
+        garbage: list[Garbage] = []
+        needs: dict[UserPaths, _Needs] = {}
+        for room in session.store.rooms():
+            unneeded.give_back(room)
+            store = ListedStore(session.workspace, session.user, room)
+            garbage += [*leftovers(room, now), *_journals(store, now)]
+            needs[room] = _needs(store)
+        unknown = next((each.unknown for each in needs.values() if each.unknown), "")
+        if unknown:
+            message = f"what {unknown} needs cannot be read: snapshots and sdk/ stay"
             return Cleaning(garbage, (f"{message}; hpcrun store check tells more",))
-        going = unneeded.manifests(own, needs.snapshots, now - YOUNG)
-        garbage += _snapshots(going)
-        garbage += _sdk(own, needs.sdk, now)
-        try:
-            contents = unneeded.contents(own, {each.path for each in going}, now - YOUNG)
-            return Cleaning([*garbage, *_snapshots(contents)])
-        except StoreError as error:
-            return Cleaning(garbage, (f"contents of snapshots stay: {error}",))
+        # Jobs of all rooms start versions in the one sdk/; snapshots are each room's own.
+        garbage += _sdk(own, set().union(*(each.sdk for each in needs.values())), now)
+        problems = []
+        for room, needed in needs.items():
+            going = unneeded.manifests(room, needed.snapshots, now - YOUNG)
+            garbage += _snapshots(going)
+            try:
+                named = {each.path for each in going}
+                garbage += _snapshots(unneeded.contents(room, named, now - YOUNG))
+            except StoreError as error:
+                problems.append(f"contents of snapshots stay: {error}")
+        return Cleaning(garbage, problems)
 
 
 def clean_up(session: Session, cleaning: Cleaning, now: float) -> Cleaning:
     """Takes away what was planned, as far as nobody has wanted it since; gives what has gone."""
-    own = session.store.own
     gone, problems = [], list(cleaning.problems)
     named = [each for each in cleaning.garbage if each.what == "snapshot"]
     are_manifests = [each for each in named if each.path.endswith(".json")]
@@ -118,14 +122,15 @@ def clean_up(session: Session, cleaning: Cleaning, now: float) -> Cleaning:
         except RecursionError:
             problems.append(f"{each.path} is too deep: rm -r {each.path}")
     # A manifest that somebody wanted meanwhile is there again: what it names is.
-    try:
-        with told(f"remove contents of {own.objects}"):
-            unnamed = {each.path for each in unneeded.contents(own, (), now - YOUNG)}
-            for each in named:
-                if each.path in unnamed and unneeded.take_away(each.path, now - YOUNG):
-                    gone.append(each)
-    except StoreError as error:
-        problems.append(str(error))
+    for room in session.store.rooms():
+        try:
+            with told(f"remove contents of {room.objects}"):
+                unnamed = {each.path for each in unneeded.contents(room, (), now - YOUNG)}
+                for each in named:
+                    if each.path in unnamed and unneeded.take_away(each.path, now - YOUNG):
+                        gone.append(each)
+        except StoreError as error:
+            problems.append(str(error))
     return Cleaning(gone, problems)
 
 
@@ -134,9 +139,10 @@ def _take_away(session: Session, garbage: Garbage, now: float) -> bool:
     if garbage.what == "snapshot":
         return unneeded.take_away(garbage.path, now - YOUNG)
     if garbage.what == "journals":
-        run_id = path.name.removeprefix(RETIRED).rpartition(".")[0]
-        run = session.store.stored(session.store.paths(run_id))
-        remove_journals(run, before=now - KEPT)
+        room = UserPaths(str(path.parents[1]))
+        run = session.store.stored(room.run(path.name.removeprefix(RETIRED).rpartition(".")[0]))
+        with kept_to(room.root):
+            remove_journals(run, before=now - KEPT)
         return not path.exists()
     if garbage.what == "sdk":
         return _take_version(path, now)

@@ -18,7 +18,7 @@ def index_findings(
     """What is wrong with the generations of an index. newest: run id → number, as they lie."""
     files = Files.of(own.indexes)
     damaged = {n: why for n in files.generations if (why := _damage(own, n, limit))}
-    mend = MakeIndex(tuple(damaged))
+    mend = MakeIndex(own, tuple(damaged))
     cure = "hpcrun store check --mend makes it anew"
     for number, why in damaged.items():
         place = generation_path(own.indexes, number)

@@ -14,17 +14,27 @@ from hpcrun.store.rows import newest_first
 from hpcrun.store.stored import RETIRED, StoredRun
 
 
-class ListedStore(FileStore):
-    """The runs in a user's folders as they lay there when it was made. StoreError.
+class RoomStore(FileStore):
+    """The runs in one of a user's rooms, as if there were no other. user: whoever looks."""
 
-    user: whoever looks. of: the folders.
+    def __init__(self, workspace: Path, user: str, of: UserPaths) -> None:
+        super().__init__(workspace, user)
+        self.of = of
+
+    def rooms(self, user: str | None = None) -> list[UserPaths]:
+        """This one."""
+        return [self.of]
+
+
+class ListedStore(RoomStore):
+    """These runs as they lay there when it was made. StoreError.
+
     seals, kept: by run id, the numbers of its sealed files and of the folders of journals that are
     kept for them. misplaced: sealed files in a month that is not theirs.
     """
 
     def __init__(self, workspace: Path, user: str, of: UserPaths) -> None:
-        super().__init__(workspace, user)
-        self.of = of
+        super().__init__(workspace, user, of)
         self.numbers: dict[str, list[int]] = defaultdict(list)
         self.kept: dict[str, list[int]] = defaultdict(list)
         self.misplaced: list[Path] = []
@@ -53,10 +63,6 @@ class ListedStore(FileStore):
     def all_ids(self) -> list[str]:
         """Of all runs of which anything lies here, newest first."""
         return sorted({*self.active, *self.numbers, *self.kept}, key=newest_first)
-
-    def paths(self, run_id: str, user: str | None = None) -> RunPaths:
-        """The folders of a run among these."""
-        return self.of.run(run_id)
 
     def stored(self, paths: RunPaths) -> StoredRun:
         """A run as it lay here."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told
+from hpcrun.layout import RunPaths
+from hpcrun.rights import kept_to
 from hpcrun.store.index import generation_path, reopen
 from hpcrun.store.sealing import unseal
 from hpcrun.store.stored import DAMAGED
@@ -22,7 +24,7 @@ from hpcrun.workflow.care.finding import (
     SetAside,
 )
 from hpcrun.workflow.care.walk import walk
-from hpcrun.workflow.listing import index
+from hpcrun.workflow.listing import index_room
 from hpcrun.workflow.seal import seal_run
 from hpcrun.workflow.session import Session
 
@@ -32,16 +34,18 @@ def mend(session: Session, finding: Finding) -> str:
     path = Path(finding.path)
     with told(f"mend {path}"):
         match finding.mend:
-            case Reseal(run_id, without):
-                return _seal_again(session, run_id, without)
+            case Reseal(paths, without):
+                with kept_to(paths.owner.root):
+                    return _seal_again(session, paths, without)
             case Chmod(mode):
                 if not stat.S_ISLNK(path.lstat().st_mode):
                     path.chmod(mode)
                 return f"{path} has mode {mode:o}"
-            case MakeIndex(damaged):
+            case MakeIndex(room, damaged):
                 for number in damaged:
-                    generation_path(session.store.own.indexes, number).unlink(missing_ok=True)
-                return f"the index was made anew: it knows {index(session, anew=True)} runs"
+                    generation_path(room.indexes, number).unlink(missing_ok=True)
+                count = index_room(session, room, anew=True)
+                return f"the index was made anew: it knows {count} runs"
             case SetAside():
                 return f"{path} is {_set_aside(path).name} now"
             case RemoveEmpty():
@@ -51,12 +55,12 @@ def mend(session: Session, finding: Finding) -> str:
     raise StoreError(f"{path} cannot be mended by itself", finding.cure)
 
 
-def _seal_again(session: Session, run_id: str, without: tuple[int, ...]) -> str:
+def _seal_again(session: Session, paths: RunPaths, without: tuple[int, ...]) -> str:
     """The kept journals become the record; the damaged files stay until that is sealed.
 
     Killed anywhere, the run reads from its journals.
     """
-    run = session.store.stored(session.store.paths(run_id))
+    run, run_id = session.store.stored(paths), paths.run_id
     unseal(run, without)
     try:
         sealed = seal_run(session, session.record(run_id), time.time())
@@ -66,7 +70,7 @@ def _seal_again(session: Session, run_id: str, without: tuple[int, ...]) -> str:
     for number in without:
         with contextlib.suppress(FileNotFoundError):
             _set_aside(run.sealed_path(number))
-    reopen(run.paths.owner, run_id, time.time())
+    reopen(paths.owner, run_id, time.time())
     return said
 
 

@@ -88,7 +88,7 @@ def findings_of_seals(run: StoredRun, look: Look, images: Images) -> Iterator[Fi
 
 def _mendable(run: StoredRun, path: object, message: str, without: Sequence[int]) -> Finding:
     cure = "hpcrun store check --mend seals them again"
-    mend = Reseal(run.paths.run_id, tuple(without))
+    mend = Reseal(run.paths, tuple(without))
     return Finding(Grade.WRONG, "sealed file", str(path), message, cure, mend, run.paths.run_id)
 
 

@@ -6,10 +6,10 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.layout import RUN_ID, UserPaths, experiment_of, sealed_of
+from hpcrun.store import FileStore
 from hpcrun.store.stored import RETIRED
 from hpcrun.workflow.care.walk import walk
 
@@ -65,20 +65,22 @@ def total(areas: Areas) -> Usage:
     return usage
 
 
-def usage_of(workspace: Path, users: list[str], tell: Callable[[int], None]) -> HistoryUsage:
-    """What the histories of users take up. Links are not followed; a file with several names
-    counts once, where it is met first. tell: hears how many inodes were seen."""
+def usage_of(store: FileStore, users: list[str], tell: Callable[[int], None]) -> HistoryUsage:
+    """What the histories of users take up, as far as they may be seen from here.
+
+    Links are not followed; a file with several names counts once, where it is met first. tell:
+    hears how many inodes were seen.
+    """
     walk = _Walk(tell)
     by_user: dict[str, Areas] = {}
     by_experiment: dict[str, Areas] = defaultdict(dict)
     by_run: dict[str, Usage] = defaultdict(Usage)
     for user in users:
-        own = UserPaths.of(str(workspace), user)
         areas = by_user[user] = {}
-        for top, path, usage in walk.tree(own.root):
+        for top, parts, usage in (found for room in store.rooms(user) for found in walk.room(room)):
             area = AREAS.get(top, "other")
             areas[area] = areas.get(area, Usage()).with_more(usage)
-            run_id = _run_in(top, path[len(own.root) + 1 :].split("/")[1:])
+            run_id = _run_in(top, parts)
             if run_id is not None:
                 of_experiment = by_experiment[experiment_of(run_id)]
                 of_experiment[area] = of_experiment.get(area, Usage()).with_more(usage)
@@ -92,7 +94,7 @@ def largest(runs: dict[str, Usage]) -> list[tuple[str, Usage]]:
 
 
 def _run_in(top: str, parts: list[str]) -> str | None:
-    """The run that something belongs to. parts: of its path below a user's folder `top`."""
+    """The run that something belongs to. parts: of its path below the folder `top` of a room."""
     run_id = None
     if top == "active" and parts:
         run_id = parts[0]
@@ -115,10 +117,14 @@ class _Walk:
         self._seen: set[tuple[int, int]] = set()
         self._count = 0
 
-    def tree(self, root: str) -> Iterator[tuple[str, str, Usage]]:
-        """(first folder below the root, path, what it takes up by itself), the root included."""
-        for path, status in walk(root, self._miss):
-            yield path[len(root) + 1 :].partition("/")[0], path, self._usage(status)
+    def room(self, own: UserPaths) -> Iterator[tuple[str, list[str], Usage]]:
+        """(folder of the room, parts of a path below it, what that takes up by itself).
+
+        The room itself is included, and a room within it is not.
+        """
+        for path, status in walk(own.root, self._miss, leave_out=own.private.root):
+            top, *parts = path[len(own.root) + 1 :].split("/")
+            yield top, parts, self._usage(status)
 
     def _miss(self, path: str) -> None:
         self.unreadable += 1

@@ -25,11 +25,14 @@ class Entry(NamedTuple):
         return stat.S_ISDIR(self.status.st_mode)
 
 
-def walk(folder: str, missed: Callable[[str], None] = lambda path: None) -> Iterator[Entry]:
+def walk(
+    folder: str, missed: Callable[[str], None] = lambda path: None, leave_out: str = ""
+) -> Iterator[Entry]:
     """A folder and everything below it, each folder before what is in it; nothing if it is none.
 
     No link is followed, and no depth ends it (`os.walk` calls itself before Python 3.12). What
-    vanishes meanwhile is left out. missed: hears of folders that cannot be read.
+    vanishes meanwhile is left out. missed: hears of folders that cannot be read. leave_out: a path
+    that is passed over, with all below it.
     """
     try:
         waiting = [Entry(folder, os.lstat(folder))]
@@ -47,6 +50,8 @@ def walk(folder: str, missed: Callable[[str], None] = lambda path: None) -> Iter
             missed(entry.path)
             continue
         for each in found:
+            if each.path == leave_out:
+                continue
             try:
                 waiting.append(Entry(each.path, each.stat(follow_symlinks=False)))
             except OSError:
