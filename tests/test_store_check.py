@@ -217,6 +217,13 @@ TOLD: dict[str, tuple[str, Damage]] = {
         "workspace",
         lambda c: rewritten(c.session.workspace / "workspace.json"),
     ),
+    "a workspace.json that is none, and a garbled line": (
+        "journal",
+        lambda c: (
+            rewritten(c.session.workspace / "workspace.json"),
+            flip(live(c, "agent.jsonl"), 30),
+        ),
+    ),
     "active/ that is a link": ("record", lambda c: a_link(Path(c.own.active))),
 }
 

@@ -86,8 +86,9 @@ def test_whatever_was_damaged_nothing_more_is_lost(
     after = readable(care)
     for run_id, facts in acknowledged.items():
         assert after[run_id] >= before[run_id] & facts, deeds
-    left = [finding for finding in care.wrong() if finding.mend is not None]
-    assert left == [], deeds
+    left = care.wrong()
+    if not any(finding.subject == "workspace" for finding in left):  # that comes first
+        assert [finding for finding in left if finding.mend is not None] == [], deeds
     shutil.rmtree(root)
 
 
@@ -194,7 +195,8 @@ def test_others_cannot_make_a_check_fall_or_wait(cleared: Care) -> None:
     end = {"exit_code": 0, "cause": "completed"}
     (record / "agent.jsonl").write_bytes(encode(Fact("ended", Attempt(1), 1.0, 1, end)))
     piped = record.with_name("digits_1690000004_00000004")
-    shutil.copytree(record, piped)
+    for copy in (piped, record.with_name("digits_1690000003_00000003")):
+        shutil.copytree(record, copy)
     os.mkfifo(piped / "pipe.jsonl")
     (record / "long.metrics.jsonl").write_bytes(b"x" * (9 << 20))
     with (record / "huge.artifacts.jsonl").open("wb") as file:

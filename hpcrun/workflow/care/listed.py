@@ -25,6 +25,10 @@ class RoomStore(FileStore):
         """This one."""
         return [self.of]
 
+    def stored(self, paths: RunPaths) -> StoredRun:
+        """A run as it lies here now, whatever is wrong with workspace.json."""
+        return StoredRun(paths)
+
 
 class ListedStore(RoomStore):
     """These runs as they lay there when it was made. StoreError.
@@ -67,8 +71,6 @@ class ListedStore(RoomStore):
     def stored(self, paths: RunPaths) -> StoredRun:
         """A run as it lay here."""
         run_id = paths.run_id
-        if paths.owner != self.of:
-            return StoredRun(paths)
         return _Listed(paths, self.numbers.get(run_id, ()), self.kept.get(run_id, ()))
 
 
