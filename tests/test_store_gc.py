@@ -139,6 +139,16 @@ def test_nothing_goes_where_a_record_cannot_be_read(care: Care) -> None:
     assert "contents of snapshots stay" in plan.problems[0]
 
 
+@pytest.mark.parametrize("text", ["{]", '{"format": 99, "hpcrun": "9.9"}'])
+def test_nothing_goes_where_the_workspace_is_laid_out_otherwise(care: Care, text: str) -> None:
+    care.source()
+    long_ago(Path(care.own.snapshots))
+    assert len(planned(care)["snapshot"]) == 2
+    (care.session.workspace / "workspace.json").write_text(text)
+    with pytest.raises(StoreError, match=r"damaged|9\.9"):
+        plan_cleaning(care.session, time.time())
+
+
 def test_what_was_being_taken_away_comes_back(care: Care) -> None:
     """As a killed process leaves it: hidden, not removed yet."""
     paths = care.make(0)

@@ -27,6 +27,7 @@ from hpcrun.rights import kept_to
 from hpcrun.snapshot import unneeded
 from hpcrun.snapshot.unneeded import COLLECTED
 from hpcrun.store.plain import below, folders_in
+from hpcrun.store.policy import read_policy
 from hpcrun.store.sdk import sdk_name
 from hpcrun.store.sealing import remove_journals
 from hpcrun.store.stored import RETIRED, StoredRun
@@ -77,8 +78,12 @@ class _Needs(NamedTuple):
 
 
 def plan_cleaning(session: Session, now: float) -> Cleaning:
-    """All that no run of this user's needs. Nothing is removed. StoreError."""
+    """All that no run of this user's needs. Nothing is removed.
+
+    StoreError, also where a later hpcrun may lay things out in another way.
+    """
     own = session.store.own
+    read_policy(session.workspace)
     with told(f"look for what no run needs in {own.root}"):
         if not Path(own.root).is_dir():
             return Cleaning(())
