@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/hpcrun demo
 
 test: $(VENV)/.test $(if $(and $(ROOT),$(APT)),cluster-install)
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses=2 $(PYTEST)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

@@ -31,7 +31,20 @@ SHELLS = frozenset(
 SCRIPTS = frozenset(
     {
         *("agent", "again", "caught", "child", "claim", "command", "early", "holder"),
-        *("host", "late", "log", "logs", "many", "mark", "marker", "name", "node", "nodes", "pipe"),
+        *(
+            "host",
+            "killed",
+            "late",
+            "log",
+            "logs",
+            "many",
+            "mark",
+            "marker",
+            "name",
+            "node",
+            "nodes",
+            "pipe",
+        ),
         *("place", "stat", "status", "step", "task", "torchrun"),
     }
 )

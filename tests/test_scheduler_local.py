@@ -36,6 +36,11 @@ def local() -> Iterator[Local]:
         os.killpg(name.pid, signal.SIGKILL)
 
 
+def unique(folder: Path) -> str:
+    """A job's name that no other process's tests have: folders of these may have one name."""
+    return str(folder).strip("/").replace("/", "-")
+
+
 def submission(
     folder: Path, body: str, name: str = "job", first: str = "#!/bin/bash"
 ) -> Submission:
@@ -73,11 +78,11 @@ def gone(pid: int) -> bool:
 def test_a_job_runs_is_found_and_is_canceled(tmp_path: Path, local: Local) -> None:
     local.check()
     body = "sleep 60 & echo $! > out; exec sleep 60"
-    job_id = local.submit(submission(tmp_path, body, name=tmp_path.name))
+    job_id = local.submit(submission(tmp_path, body, name=unique(tmp_path)))
     name = ProcessName.parse(job_id)
     assert name is not None
     assert name.host == os.uname().nodename
-    assert local.find(tmp_path.name) == [job_id]
+    assert local.find(unique(tmp_path)) == [job_id]
     word = local.jobs()[job_id]
     assert (word.state, word.nodes) == (State.STARTING, (name.host,))
     assert local.lives(job_id) == [word]
@@ -88,24 +93,24 @@ def test_a_job_runs_is_found_and_is_canceled(tmp_path: Path, local: Local) -> No
     end = local.lives(job_id)[-1]
     assert end is not None
     assert (end.state, end.cause, end.raw) == (State.FAILED, Cause.LOST, "the process is gone")
-    assert local.find(tmp_path.name) == []
+    assert local.find(unique(tmp_path)) == []
     local.cancel(job_id)
     # The whole group had the TERM.
     assert gone(int((tmp_path / "out").read_text()))
 
 
 def test_several_at_once_newest_first(tmp_path: Path, local: Local) -> None:
-    job = submission(tmp_path, "sleep 60", name=tmp_path.name)
+    job = submission(tmp_path, "sleep 60", name=unique(tmp_path))
     ids = [local.submit(job)]
     for _ in range(3):
         time.sleep(0.02)  # a clock tick is 10 ms
         ids.append(local.submit(job))
     other = local.submit(submission(tmp_path, "sleep 60", name="other"))
-    assert local.find(tmp_path.name) == ids[::-1]
+    assert local.find(unique(tmp_path)) == ids[::-1]
     assert {*ids, other} <= set(local.jobs())
     local.cancel(ids[1])
     wait_until_gone(local, ids[1])
-    assert local.find(tmp_path.name) == [ids[3], ids[2], ids[0]]
+    assert local.find(unique(tmp_path)) == [ids[3], ids[2], ids[0]]
 
 
 def test_what_a_job_finds(tmp_path: Path) -> None:
@@ -201,7 +206,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("ends_by", ["SIGKILL", "SIGINT", "SIGHUP"])
 def test_a_job_survives_its_client(tmp_path: Path, local: Local, ends_by: str) -> None:
-    job = submission(tmp_path, "sleep 0.5; echo still here > out; exec sleep 60", tmp_path.name)
+    job = submission(tmp_path, "sleep 0.5; echo still here > out; exec sleep 60", unique(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, str(job.script), job.name, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "ENDS_BY": ends_by},
@@ -211,13 +216,13 @@ def test_a_job_survives_its_client(tmp_path: Path, local: Local, ends_by: str) -
         check=False,
     )
     assert done.returncode != 0
-    assert local.find(tmp_path.name) == [done.stdout.strip()]
+    assert local.find(unique(tmp_path)) == [done.stdout.strip()]
     assert wait_for(tmp_path / "out") == "still here\n"
 
 
 def test_a_job_survives_the_terminal(tmp_path: Path, local: Local) -> None:
     """The client leads a session on a terminal, which then goes away."""
-    job = submission(tmp_path, "sleep 0.5; echo still here > out; exec sleep 60", tmp_path.name)
+    job = submission(tmp_path, "sleep 0.5; echo still here > out; exec sleep 60", unique(tmp_path))
     terminal, slave = os.openpty()
     client = subprocess.Popen(
         [
@@ -237,20 +242,20 @@ def test_a_job_survives_the_terminal(tmp_path: Path, local: Local) -> None:
     )
     os.close(slave)
     deadline = time.monotonic() + 20
-    while not (found := local.find(tmp_path.name)):
+    while not (found := local.find(unique(tmp_path))):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.read(terminal, 1000)
     os.close(terminal)  # SIGHUP to the client's session
     assert client.wait(20) != 0
     assert wait_for(tmp_path / "out") == "still here\n"
-    assert local.find(tmp_path.name) == found
+    assert local.find(unique(tmp_path)) == found
 
 
 def test_a_job_that_is_over_before_it_is_looked_for(tmp_path: Path, local: Local) -> None:
-    job_id = local.submit(submission(tmp_path, "exit 3", name=tmp_path.name))
+    job_id = local.submit(submission(tmp_path, "exit 3", name=unique(tmp_path)))
     wait_until_gone(local, job_id)
-    assert local.find(tmp_path.name) == []
+    assert local.find(unique(tmp_path)) == []
     word = local.lives(job_id)[-1]
     assert word is not None
     assert word.cause is Cause.LOST
@@ -283,14 +288,14 @@ def test_a_process_that_nobody_waited_for_has_ended(tmp_path: Path) -> None:
 
 def test_children_of_a_job_are_no_jobs(tmp_path: Path, local: Local) -> None:
     job_id = local.submit(
-        submission(tmp_path, "sleep 60 & echo $! > out; wait", name=tmp_path.name)
+        submission(tmp_path, "sleep 60 & echo $! > out; wait", name=unique(tmp_path))
     )
     child = int(wait_for(tmp_path / "out"))
     deadline = time.monotonic() + 20
     while environment(child).get("HPCRUN_JOB_ID") != job_id:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert local.find(tmp_path.name) == [job_id]
+    assert local.find(unique(tmp_path)) == [job_id]
 
 
 @pytest.mark.parametrize("act", ["lives", "cancel"])
