@@ -279,6 +279,15 @@ def test_a_sealed_run_is_submitted_again(here: Here) -> None:
     assert here.json("metrics", run_id)["loss"] == before["loss"]
 
 
+def test_files_of_a_run_that_was_submitted_again_are_taken_anew(here: Here) -> None:
+    run_id = here.json("submit", "--follow")["run_id"]
+    here.json("store", "seal", run_id)
+    here.json("resubmit", run_id, "--follow")
+    here.json("store", "seal", run_id)
+    assert all(file["sha256"] for file in here.json("files", run_id))
+    assert here.json("files", run_id, "--check")["differences"] == []
+
+
 # Its first attempt makes a child; later ones read what that has logged.
 FAMILY = """\
 import os

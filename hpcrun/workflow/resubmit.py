@@ -22,6 +22,7 @@ from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.store.sealing import unseal
 from hpcrun.workflow.cut import known_jobs, this_client
+from hpcrun.workflow.inventory import forget
 from hpcrun.workflow.submit import hand_over, submission_of
 
 
@@ -45,6 +46,7 @@ def resubmit(
     paths, before = store.paths(record.run_id), record.attempt.attempt
     with kept_to(paths.owner.root):
         unseal(store.stored(paths))
+    forget(paths)  # the next attempt writes others
     attempt = _next(record)
     token = token_of(record.run_id, attempt.submission)
     store.supersede(paths, before.submission)
