@@ -21,6 +21,7 @@ from hpcrun.snapshot import read_manifest
 from hpcrun.snapshot.unneeded import take_away
 from hpcrun.store.removal import remove
 from hpcrun.store.sdk import publish
+from hpcrun.store.sealing import seal, unseal
 from hpcrun.workflow.care.garbage import YOUNG, clean_up, plan_cleaning
 from hpcrun.workflow.code import digest_of
 from hpcrun.workflow.resubmit import check as check_resubmission
@@ -195,6 +196,27 @@ def test_leftovers_of_killed_processes_go_after_two_days(care: Care) -> None:
     assert clean(care) == len(left)
     assert not any(path.exists() for path in left)
     assert care.findings() == []
+
+
+def test_what_a_newer_seal_replaced_does_not_come_back(care: Care) -> None:
+    paths = care.make(0)
+    run = care.run(paths)
+    claim, files = Path(paths.record, "claim-1"), Path(paths.record, "files.json")
+    claim.write_text("an old job")
+    files.write_text("of the first end")
+    seal(run)
+    unseal(run)
+    claim.write_text("nobody")
+    files.unlink()
+    seal(run)
+    told = care.facts(paths)
+    assert run.retired(0).is_dir() and run.retired(1).is_dir()
+    for number in run.seals():
+        long_ago(run.sealed_path(number))
+    clean(care)
+    assert run.retired_folders() == [] and not Path(paths.record).exists()
+    assert care.facts(paths) == told
+    assert run.text("claim-1") == b"nobody" and run.text("files.json") is None
 
 
 def test_sealed_journals_go_once_their_time_is_over(care: Care) -> None:

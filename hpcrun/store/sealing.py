@@ -236,10 +236,30 @@ def remove_journals(run: StoredRun, before: float) -> int:
         except Damaged as error:
             hint = "the journals are kept; keep a copy of them"
             raise StoreError(error.message, hint) from error
-        removed = sum(_remove(run, folder, content) for _, folder in folders)
+        removed = sum(
+            _remove(run, folder, content if n == numbers[0] else _superseding(run, n, content))
+            for n, folder in folders
+        )
         for number in numbers[1:]:
             run.sealed_path(number).unlink(missing_ok=True)
     return removed
+
+
+def _superseding(run: StoredRun, number: int, content: Content) -> Content:
+    """What the newest sealed file tells of the folder of an older one.
+
+    A text that has been replaced or removed since then, such as a claim or the digests of files, is
+    known there as it was: it must not come back in place of the newer one.
+    """
+    older: dict[str, bytes] = {}
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        older.update(_known(run.sealed_path(number)).texts)
+    folder = run.retired(number)
+    for name in content.texts.keys() - {journal.name for journal in content.journals}:
+        with contextlib.suppress(FileNotFoundError):
+            older[name] = (folder / name).read_bytes()
+    texts = {**content.texts, **older}
+    return Content(content.run_id, texts, (), content.journals, content.artifacts)
 
 
 def _remove(run: StoredRun, folder: Path, content: Content) -> bool:
