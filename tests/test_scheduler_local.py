@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -25,15 +26,16 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def local() -> Iterator[Local]:
-    """Local; the jobs that a test leaves are ended."""
+def local(tmp_path: Path) -> Iterator[Local]:
+    """Local; the jobs that a test leaves in its folder are ended."""
     local = Local()
-    before = set(local.jobs())
     yield local
-    for job_id in set(local.jobs()) - before:
+    for job_id in local.jobs():
         name = ProcessName.parse(job_id)
         assert name is not None
-        os.killpg(name.pid, signal.SIGKILL)
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            if Path(f"/proc/{name.pid}/cwd").readlink() == tmp_path:
+                os.killpg(name.pid, signal.SIGKILL)
 
 
 def unique(folder: Path) -> str:
@@ -171,7 +173,8 @@ def test_the_first_line_names_the_interpreter(tmp_path: Path, first: str) -> Non
 
 
 def test_a_job_that_cannot_start_is_an_error_at_submit(tmp_path: Path, local: Local) -> None:
-    good = submission(tmp_path, "true")
+    name = unique(tmp_path)
+    good = submission(tmp_path, "true", name)
     nowhere = PurePosixPath(tmp_path, "nowhere")
     (tmp_path / "plain.sh").write_text("true\n")
     cases = [
@@ -179,16 +182,15 @@ def test_a_job_that_cannot_start_is_an_error_at_submit(tmp_path: Path, local: Lo
         (replace(good, script=PurePosixPath(tmp_path, "plain.sh")), "does not begin with #!"),
         (replace(good, folder=nowhere), f"{nowhere}: No such file or directory"),
         (replace(good, log=nowhere / "log"), f"{nowhere}/log: No such file or directory"),
-        (submission(tmp_path, "", "a", "#!/no/bash"), "/no/bash: No such file or directory"),
-        (submission(tmp_path, "", "b", f"#!{tmp_path}"), f"{tmp_path}: Permission denied"),
+        (submission(tmp_path, "", name + "a", "#!/no/bash"), "/no/bash: No such file or directory"),
+        (submission(tmp_path, "", name + "b", f"#!{tmp_path}"), f"{tmp_path}: Permission denied"),
     ]
-    before = set(local.jobs())
     for job, said in cases:
         with pytest.raises(SchedulerError) as caught:
             local.submit(job)
         assert said in caught.value.message
         assert type(caught.value) is SchedulerError
-    assert set(local.jobs()) == before
+        assert local.find(job.name) == []
 
 
 CLIENT = """
