@@ -19,6 +19,7 @@ from hpcrun import Experiment, HpcrunError, Run, Workspace
 from hpcrun.errors import ConfigError, StoreError
 from hpcrun.layout import JournalKind
 from hpcrun.metrics.interactive import spool_of
+from hpcrun.record import Fact, decode_page
 from hpcrun.state import Cause, State
 from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.collect import collect
@@ -477,3 +478,26 @@ def test_cancel_reaches_the_children(here: Path, experiment: Experiment) -> None
     child.wait_for_completion(timeout_seconds=30)
     assert (parent.get_status(), child.get_status()) == ("Completed", "Canceled")
     assert (below.get_status(), over.get_status()) == ("Canceled", "Completed")
+
+
+def test_what_is_told_after_the_end_is_there_at_once_and_outlives_a_kill(
+    experiment: Experiment,
+) -> None:
+    code = (
+        "run = experiment.start_logging(outputs=False, snapshot_directory=None)\n"
+        "run.log('acc', 1)\nrun.complete()\nrun.tag('best', 'yes')\nrun.log('acc', 2)\n"
+        "assert Run.get(experiment.workspace, run.id).tags == {'best': 'yes'}\n"
+        "os.rename(run.paths.record, run.paths.record + '.sealed')\n"
+        "run.archive()\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = python("from hpcrun import Run\n" + code, status=-signal.SIGKILL)
+    assert done.stderr == ""
+    (sealed,) = Path(os.environ["HPCRUN_WORKSPACE"]).glob("users/*/active/*.sealed")
+    record = sealed.with_name(sealed.name.removesuffix(".sealed"))
+    facts = [f for path in (*sealed.iterdir(), *record.iterdir()) for f in facts_of(path)]
+    assert sorted(f.data["v"] for f in facts if f.kind == "metric") == [1, 2]
+    assert {"tags", "archived"} <= {f.kind for f in facts}
+
+
+def facts_of(path: Path) -> list[Fact]:
+    return decode_page(path.read_bytes()).facts if path.suffix == ".jsonl" else []

@@ -110,6 +110,7 @@ class InteractiveRun(Run):
         self._recorder.close()
         COMPANION.finish(self.id)
         self._wait_for_companion()
+        self._recorder.leave_spool()
 
     def _wait_for_companion(self) -> None:
         """Until it lets go of the spool: Slurm kills it as soon as this process has ended."""

@@ -26,6 +26,7 @@ from hpcrun.layout import ARTIFACTS_SUFFIX, JOURNAL_SUFFIX, METRICS_SUFFIX, SUFF
 from hpcrun.metrics.context import Context
 from hpcrun.metrics.line import MetricLines
 from hpcrun.record import Fact, encode
+from hpcrun.rights import kept_to
 
 WAITING_LIMIT = 100_000
 """Facts that one file may hold in memory; more are dropped and counted."""
@@ -45,6 +46,26 @@ class Entry(NamedTuple):
     kind: str
     data: Mapping[str, Any]
     time: float
+
+
+class LateJournal(Journal):
+    """A journal of what is told after the run's end: each fact goes straight to the record.
+
+    The run may be sealed between two of them: then the record's folder is another one.
+    """
+
+    def next_number(self) -> int:
+        try:
+            return super().next_number()
+        except FileNotFoundError:
+            folder = os.path.dirname(self.path)
+            with kept_to(folder):
+                os.mkdir(folder)
+            return super().next_number()
+
+    def write(self, line: bytes) -> None:
+        super().write(line)
+        self.close()
 
 
 class RecordFile:
@@ -90,9 +111,13 @@ class RecordFile:
         """Like `retry`, and goes over to the fallback where that does not help."""
         if self.retry() or self._fallback is None:
             return not self.waiting
-        self.close()
-        self.journal, self._fallback = self._fallback, None
+        self.go_over(self._fallback)
         return self.retry()
+
+    def go_over(self, journal: Journal) -> None:
+        """Writes to another journal from now on."""
+        self.close()
+        self.journal, self._fallback = journal, None
 
     def close(self) -> None:
         """Closes the journal."""
@@ -160,6 +185,14 @@ class Recorder:
             sizes = {f.journal.path: _size(f.journal.path) for f in self._files or ()}
         return all(settled) and self._mirrored(sizes, time.monotonic() + timeout)
 
+    def leave_spool(self) -> None:
+        """The run has ended, and nobody brings what is told from now on: it goes to the record."""
+        with self._lock:
+            files, attempt = self._files or self._begin(), self._context.attempt
+            files.facts.go_over(LateJournal(self._late_path(JOURNAL_SUFFIX), attempt))
+            files.metrics.go_over(LateJournal(self._late_path(METRICS_SUFFIX), attempt))
+            files.artifacts.go_over(LateJournal(self._late_path(ARTIFACTS_SUFFIX), attempt))
+
     def close(self) -> None:
         """Writes what waits and closes the files; says what is lost."""
         with self._lock:
@@ -206,8 +239,12 @@ class Recorder:
         return RecordFile(
             Journal(os.path.join(spool, writer + suffix), attempt),
             limit,
-            Journal(os.path.join(record, f"{writer}-late{suffix}"), attempt),
+            Journal(self._late_path(suffix), attempt),
         )
+
+    def _late_path(self, suffix: str) -> str:
+        """Where the record takes over from the spool."""
+        return os.path.join(self._context.record, f"{writer_name(self._context)}-late{suffix}")
 
     def _sync(self, file: RecordFile) -> bool:
         """Waits for the disk, if the journal lies in the record itself."""
