@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import random
@@ -403,6 +404,18 @@ def test_a_file_of_somebody_else(care: Care) -> None:
     (care.session.workspace / "users/nobody").mkdir()
     (note,) = [f for f in care.findings() if f.grade is Grade.NOTE]
     assert note.path.endswith("users/nobody")
+
+
+def test_what_a_group_may_write_to_is_wrong_where_there_is_a_policy(care: Care) -> None:
+    settings = care.session.workspace / "workspace.json"
+    folder = Path(care.own.active)
+    folder.chmod(0o2775)
+    assert care.wrong() == []
+    policy = {"group": grp.getgrgid(os.getgid()).gr_name, "umask": "0027", "private": False}
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "policy": policy}))
+    assert str(folder) in {f.path for f in care.wrong() if "others may write" in f.message}
+    care.mend()
+    assert care.wrong() == [] and folder.stat().st_mode & 0o7777 == 0o2755
 
 
 # -- the command ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from hpcrun.store import FileStore
 from hpcrun.store.formats import NewerFormat, expect_known
 from hpcrun.store.hdf5 import BLOCK
 from hpcrun.store.plain import files_in, folders_in, open_plain, read_plain
+from hpcrun.store.policy import Policy, read_policy
 from hpcrun.store.users import is_theirs
 from hpcrun.workflow.care.examine import Examined, examine
 from hpcrun.workflow.care.finding import Finding, Grade, Look, RemoveEmpty
@@ -87,6 +88,14 @@ def check(
         yield from _of_room(session, room, asked, look, progress)
 
 
+def _policy(workspace: Path) -> Policy:
+    """The workspace's; one that is damaged is told of elsewhere, and asks for nothing."""
+    try:
+        return read_policy(workspace)
+    except StoreError:
+        return Policy()
+
+
 def _of_room(
     session: Session, of: UserPaths, asked: Asked, look: Look, progress: Progress
 ) -> Iterator[Finding]:
@@ -94,7 +103,7 @@ def _of_room(
     store = ListedStore(session.workspace, session.user, of)
     everything = asked.run_ids is None
     if everything:
-        yield from _guarded("rights", of.root, rights(of))
+        yield from _guarded("rights", of.root, rights(of, _policy(session.workspace)))
         yield from _guarded("record", of.root, _strange_names(store))
         yield from _guarded("journal", of.experiments, _journals_of_experiments(of, look))
         yield from _guarded("model", of.models, _models(of, look))

@@ -1,9 +1,9 @@
 """Owners and permissions: against what hpcrun itself gives.
 
 All below a user's folder is that user's. What hpcrun makes has the permissions that the umask
-leaves: whether a group reads or writes is its members' affair; nobody else writes, ever. What is
-private is its user's alone. Snapshots are read-only. Below outputs/ and logs/ a script may do as it
-likes.
+leaves: whether a group reads or writes is its members' affair, but where the workspace has a policy
+the group writes nowhere; nobody else writes, ever. What is private is its user's alone. Snapshots
+are read-only. Below outputs/ and logs/ a script may do as it likes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.layout import UserPaths
+from hpcrun.store.policy import Policy
 from hpcrun.store.users import is_theirs, login_of
 from hpcrun.workflow.care.finding import Chmod, Finding, Grade
 from hpcrun.workflow.care.walk import Entry, walk
@@ -50,15 +51,21 @@ def rights_of_workspace(workspace: Path) -> Iterator[Finding]:
 
 
 class _Right(NamedTuple):
-    """What is right in a room. uid: whose all is. is_private: whether nobody else sees it."""
+    """What is right in a room. uid: whose all is. denied: the permissions that nobody may have.
+
+    is_private: whether nobody else sees it.
+    """
 
     uid: int
+    denied: int
     is_private: bool
 
 
-def rights(own: UserPaths) -> Iterator[Finding]:
+def rights(own: UserPaths, policy: Policy) -> Iterator[Finding]:
     """What is wrong with the permissions and owners of all that hpcrun made in a room."""
-    right = _Right(os.lstat(own.root).st_uid, own.is_private)
+    denied = stat.S_IWOTH if policy.group is None else stat.S_IWGRP | stat.S_IWOTH
+    denied |= OTHERS if own.is_private else 0
+    right = _Right(os.lstat(own.root).st_uid, denied, own.is_private)
     yield from _of(own.root, right)
     for area in ("active", "runs", "index", "sdk", "experiments", "models"):
         yield from _below(f"{own.root}/{area}", right)
@@ -107,11 +114,11 @@ def _judged(entry: Entry, of: _Right, is_fixed: bool) -> Iterator[Finding]:
         return
     mode = stat.S_IMODE(found.st_mode)
     needed = 0o700 if stat.S_ISDIR(found.st_mode) else 0o400 if is_fixed else 0o600
-    denied = (0o222 if is_fixed else stat.S_IWOTH) | (OTHERS if of.is_private else 0)
+    denied = of.denied | (0o222 if is_fixed else 0)
     right = (mode | needed) & ~denied
     if right != mode:
         what = "others may write to it" if mode & denied else "its owner has no right to it"
-        if is_fixed and not mode & stat.S_IWOTH and mode & denied:
+        if is_fixed and not mode & of.denied and mode & denied:
             what = "it is not read-only"
         if of.is_private and mode & OTHERS:
             what = "it is private, and open to others"
