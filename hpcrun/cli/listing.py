@@ -36,7 +36,7 @@ from hpcrun.workflow.session import Session, open_session
 @click.option(
     "-n",
     "--last",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 1_000_000_000),
     default=20,
     show_default=True,
     help="How many; 0 for all.",

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.fold import fold_tags, last_word
 from hpcrun.layout import Attempt, JournalKind, RunPaths, UserPaths, experiment_of
@@ -49,8 +51,11 @@ def archived_experiments(store: FileStore, user: str | None = None) -> Mapping[s
         if is_theirs(Path(own.root)):
             with told(f"read {own.experiments}"):
                 names.update(folders_in(own.experiments))
-    records = [read_experiment(store, name, user) for name in sorted(names)]
-    return {record.name: record.archived for record in records if record.archived is not None}
+    found = {}
+    for name in sorted(names):
+        with contextlib.suppress(StoreError):  # what lies there in its place archives nothing
+            found[name] = read_experiment(store, name, user).archived
+    return {name: archived for name, archived in found.items() if archived is not None}
 
 
 def tell_experiment(store: FileStore, name: str, kind: str, data: Mapping[str, Any]) -> None:

@@ -83,7 +83,10 @@ class Files(NamedTuple):
 
     @classmethod
     def of(cls, folder: str) -> Files:
-        names = files_in(folder)
+        try:
+            names = files_in(folder)
+        except PermissionError:
+            names = []  # somebody else's: the months tell all that it does
         numbers = [int(m.group(1)) for m in map(_GENERATION.match, names) if m]
         return cls(sorted(numbers, reverse=True), [name for name in names if _MARK.match(name)])
 
@@ -302,7 +305,7 @@ def open_generation(path: Path) -> Generation:
 def newest_generation(folder: str, files: Files) -> tuple[int, Generation] | None:
     """The generation with the greatest number that can be read, and its number."""
     for number in files.generations[:TRIED]:
-        with contextlib.suppress(Damaged, NewerFormat, FileNotFoundError):
+        with contextlib.suppress(Damaged, NewerFormat, FileNotFoundError, PermissionError):
             return number, open_generation(generation_path(folder, number))
     return None
 
