@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,3 +161,20 @@ def test_a_node_local_run_from_submit_to_the_history(project: Path) -> None:
     assert where.startswith("/tmp/hpcrun-")
     assert not Path(where).exists()
     assert found["problems"] == []
+
+
+def test_a_file_that_its_owner_keeps_to_itself_is_no_fault(project: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("acting as another user needs root")
+    code = "import os\nfor n in ('a', 'b/c'): os.makedirs('outputs/b', 0o700, True); "
+    code += "os.close(os.open('outputs/' + n, os.O_CREAT, 0o600))\n"
+    run_id = submitted(project, code)
+    hpcrun("wait", run_id)
+    files = Path(told("show", run_id)["files"])
+    words = "import os\nfrom pathlib import Path\nfrom hpcrun.errors import StoreError\n"
+    words += "from hpcrun.layout import RunPaths\nfrom hpcrun.workflow.files import find_file\n"
+    words += "os.setuid(65534)\nfor name in ('outputs/a', 'outputs/b/c'):\n"
+    words += "    try: find_file(RunPaths('', '.'), name)\n"
+    words += "    except StoreError as error: print(error)\n"
+    done = subprocess.run([sys.executable, "-c", words], cwd=files, capture_output=True, text=True)
+    assert done.stdout.count("you have no right to read") == 2, done.stderr

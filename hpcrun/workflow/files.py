@@ -124,10 +124,17 @@ def _is_below(path: Path, root: Path) -> bool:
 
 
 def find_file(paths: RunPaths, name: str) -> Path:
-    """The path of a file in a run's folder. StoreError if there is none of that name."""
+    """The path of a file in a run's folder. StoreError if there is none that can be read."""
     root = Path(paths.files)
     path = Path(place_of(paths.files, name))
-    if not path.is_file() or not _is_below(path, root):
+    try:
+        is_there = path.is_file() and _is_below(path, root)
+        is_closed = is_there and not os.access(path, os.R_OK)
+    except PermissionError:
+        is_there = is_closed = True
+    if is_closed:
+        raise StoreError(f"you have no right to read {path}", "its owner may: chmod g+rX")
+    if not is_there:
         raise StoreError(
             f"the run has no file {name!r}", "hpcrun files RUN lists them"
         ) from FileNotFoundError(name)
