@@ -9,7 +9,9 @@ import click
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say
 from hpcrun.store.group import set_up
-from hpcrun.store.policy import ALL_READ, GROUP_READS, Policy
+from hpcrun.store.policy import ALL_READ, GROUP_READS, Policy, read_policy
+
+READERS = {"group": GROUP_READS, "everyone": ALL_READ}
 
 
 @click.command()
@@ -17,26 +19,37 @@ from hpcrun.store.policy import ALL_READ, GROUP_READS, Policy
 @click.option("-g", "--group", required=True, help="The group that shares it; you are in it.")
 @click.option(
     "--readable-by",
-    type=click.Choice(["group", "everyone"]),
-    default="group",
-    show_default=True,
-    help="Who reads runs that are not private.",
+    type=click.Choice([*READERS]),
+    help="Who reads runs that are not private; default: as it is, at first the group.",
 )
-@click.option("--private", is_flag=True, help="Runs are private where nothing else is asked.")
+@click.option(
+    "--private/--no-private",
+    default=None,
+    help="Whether runs are private where nothing else is asked; default: as it is, at first not.",
+)
 @json_option
-def setup(folder: Path, group: str, readable_by: str, private: bool, as_json: bool) -> None:
+def setup(
+    folder: Path, group: str, readable_by: str | None, private: bool | None, as_json: bool
+) -> None:
     """Make FOLDER a workspace that a group shares; no administrator is needed.
 
     Each member sees the others' runs and changes only their own. It can be said again, also to
     change the policy of later runs.
     """
     folder = folder.expanduser().absolute()
-    policy = Policy(group, GROUP_READS if readable_by == "group" else ALL_READ, private)
+    known = read_policy(folder)
+    umask = READERS[readable_by] if readable_by else known.umask
+    policy = Policy(
+        group,
+        GROUP_READS if umask is None else umask,
+        known.private if private is None else private,
+    )
     done = set_up(folder, policy)
+    readers = "everyone" if policy.umask == ALL_READ else "group"
     if as_json:
-        value = {"workspace": str(folder), "group": group, "readable_by": readable_by}
+        value = {"workspace": str(folder), "group": group, "readable_by": readers}
         lines = {"changed": list(done.changed), "warnings": list(done.warnings)}
-        print_json({**value, "private": private, **lines})
+        print_json({**value, "private": policy.private, **lines})
         return
     for line in done.changed or [f"{folder} is set up for group {group} already"]:
         say(line)

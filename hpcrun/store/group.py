@@ -57,7 +57,9 @@ def set_up(workspace: Path, policy: Policy) -> Setup:
         if before.get("policy") is None or read_policy(workspace) != policy:
             with kept_to(str(workspace)):
                 replace(workspace / NAME, encode(policy, before))
-            changed.append(f"{workspace / NAME}: written")
+            private = "private" if policy.private else "not private"
+            asked = f"umask {policy.umask:04o}, runs {private} by default"
+            changed.append(f"{workspace / NAME}: group {policy.group}, {asked}")
         with contextlib.suppress(FileNotFoundError):
             (workspace / NAME).chmod(0o666 & ~policy.umask)
         _probe(users, gid, policy)
