@@ -262,3 +262,15 @@ def test_another_users_index_that_cannot_be_read_is_done_without(lab: Lab) -> No
     words, here = [sys.executable, "-c", code], lab.session.workspace
     done = subprocess.run(words, cwd=here, capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_runs_of_one_second_are_listed_newest_first(project: Path) -> None:
+    experiment = Experiment(Workspace.from_config(), "ties")
+    made = []
+    for _ in range(12):
+        with experiment.start_logging(outputs=False, snapshot_directory=None) as run:
+            made.append(run.id)
+    newest = made[::-1]
+    assert [run["run_id"] for run in told("list", "-n", "0")] == newest
+    for limit in (1, 2, 5):
+        assert [run["run_id"] for run in told("list", "-n", str(limit))] == newest[:limit]

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ def list_rows(
                 tell(error)
     else:
         rows = _rows_of(session, limit, wanted, user, order, numbers, tell)
-    rows.sort(key=lambda row: newest_first(row.record.run_id))
+    rows.sort(key=lambda row: (_second(row.record), -row.record.created, row.record.run_id))
     if order is not None:
         rows.sort(key=lambda row: _sort_key(row, order))
     return rows[:limit]
@@ -85,10 +85,24 @@ def _rows_of(
     records = _readable(session, beside, user, tell)
     fitting = (record for record in records if wanted.fits(record, asked.archived))
     enough = limit if order is None and wanted.status is None else None
-    found = session.refreshed(islice(fitting, enough))
+    found = session.refreshed(_first(fitting, enough))
     numbers = numbers or (order is not None and bool(order.key.of))
     rows += _rows(session, found, numbers, tell)
     return [row for row in rows if wanted.status in (None, row.record.state)]
+
+
+def _first(records: Iterator[RunRecord], count: int | None) -> Iterator[RunRecord]:
+    """So many, and the others of the last one's second: ids tell no order within one."""
+    last = None
+    for record in islice(records, count):
+        last = record
+        yield record
+    if last is not None:
+        yield from takewhile(lambda record: _second(record) == _second(last), records)
+
+
+def _second(record: RunRecord) -> int:
+    return newest_first(record.run_id)[0]
 
 
 def list_ids(session: Session, wanted: Wanted) -> Iterator[str]:
