@@ -501,3 +501,16 @@ def test_what_is_told_after_the_end_is_there_at_once_and_outlives_a_kill(
 
 def facts_of(path: Path) -> list[Fact]:
     return decode_page(path.read_bytes()).facts if path.suffix == ".jsonl" else []
+
+
+def test_a_child_that_nobody_began_has_failed_with_its_parents_end(experiment: Experiment) -> None:
+    parent = experiment.start_logging(outputs=False, snapshot_directory=None)
+    (child,) = parent.create_children(1)
+    child = Run.get(experiment.workspace, child.id)
+    assert child.get_status() == "NotStarted"
+    seen_long_ago(child)
+    assert child.get_status() == "NotStarted"  # it may begin yet
+    parent.complete()
+    assert child.get_status() == "Failed"
+    verdict = child.record().verdict
+    assert verdict is not None and verdict.sentence.startswith("nothing was ever told of it")

@@ -16,13 +16,12 @@ from hpcrun.store import FileStore
 from hpcrun.workflow.liveness import SILENCE, Heartbeats
 
 LOST = "its process is silent, and the run that made it has ended"
+NEVER_BEGUN = "nothing was ever told of it, and the run that made it has ended"
 
 
 def is_silent(record: RunRecord, heartbeats: Heartbeats) -> bool:
-    """Whether a run that has begun was seen to beat no more for SILENCE seconds."""
+    """Whether a run was seen to beat no more, or not yet, for SILENCE seconds."""
     attempt = record.attempt
-    if attempt.started is None:
-        return False
     still = heartbeats.still(record.run_id, str(attempt.attempt), attempt.heartbeats)
     return still is not None and still >= SILENCE
 

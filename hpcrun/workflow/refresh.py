@@ -19,7 +19,7 @@ from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.state import Cause, State
 from hpcrun.store import FileStore
-from hpcrun.workflow.interactive import LOST, end_of, is_left, is_silent
+from hpcrun.workflow.interactive import LOST, NEVER_BEGUN, end_of, is_left, is_silent
 from hpcrun.workflow.liveness import Heartbeats
 
 FORGOTTEN = 120.0
@@ -59,7 +59,10 @@ def _judged(record: RunRecord, store: FileStore, heartbeats: Heartbeats) -> RunR
         return record
     attempt = record.attempt.attempt
     if record.user == store.user and is_left(record, store):
-        return _noted(record, store, attempt, "ended", end_of(Cause.LOST, LOST))
+        why = LOST if record.started is not None else NEVER_BEGUN
+        return _noted(record, store, attempt, "ended", end_of(Cause.LOST, why))
+    if record.started is None:
+        return record  # its process may begin it yet
     word = JobWord(State.NOT_RESPONDING, "")
     return _with_fact(record, store, attempt, "scheduler", fact_data(word))
 
