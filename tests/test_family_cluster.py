@@ -90,7 +90,7 @@ def test_a_child_of_a_job_that_is_killed(lab: Lab, yaml: str) -> None:
     lab.ok("cancel", run_id)
     assert lab.wait(run_id)["status"] == "Canceled"
     child = eventually(lambda: ended(lab, child_id))
-    assert (child["status"], child["verdict"]["cause"]) == ("Failed", "lost")
+    assert (child["status"], child["verdict"]["cause"]) == ("Canceled", "canceled")
     # Slurm leaves its companion no time: it may not get to say that this was all.
     assert lab.json("metrics", child_id)["x"] == list(range(1000))
 

@@ -375,7 +375,7 @@ def test_a_silent_child_is_lost_with_the_run_that_made_it(experiment: Experiment
     assert parent is not None and child.get_status() == "Running"
     seen_long_ago(child)
     assert child.get_status() == "NotResponding"
-    parent.cancel()
+    parent.complete()
     seen_long_ago(child)
     assert child.get_status() == "Failed"
     verdict = child.record().verdict

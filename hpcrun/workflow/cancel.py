@@ -12,29 +12,41 @@ from hpcrun.workflow.session import Session
 
 
 def cancel(session: Session, record: RunRecord) -> list[RunRecord]:
-    """Cancels a run, then the children that it has; gives all of their records, its own first.
+    """Cancels a run and the children that it has; gives all of their records, its own first.
 
-    One that has ended already is left as it is; its children are not. Where one cannot be canceled,
-    the others are all the same, and the first error is raised then.
+    Children first: of one that ends with its job somebody has said so by then. One that has ended
+    already is left as it is. Where one cannot be canceled, the others are all the same, and then
+    the error is raised: of the run itself, if it has one.
     """
-    found: list[RunRecord] = []
-    errors: list[HpcrunError] = []
-    waiting, seen = [record.run_id], {record.run_id}
+    canceled: dict[str, RunRecord] = {}
+    errors: dict[str, HpcrunError] = {}
+
+    def reach(records: list[RunRecord]) -> None:
+        for each in reversed(records):
+            try:
+                canceled[each.run_id] = _cancel(session, each)
+            except HpcrunError as error:
+                errors[each.run_id] = error
+
+    family = _family(session, record)
+    reach(family)
+    made_since = _family(session, canceled.get(record.run_id, record))
+    reach([each for each in made_since if each.run_id not in canceled.keys() | errors.keys()])
+    if errors:
+        raise errors.get(record.run_id) or next(iter(errors.values()))
+    return [canceled[each.run_id] for each in made_since]
+
+
+def _family(session: Session, record: RunRecord) -> list[RunRecord]:
+    """A run, and all below it that is there; a record may say that it is its own child."""
+    found, seen, waiting = [record], {record.run_id}, [*record.children]
     while waiting:
         run_id = waiting.pop(0)
-        if run_id != record.run_id and not session.store.has(run_id, record.user):
-            continue  # it was deleted
-        try:
-            each = record if run_id == record.run_id else session.store.read(run_id, record.user)
-            found.append(_cancel(session, each))
-        except HpcrunError as error:
-            errors.append(error)
+        if run_id in seen or not session.store.has(run_id, record.user):
             continue
-        below = [child for child in found[-1].children if child not in seen]
-        seen.update(below)  # a record may say that it is its own child
-        waiting[:0] = below
-    if errors:
-        raise errors[0]
+        seen.add(run_id)
+        found.append(session.store.read(run_id, record.user))
+        waiting += found[-1].children
     return found
 
 
