@@ -35,7 +35,7 @@ from hpcrun.rights import kept_to
 from hpcrun.store.formats import expect_known
 from hpcrun.store.plain import folders_in, object_in
 from hpcrun.store.policy import Policy, give_to_group, read_policy
-from hpcrun.store.publishing import publish
+from hpcrun.store.publishing import publish, sync_folder, take_name
 from hpcrun.store.rows import Row, newest_first
 from hpcrun.store.settings import NAME as SETTINGS
 from hpcrun.store.stored import Logged, StoredRun
@@ -147,7 +147,7 @@ class FileStore:
                 shutil.rmtree(aside, ignore_errors=True)
                 raise
             try:
-                _sync_folder(Path(own.active))
+                sync_folder(Path(own.active))
                 for folder in (paths.outputs, paths.logs, paths.user_logs):
                     Path(folder).mkdir(parents=True, exist_ok=True)
             except OSError:
@@ -168,10 +168,10 @@ class FileStore:
         with told(f"claim a submission in {paths.record}"), kept_to(paths.owner.root):
             try:
                 _write(aside, f"{owner}\n")
-                _link(aside, claim)
+                take_name(aside, claim)
             finally:
                 aside.unlink(missing_ok=True)
-            _sync_folder(Path(paths.record))
+            sync_folder(Path(paths.record))
             return claim.read_text(encoding="utf-8").strip()
 
     def supersede(self, paths: RunPaths, submission: int) -> None:
@@ -435,24 +435,3 @@ def _take_name(aside: Path, record: Path) -> None:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise StoreError(f"there is a run {record.name} already") from error
         raise
-
-
-def _link(aside: Path, name: Path) -> None:
-    """Gives a file a second name, unless the name is taken. Some file systems have no links."""
-    try:
-        name.hardlink_to(aside)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
-            raise
-        if not name.exists():
-            aside.rename(name)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
