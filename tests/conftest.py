@@ -13,7 +13,7 @@ import pytest
 
 from hpcrun.store.sdk import publish
 from tests.cluster import Cluster
-from tests.cluster.failure import ClusterError
+from tests.cluster.failure import NotHere
 from tests.commands import TRAIN
 from tests.lab import Lab, make_lab
 
@@ -60,7 +60,7 @@ def network(cluster: Cluster) -> Iterator[Path]:
     """A network file system of alice's, mounted on login, n1 and n2, each with its own client."""
     try:
         path = cluster.mount_network("login", "n1", "n2")
-    except ClusterError as error:
+    except NotHere as error:
         pytest.skip(str(error))
     yield path
     cluster.unmount_network()

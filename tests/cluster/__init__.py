@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.failure import ClusterError
+from tests.cluster.failure import ClusterError, NotHere
 from tests.cluster.packages import install
 
-__all__ = ["Cluster", "ClusterError", "install"]
+__all__ = ["Cluster", "ClusterError", "NotHere", "install"]

@@ -130,7 +130,7 @@ class Cluster:
     def mount_network(self, *names: str) -> Path:
         """Mounts alice's network file system anew on these hosts; gives its path there.
 
-        ClusterError where this machine has no FUSE, or sshfs cannot be had.
+        NotHere where this machine has no FUSE, or no way to get sshfs.
         """
         network.mount(self.layout, names)
         return self.layout.network

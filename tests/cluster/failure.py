@@ -9,6 +9,10 @@ class ClusterError(Exception):
     """Something of the cluster did not come up, in one sentence and a log's last lines."""
 
 
+class NotHere(ClusterError):
+    """This machine lacks what a part of the cluster needs; that is no fault of the cluster's."""
+
+
 def tail(path: Path, lines: int = 8) -> str:
     """The last lines of a log, for a message."""
     try:

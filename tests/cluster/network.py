@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.cluster import packages
-from tests.cluster.failure import ClusterError
+from tests.cluster.failure import NotHere
 from tests.cluster.hosts import holder, inside
 from tests.cluster.layout import HOSTS, LOGIN, USERS, Layout
 from tests.cluster.login import ssh_words
@@ -32,10 +32,10 @@ _DEVICE = Path("/dev/fuse")
 
 
 def mount(layout: Layout, names: Iterable[str]) -> None:
-    """Mounts it anew on hosts. ClusterError where this machine cannot."""
+    """Mounts it anew on hosts. NotHere where this machine cannot."""
     packages.install_fuse()
     if not _DEVICE.exists() or not stat.S_ISCHR(_DEVICE.stat().st_mode):
-        raise ClusterError(f"there is no {_DEVICE}: this kernel has no FUSE, or hides it")
+        raise NotHere(f"there is no {_DEVICE}: this kernel has no FUSE, or hides it")
     layout.network.mkdir(exist_ok=True)
     layout.served.mkdir(exist_ok=True)
     if not is_mounted(layout, LOGIN.name, layout.served):

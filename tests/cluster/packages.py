@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.failure import ClusterError
+from tests.cluster.failure import ClusterError, NotHere
 from tests.cluster.layout import PATH
 
 PACKAGES = (
@@ -43,7 +43,7 @@ def install_fuse() -> None:
     if shutil.which("sshfs", path=PATH) is not None:
         return
     if shutil.which("apt-get") is None:
-        raise ClusterError("sshfs is not here, and there is no apt-get to fetch it")
+        raise NotHere("sshfs is not here, and there is no apt-get to fetch it")
     _apt("update")
     _apt("install", "-y", "--no-install-recommends", "sshfs")
 
