@@ -6,13 +6,15 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from hpcrun import Run, Workspace
 from hpcrun.errors import StoreError
-from hpcrun.workflow.files import check_files, take_inventory
+from hpcrun.layout import RunPaths
+from hpcrun.workflow.files import check_files, find_file, take_inventory
 from hpcrun.workflow.session import open_session
 from tests.commands import hpcrun, told
 from tests.lab import eventually
@@ -161,6 +163,31 @@ def test_a_node_local_run_from_submit_to_the_history(project: Path) -> None:
     assert where.startswith("/tmp/hpcrun-")
     assert not Path(where).exists()
     assert found["problems"] == []
+
+
+def test_a_file_that_comes_and_goes_is_there_or_not(tmp_path: Path) -> None:
+    """It is never one that nobody may read."""
+    (tmp_path / "outputs").mkdir()
+    coming, ended = tmp_path / "outputs/coming", threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            coming.touch()
+            coming.unlink()
+
+    paths, thread = RunPaths("", str(tmp_path)), threading.Thread(target=come_and_go)
+    thread.start()
+    found = []
+    try:
+        for _ in range(5000):
+            try:
+                found.append(find_file(paths, "outputs/coming") == coming)
+            except StoreError as error:
+                assert "the run has no file" in str(error)
+    finally:
+        ended.set()
+        thread.join()
+    assert all(found)
 
 
 def test_a_file_that_its_owner_keeps_to_itself_is_no_fault(project: Path) -> None:

@@ -128,17 +128,18 @@ def find_file(paths: RunPaths, name: str) -> Path:
     root = Path(paths.files)
     path = Path(place_of(paths.files, name))
     try:
-        is_there = path.is_file() and _is_below(path, root)
-        is_closed = is_there and not os.access(path, os.R_OK)
-    except PermissionError:
-        is_there = is_closed = True
-    if is_closed:
-        raise StoreError(f"you have no right to read {path}", "its owner may: chmod g+rX")
-    if not is_there:
-        raise StoreError(
-            f"the run has no file {name!r}", "hpcrun files RUN lists them"
-        ) from FileNotFoundError(name)
-    return path
+        if path.is_file() and _is_below(path, root):
+            open_plain(path.resolve()).close()
+            return path
+        os.lstat(path)
+    except PermissionError as error:
+        hint = "its owner may: chmod g+rX"
+        raise StoreError(f"you have no right to read {path}", hint) from error
+    except OSError:
+        pass  # it is not there, or has just vanished
+    raise StoreError(
+        f"the run has no file {name!r}", "hpcrun files RUN lists them"
+    ) from FileNotFoundError(name)
 
 
 def fetch_file(store: FileStore, paths: RunPaths, name: str, destination: Path) -> Path:
