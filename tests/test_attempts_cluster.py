@@ -198,7 +198,11 @@ def causes(run: Any) -> list[tuple[str, str]]:
 
 
 def test_an_exit_code_asks_slurm_for_the_next_attempt(either: Lab) -> None:
-    text = GOES_ON + "raise SystemExit(42 if first else 0)\n"
+    # The first rank that ends so ends the others.
+    text = GOES_ON + "logged = 'outputs/logged-' + os.environ['HPCRUN_ATTEMPT']\n"
+    text += "run.rank == 0 and open(logged, 'w').close()\n"
+    text += "while not os.path.exists(logged): time.sleep(0.05)\n"
+    text += "raise SystemExit(42 if first else 0)\n"
     run_id = either.submit(folder(either, "exit-code", text), *TWO_NODES)
     eventually(lambda: len(either.json("show", run_id)["attempts"]) == 2)
     assert either.json("show", run_id)["status"] in ("Queued", "Starting", "Running", "Finalizing")

@@ -25,7 +25,7 @@ from tests.watching import RANKS, Watched, looks_of
 
 pytestmark = pytest.mark.cluster
 
-STEPS, PAUSE = 400, 0.02
+STEPS, PAUSE = 600, 0.02
 
 HEALED = 2 * SYNC_PAUSE + REMEMBERED + 3
 """Seconds after a full disk in which a reader may meet a gap."""
@@ -97,23 +97,23 @@ def test_two_nodes_over_a_network(watched: Watched) -> None:
 def written(watched: Watched) -> str:
     """A run on n1 that was read on n2 all the while; in its midst the file system was full."""
     run_id = str(watched.json("submit")["run_id"])
-    reader = watched.watch(run_id, "n2")
     served = view(watched.lab.cluster.layout, "login", watched.lab.cluster.layout.served)
-    eventually(lambda: "Running" in str(watched.json("show", run_id)["status"]))
-    counts = []
-    full = freed = 0.0
-    for turn in range(6):
-        if turn == 2:
-            full = time.time()
-            fill(served)
-        if turn == 4:
-            (served / "filler").unlink()
-            freed = time.time()
-        counts.append(len(watched.json("metrics", run_id, node="n2").get("value", ())))
+
+    def logged() -> int:
         assert [run["run_id"] for run in watched.json("list", node="n2")] == [run_id]
         watched.json("show", run_id, node="n2")
-    assert counts == sorted(counts) and 0 < counts[-1] <= RANKS * STEPS
-    looks = looks_of(reader)
+        return len(watched.json("metrics", run_id, node="n2").get("value", ()))
+
+    with watched.watch(run_id, "n2") as reader:
+        counts = [eventually(logged, 120)]
+        full = time.time()
+        fill(served)
+        counts += [logged(), logged()]
+        (served / "filler").unlink()
+        freed = time.time()
+        counts += [logged(), logged()]
+        looks = looks_of(reader)
+    assert counts == sorted(counts) and counts[-1] <= RANKS * STEPS
     odd = [look for look in looks if not look.is_clean]
     assert len(looks) > 10 and looks[-1].state == "Completed"
     assert looks[-1].points == [STEPS] * RANKS
