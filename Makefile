@@ -1,5 +1,6 @@
 # make demo: set up, and train a real model on this machine.
 # make test: set up everything, the Slurm test cluster included when root, and run all tests.
+# make campaign: every fault as often as its test asks for, and the figures.
 #
 # PYTHON=…   the interpreter to build on (default: the first of 3.11 or newer on the PATH)
 # PYTEST=…   further words for pytest, such as PYTEST="-k snapshot"
@@ -11,13 +12,16 @@ BIN := $(VENV)/bin
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
 APT := $(shell command -v apt-get)
 
-.PHONY: demo test lint bench cluster-up cluster-down cluster-shell clean
+.PHONY: demo test campaign lint bench cluster-up cluster-down cluster-shell clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/hpcrun demo
 
 test: $(VENV)/.test $(if $(and $(ROOT),$(APT)),cluster-install)
 	$(BIN)/python -m pytest --numprocesses=2 $(PYTEST)
+
+campaign: $(VENV)/.test $(if $(and $(ROOT),$(APT)),cluster-install)
+	HPCRUN_CAMPAIGN=1 $(BIN)/python -m pytest -m campaign $(PYTEST)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

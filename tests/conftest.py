@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hpcrun.store.sdk import publish
+from tests import campaign
 from tests.cluster import Cluster
 from tests.cluster.failure import NotHere
 from tests.commands import TRAIN
@@ -32,6 +33,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "cluster" if "pytest.mark.cluster" in file.read_text() else nodeid
 
     return OneCluster(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    stats = terminalreporter.stats
+    lines = campaign.summary([*stats.get("passed", ()), *stats.get("failed", ())])
+    if lines:
+        terminalreporter.section("faults")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> campaign.Figures:
+    """Where a test of a fault tells what came of it."""
+    return campaign.Figures(request)
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from hpcrun.record import decode_page
+from tests.campaign import Figures, seeded, times
 from tests.lab import Lab, eventually
 from tests.submission import Place, make_place
 
 pytestmark = pytest.mark.cluster
 
-SEEDS = 12
+SEEDS = times(100)
 """Kills at seeded moments; those at boundaries come on top."""
 
 
@@ -168,22 +169,26 @@ def test_kill_as_soon_as_it_is_written(place: Place, what: str) -> None:
 # -- seeded moments -----------------------------------------------------------------------------
 
 
-def test_kill_at_seeded_moments(place: Place) -> None:
+@pytest.mark.campaign
+def test_kill_at_seeded_moments(place: Place, figures: Figures) -> None:
     """Between the snapshot, the first that a submission leaves behind, and its last word."""
     assert place.run("submit").returncode == 0
-    whole, seeds = time_after_snapshot(place), iter(range(10 * SEEDS))
+    whole = time_after_snapshot(place)
 
-    def kill_one(seed: int) -> bool:
+    def kill_one(chance: random.Random) -> bool:
         known = snapshots(place)
-        (place.source / "seed.py").write_text(f"{seed}\n")
+        (place.source / "seed.py").write_text(f"{chance.random()}\n")
         client = place.start("submit")
-        moment = random.Random(seed).uniform(0, whole)
+        moment = chance.uniform(0, whole)
         return kill_when(client, lambda: snapshots(place) != known, moment)
 
     killed = 0
-    while killed < SEEDS:
-        killed += kill_one(next(seeds))
-    check(place)
+    for chance in seeded("submit", 10 * SEEDS):
+        killed += kill_one(chance)
+        if killed == SEEDS:
+            break
+    jobs = sum(check(place).values())
+    figures.tell("client killed during submit", killed=killed, runs_with_one_job=jobs)
 
 
 def snapshots(place: Place) -> set[str]:
