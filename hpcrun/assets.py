@@ -38,17 +38,20 @@ class Assets:
             return None
         return resource.read_text(encoding="utf-8"), str(resource)
 
-    def site(self, name: str) -> tuple[str, str]:
-        """(text, file) of a site file. ConfigError names the nearest if there is none."""
-        for folder in self.folders:
-            path = folder / "site_configs" / f"{name}.yaml"
-            if path.is_file():
-                return _text(path, SiteError), str(path)
+    def site(self, name: str) -> Sequence[tuple[str, str]]:
+        """(text, file) of each site file of that name, nearest first.
+
+        ConfigError names the nearest name if there is none.
+        """
+        paths = [folder / "site_configs" / f"{name}.yaml" for folder in self.folders]
+        found = [(_text(path, SiteError), str(path)) for path in paths if path.is_file()]
         resource = _shipped("site_configs").joinpath(f"{name}.yaml")
         if "/" not in name and resource.is_file():
-            return resource.read_text(encoding="utf-8"), str(resource)
-        known = self.sites()
-        raise ConfigError(Problem(f"there is no site {name!r}", _nearest(name, known)))
+            found.append((resource.read_text(encoding="utf-8"), str(resource)))
+        if not found:
+            known = self.sites()
+            raise ConfigError(Problem(f"there is no site {name!r}", _nearest(name, known)))
+        return found
 
     def sites(self) -> Sequence[str]:
         """The names of all sites that can be found, sorted."""

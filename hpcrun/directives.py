@@ -84,7 +84,8 @@ def directives(job: Job, rules: SchedulerRules) -> tuple[Directive, ...]:
     if rules.kind == "local":
         return ()
     given = [*_identity(job), *_size(job, rules), *_place(job), *_mail(job)]
-    always = [Directive(*_split(text)) for text in rules.directives.always]
+    texts = (*rules.directives.always, *(rules.directives.multi_node if job.nodes > 1 else ()))
+    always = [Directive(*_split(text)) for text in texts]
     return (*given, *always, *(Directive(flag, value) for flag, value in job.extra.items()))
 
 
@@ -189,7 +190,7 @@ def _size(job: Job, rules: SchedulerRules) -> Iterator[Directive]:
         yield Directive("--cpus-per-task", str(job.cpus_per_task))
     yield from _gpus(job, rules)
     if job.memory is not None and rules.memory.mode not in ("forbidden", "ignored"):
-        yield Directive("--mem", format_memory(job.memory))
+        yield _memory(job.memory, job, rules)
     if job.exclusive:
         yield Directive("--exclusive")
         if job.memory is None and rules.memory.mode == "optional":
@@ -202,6 +203,25 @@ def _size(job: Job, rules: SchedulerRules) -> Iterator[Directive]:
         yield Directive("--signal", f"B:{WARNING}@{int(job.warning.total_seconds())}")
     if job.requeue is not None:
         yield Directive("--requeue" if job.requeue else "--no-requeue")
+
+
+def _memory(size: int, job: Job, rules: SchedulerRules) -> Directive:
+    """Memory of a node, as the site wants it said."""
+    shares = {
+        "mem": 1,
+        "mem_per_cpu": job.tasks_per_node * (job.cpus_per_task or 1),
+        "mem_per_gpu": job.gpus_per_node,
+    }
+    share = shares[rules.memory.flag] if size else 0
+    if not share:
+        return Directive("--mem", format_memory(size))
+    flag = f"--{rules.memory.flag.replace('_', '-')}"
+    return Directive(flag, format_memory(size if share == 1 else _whole_mebibytes(size, share)))
+
+
+def _whole_mebibytes(size: int, shares: int) -> int:
+    """A share of it, rounded up to what Slurm counts in."""
+    return -(-size // (shares << 20)) << 20
 
 
 def _gpus(job: Job, rules: SchedulerRules) -> Iterator[Directive]:

@@ -12,6 +12,7 @@ from hpcrun.reading import Read, read_partly
 from hpcrun.resolve import resolve
 from hpcrun.script import render
 from hpcrun.site import SiteConfig
+from hpcrun.workflow.site import load_site
 
 RUN_ID = "digits_1700000000_0123abcd"
 
@@ -53,7 +54,7 @@ def site(text: str = SITE) -> SiteConfig:
 
 def shipped(name: str) -> SiteConfig:
     """A site that ships."""
-    return site(Assets().site(name)[0])
+    return load_site(name, Assets())
 
 
 def plan(

@@ -74,7 +74,7 @@ def test_sites_are_found_in_all_places(assets: Assets) -> None:
     assert {"lab", "other", "local", "generic-slurm", "test-cluster"} <= set(assets.sites())
     assert list(assets.sites()) == sorted(set(assets.sites()))
     assert "notes.txt" not in assets.sites() and "__init__.py" not in assets.sites()
-    assert assets.site("lab")[0] == SITE
+    assert [text for text, _ in assets.site("lab")] == [SITE]
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_all_shipped_sites_can_be_read(name: str) -> None:
         (SITE + "launch: {env: {A-B: x}}\n", 6, "no name for a variable"),
         (SITE + "scheduler: {directives: {always: [exclusive]}}\n", 6, "no directive"),
         (SITE.replace(": gpu\n", ": cpu\n"), 3, "no target 'cpu'"),
-        (SITE.replace("id: lab", "id: other"), None, "id is 'other'"),
-        (SITE.replace(": 1", ": 2"), None, "schema_version is 2"),
+        (SITE.replace("id: lab", "id: other"), 2, "id is 'other'"),
+        (SITE.replace(": 1", ": 2"), 1, "schema_version is 2"),
     ],
 )
 def test_a_wrong_site_is_refused_at_its_line(
-    assets: Assets, text: str, line: int | None, said: str
+    assets: Assets, text: str, line: int, said: str
 ) -> None:
     file = put(assets, 0, "site_configs/lab.yaml", text)
     with pytest.raises(SiteError) as caught:

@@ -26,7 +26,7 @@ from hpcrun.directives import (
     written_twice,
 )
 from hpcrun.flags import LETTERS, refusal
-from hpcrun.site import Directives, Gpu, Memory, SchedulerRules
+from hpcrun.site.scheduler import Directives, Gpu, Memory, SchedulerRules
 from tests.cluster import Cluster
 from tests.lab import eventually
 from tests.nasty import WORDS

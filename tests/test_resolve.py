@@ -414,6 +414,11 @@ def of_site(**rules: str) -> str:
     return SITE.replace("  gpu: {form: gres, typed: optional, types: {A100: a100}}\n", lines)
 
 
+def with_time(rules: str) -> str:
+    """The site, with other limits of time for its target."""
+    return SITE.replace("{default: 1h, max: 1-00:00:00, min: 5m}", f"{{{rules}}}")
+
+
 @pytest.mark.parametrize(
     ("text", "where", "said"),
     [
@@ -442,6 +447,22 @@ def of_site(**rules: str) -> str:
         ("", SITE.replace("{default: 1h,", "{required: true,"), "lab wants a time limit"),
         ("", SITE.replace("{max: 8}", "{min: 2, max: 8}"), "1 nodes asked of .* at least 2"),
         (
+            "resources: {gpus_per_node: 2}\ndistributed_job_config: {kind: mpi, node_count: 2}\n",
+            of_site(gpu="{whole_nodes: true}"),
+            "2 GPUs on each of 2 nodes asked of target lab/gpu, which gives .* all 4",
+        ),
+        ("", SITE.replace("    qos:", "    gpus_required: true\n    qos:"), "no jobs without GPUs"),
+        (
+            "resources: {time: 3h, node_count: 2}\n",
+            with_time("rules: [{nodes_max: 1, max: 4h}, {max: 2h}]"),
+            "0-03:00:00 asked .* at most 0-02:00:00 for so many nodes",
+        ),
+        (
+            "resources: {time: 1h, node_count: 4}\n",
+            with_time("node_minutes: 90"),
+            "0-01:00:00 asked .* at most 0-00:22:00 for so many nodes",
+        ),
+        (
             "sbatch: {hint: x}\n",
             of_site(directives="{always: [--hint=y]}"),
             "--hint would be written twice, as --hint=y and --hint=x",
@@ -456,6 +477,78 @@ def of_site(**rules: str) -> str:
 def test_what_the_site_does_not_take_is_refused(text: str, where: str, said: str) -> None:
     with pytest.raises(PlanError, match=said):
         of(SCRIPT + text, where)
+
+
+def directives(text: str, where: str) -> list[str]:
+    return [directive.text for directive in of(SCRIPT + text, where).directives]
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "written", "unwritten"),
+    [
+        (
+            "resources: {gpus_per_node: 2, gpu_type: A100}\n",
+            of_site(gpu="{by_constraint: {A100: gpu80}}"),
+            {"--constraint=gpu80", "--gpus-per-node=2"},
+            "a100",
+        ),
+        (
+            "resources: {gpus_per_node: 2, gpu_type: A100, constraint: ib}\n",
+            of_site(gpu="{by_constraint: {A100: gpu80}}"),
+            {"--constraint=ib&gpu80"},
+            "a100",
+        ),
+        ("", of_site(gpu="{none_constraint: NOGPU}"), {"--constraint=NOGPU"}, "gpus"),
+        (
+            "resources: {gpus_per_node: 3, memory: 10G}\n",
+            of_site(memory="{flag: mem_per_gpu}"),
+            {"--mem-per-gpu=3414M"},
+            "--mem=",
+        ),
+        (
+            "resources: {cpus_per_task: 4, memory: 10G}\n",
+            of_site(memory="{flag: mem_per_cpu}"),
+            {"--mem-per-cpu=2560M"},
+            "--mem=",
+        ),
+        (
+            "resources: {memory: 10G}\n",
+            of_site(memory="{flag: mem_per_gpu}"),
+            {"--mem=10G"},
+            "gpu=",
+        ),
+        ("resources: {memory: 10G}\n", of_site(memory="{mode: by_gpus}"), set(), "--mem"),
+        ("resources: {exclusive: true}\n", of_site(memory="{mode: whole_node}"), set(), "--mem"),
+        (
+            "resources: {node_count: 2}\n",
+            of_site(directives="{always: [--hint=x], multi_node: [--network=y]}"),
+            {"--hint=x", "--network=y"},
+            "--mem",
+        ),
+        ("", of_site(directives="{multi_node: [--network=y]}"), set(), "--network"),
+    ],
+)
+def test_a_job_is_asked_for_by_the_sites_rules(
+    text: str, where: str, written: set[str], unwritten: str
+) -> None:
+    found = directives(text, where)
+    assert written <= set(found), found
+    assert not [line for line in found if unwritten in line]
+
+
+def test_variables_go_by_nodes_and_gpus() -> None:
+    rules = "{single_node_env: {A: one}, multi_node_env: {A: more}, gpu_env: {B: gpu}}"
+    where = SITE[: SITE.index("launch:")] + f"launch: {rules}\n" + SITE[SITE.index("targets:") :]
+    one = of(SCRIPT, where).setting.variables
+    more = of(SCRIPT + "resources: {node_count: 2, gpus_per_node: 1}\n", where).setting.variables
+    assert (one, more) == ({"A": "one"}, {"A": "more", "B": "gpu"})
+
+
+def test_a_discouraged_launcher_is_told() -> None:
+    where = SITE.replace("launch:\n", "launch:\n  discouraged: {torchrun: takes minutes here}\n")
+    text = SCRIPT + "distributed_job_config: {kind: pytorch, process_count: 2, node_count: 2}\n"
+    told = choices(of(text, where))
+    assert told["launcher torchrun is discouraged"] == ("takes minutes here", "site lab")
 
 
 def test_the_targets_model_is_asked_for_where_one_is_required() -> None:

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import reduce
+from typing import Any, NamedTuple
 
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.reading.build import Builder
+from hpcrun.reading.merge import merged, settled
 from hpcrun.reading.nearest import nearest
 from hpcrun.reading.override import overridden
 from hpcrun.reading.parse import parsed, plain_scalar
 from hpcrun.reading.python import tree_of
 from hpcrun.reading.read import Finding, Kind, Raised, Read
-from hpcrun.reading.tree import Branch, Endless, Origin, Tree, plain
+from hpcrun.reading.tree import Branch, Endless, Leaf, Origin, Tree, items, part_of, plain
 
 __all__ = [
     "Finding",
+    "Layer",
     "Origin",
     "Read",
     "check_value",
     "nearest",
     "plain_scalar",
+    "read_layer",
+    "read_layers",
     "read_partly",
     "read_plain",
     "read_value",
@@ -50,20 +55,50 @@ def read_partly(
     any other a scalar as it is written. rename: from a key as written to a field's name.
     """
     problems: list[Problem] = []
-    tree = parsed(text, file, problems)
-    if tree is None:
-        raise error(*problems)
+    tree = _parsed(text, file, problems, error)
     if isinstance(tree, Branch) and not tree.is_list:
         for override in overrides:
             tree = overridden(tree, override, problems)
     return _built(kind, tree, problems, rename, error)
 
 
+class Layer(NamedTuple):
+    """What stands in a YAML text, of which others may be laid on top, and what is wrong with it."""
+
+    tree: Tree
+    problems: tuple[Problem, ...] = ()
+
+    def part(self, *path: str) -> Layer | None:
+        """What it holds under a key, and another key of that, and so on."""
+        found = part_of(self.tree, *path)
+        return None if found is None else Layer(found)
+
+    def texts(self, key: str) -> Sequence[str]:
+        """The texts in the list under a key."""
+        found = part_of(self.tree, key)
+        return [item.text for item in items(found) if isinstance(item, Leaf)] if found else ()
+
+
+def read_layer(text: str, file: str, error: Raised = ConfigError) -> Layer:
+    """What stands in a YAML text. Raises `error` if that is no YAML."""
+    problems: list[Problem] = []
+    return Layer(_parsed(text, file, problems, error), tuple(problems))
+
+
+def read_layers(
+    kind: type[Kind], layers: Sequence[Layer], error: Raised = ConfigError
+) -> Read[Kind]:
+    """The value of several layers, of which later ones win (see `merge`); as `read_partly`."""
+    problems = [problem for layer in layers for problem in layer.problems]
+    tree = settled(reduce(merged, (layer.tree for layer in layers)))
+    return _built(kind, tree, problems, str, error)
+
+
 def read_plain(text: str, file: str, error: Raised = ConfigError) -> Any:
     """What stands in a YAML text: dicts, lists and scalars, checked for nothing."""
     problems: list[Problem] = []
-    tree = parsed(text, file, problems)
-    if tree is None or problems:
+    tree = _parsed(text, file, problems, error)
+    if problems:
         raise error(*problems)
     return plain(tree)
 
@@ -96,6 +131,13 @@ def with_overrides(kind: type[Kind], read: Read[Kind], overrides: Sequence[str])
         wrong=read.wrong | built.wrong,
         misread=read.misread | built.misread,
     )
+
+
+def _parsed(text: str, file: str, problems: list[Problem], error: Raised) -> Tree:
+    tree = parsed(text, file, problems)
+    if tree is None:
+        raise error(*problems)
+    return tree
 
 
 def _built(

@@ -57,6 +57,16 @@ def items(tree: Tree) -> list[Tree]:
     return [item for _, item in tree.items] if isinstance(tree, Branch) else []
 
 
+def part_of(tree: Tree, *path: str) -> Tree | None:
+    """What a tree holds under a key, and another key of that, and so on."""
+    for key in path:
+        held = dict(tree.items) if isinstance(tree, Branch) and not tree.is_list else {}
+        if key not in held:
+            return None
+        tree = held[key]
+    return tree
+
+
 def plain(tree: Tree) -> Any:
     """Dicts, lists and scalars."""
     if isinstance(tree, Leaf):

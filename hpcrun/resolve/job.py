@@ -11,6 +11,9 @@ from hpcrun.layout import RunPaths, UserPaths
 from hpcrun.plan import LOCAL, Choice, Launch
 from hpcrun.resolve.request import Request
 
+COMES_WITH = {"by_cpus": "the CPUs", "by_gpus": "the GPUs", "whole_node": "the whole node"}
+"""What memory comes with at sites where it is not asked for."""
+
 
 def job(request: Request, launch: Launch) -> Job:
     """What is asked of the scheduler."""
@@ -20,6 +23,8 @@ def job(request: Request, launch: Launch) -> Job:
     mail = request.config.mail
     _check_nodes(request, launch.nodes)
     _check_cpus(request, launch.tasks_per_node * (launch.cpus_per_task or 1))
+    gpus, model = _gpus(request, launch.nodes), _gpu_type(request)
+    by_constraint = request.site.scheduler.gpu.by_constraint.get(model or "")
     if mail is not None and mail.on:
         request.note("mail", ", ".join(mail.on), "mail.on")
         pick("mail to", (mail.address, "mail.address"))
@@ -30,11 +35,11 @@ def job(request: Request, launch: Launch) -> Job:
         nodes=launch.nodes,
         tasks_per_node=launch.tasks_per_node,
         cpus_per_task=launch.cpus_per_task,
-        gpus_per_node=_gpus(request),
-        gpu_type=_gpu_type(request),
+        gpus_per_node=gpus,
+        gpu_type=None if by_constraint else model,
         memory=_memory(request),
         exclusive=_exclusive(request),
-        time=_time(request),
+        time=_time(request, launch.nodes),
         partition=pick(
             "partition",
             (resources.partition, "resources.partition"),
@@ -42,11 +47,7 @@ def job(request: Request, launch: Launch) -> Job:
         ),
         qos=pick("qos", (resources.qos, "resources.qos"), (target.qos, in_target)),
         account=_account(request),
-        constraint=pick(
-            "constraint",
-            (resources.constraint, "resources.constraint"),
-            (target.constraint, in_target),
-        ),
+        constraint=_constraint(request, gpus, by_constraint),
         reservation=pick(
             "reservation",
             (resources.reservation, "resources.reservation"),
@@ -55,7 +56,7 @@ def job(request: Request, launch: Launch) -> Job:
         mail_types=tuple(t.upper() for t in mail.on) if mail else (),
         mail_user=mail.address if mail else None,
         comment=f"hpcrun:{request.run_id}.1" if request.site.scheduler.comment else None,
-        extra=_extra(request),
+        extra=_extra(request, launch.nodes),
     )
 
 
@@ -70,12 +71,29 @@ def _exclusive(request: Request) -> bool:
     )
 
 
+def _constraint(request: Request, gpus: int, of_model: str | None) -> str | None:
+    """What the run or the target asks for, and what the site's GPUs are chosen by."""
+    asked = request.choose(
+        "constraint",
+        (request.config.resources.constraint, "resources.constraint"),
+        (request.target.constraint, request.of_target),
+    )
+    of_gpus = request.choose(
+        "constraint for GPUs",
+        (of_model if gpus else None, request.of_site),
+        (None if gpus else request.site.scheduler.gpu.none_constraint, request.of_site),
+    )
+    if asked and of_gpus and of_gpus not in asked.split("&"):
+        return f"{asked}&{of_gpus}"
+    return asked or of_gpus
+
+
 def _paths(request: Request) -> RunPaths:
     own = UserPaths.of(request.around.workspace, request.around.user)
     return (own.private if request.is_private else own).run(request.run_id)
 
 
-def _gpus(request: Request) -> int:
+def _gpus(request: Request, nodes: int) -> int:
     given = request.config.resources.gpus_per_node
     asked = request.choose("gpus per node", (given, "resources.gpus_per_node"), (0, "default"))
     assert asked is not None
@@ -93,6 +111,18 @@ def _gpus(request: Request) -> int:
             f"{asked} GPUs per node asked, but {request.site.id} gives {counts}",
             "",
             "resources.gpus_per_node",
+        )
+    if not asked and request.target.gpus_required:
+        message = f"{request.of_target} takes no jobs without GPUs"
+        request.refuse(message, "ask for some, or choose another target", "resources.gpus_per_node")
+    whole = nodes > 1 and request.site.scheduler.gpu.whole_nodes
+    if whole and available and 0 < asked < available:
+        request.refuse(
+            f"{asked} GPUs on each of {nodes} nodes asked of {request.of_target}, which gives "
+            f"jobs of several nodes all {available}",
+            f"ask for {available}",
+            "resources.gpus_per_node",
+            nodes_key(request.config.distributed_job_config),
         )
     _check_backend(request, asked)
     return asked
@@ -151,6 +181,10 @@ def _memory(request: Request) -> int | None:
             request.refuse(f"{request.site.id} wants a memory request", f"set {key}", key)
         return None
     size = parse_memory(asked)
+    if mode in COMES_WITH:
+        told = f"{format_memory(size)} is not asked for: it comes with {COMES_WITH[mode]}"
+        request.note("memory per node", told, request.of_site)
+        return None
     whole = bool(request.config.resources.exclusive or request.target.exclusive or request.local)
     told = "" if size or whole else " (all of it: on shared nodes the job waits for empty ones)"
     request.note("memory per node", format_memory(size) + told, key)
@@ -168,13 +202,14 @@ def _memory(request: Request) -> int | None:
     return size
 
 
-def _time(request: Request) -> timedelta | None:
+def _time(request: Request, nodes: int) -> timedelta | None:
     limits = request.target.time
+    most = limits.max_of(nodes)
     text, source = next(
         (text, source)
         for text, source in (
             (request.config.resources.time, "resources.time"),
-            (_duration(request), "max_run_duration_seconds"),
+            (_duration(request, most), "max_run_duration_seconds"),
             (limits.default, request.of_target),
             ("", ""),
         )
@@ -187,13 +222,13 @@ def _time(request: Request) -> timedelta | None:
         return None
     time = parse_time(text)
     request.note("time limit", format_time(time), source)
-    _check_time(request, time, source)
+    _check_time(request, time, most, source)
     return time
 
 
-def _duration(request: Request) -> str | None:
+def _duration(request: Request, limit: str | None) -> str | None:
     """Of all attempts together; one of several takes what the target gives at most."""
-    seconds, limit = request.config.max_run_duration_seconds, request.target.time.max
+    seconds = request.config.max_run_duration_seconds
     if seconds is None:
         return None
     if limit is not None and request.config.requeue.at_time_limit:
@@ -201,14 +236,18 @@ def _duration(request: Request) -> str | None:
     return f"{seconds}s"
 
 
-def _check_time(request: Request, time: timedelta, source: str) -> None:
-    limits = request.target.time
-    if limits.max is not None and time > parse_time(limits.max):
+def _check_time(request: Request, time: timedelta, most: str | None, source: str) -> None:
+    limits, nodes_too = request.target.time, ""
+    if limits.rules or limits.node_minutes is not None:
+        nodes_too = nodes_key(request.config.distributed_job_config)
+    if most is not None and time > parse_time(most):
         request.refuse(
             f"a time limit of {format_time(time)} asked of {request.of_target}, which "
-            f"gives at most {format_time(parse_time(limits.max))}",
+            f"gives at most {format_time(parse_time(most))}"
+            + (" for so many nodes" if nodes_too else ""),
             "above the limit a job waits for ever instead of failing",
             source,
+            nodes_too,
         )
     if limits.min is not None and time < parse_time(limits.min):
         request.refuse(
@@ -264,9 +303,10 @@ def _account(request: Request) -> str | None:
     return account
 
 
-def _extra(request: Request) -> Mapping[str, str | None]:
+def _extra(request: Request, nodes: int) -> Mapping[str, str | None]:
     extra: dict[str, str | None] = {}
-    for text in request.site.scheduler.directives.always:
+    rules = request.site.scheduler.directives
+    for text in (*rules.always, *(rules.multi_node if nodes > 1 else ())):
         request.note("always", text, request.of_site)
     for name, value in (request.config.sbatch or {}).items():
         flag = f"--{name.lstrip('-')}"

@@ -24,6 +24,9 @@ def launch(request: Request) -> Launch:
     )
     assert nodes is not None
     launcher, processes = _launcher(request, distributed, nodes)
+    reason = request.site.launch.discouraged.get(launcher)
+    if reason is not None:
+        request.note(f"launcher {launcher} is discouraged", reason, request.of_site)
     one_task = launcher == "torchrun"
     tasks = 1 if one_task else processes
     cpus = _cpus(request, processes if one_task else 1)

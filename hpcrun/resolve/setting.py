@@ -53,6 +53,8 @@ def _variables(request: Request, nodes: int) -> dict[str, str]:
     for of_rules, applies in (
         (launch.mpi.env, isinstance(config.distributed_job_config, MpiConfiguration)),
         (launch.env, True),
+        (launch.gpu_env, bool(config.resources.gpus_per_node)),
+        (launch.single_node_env, nodes == 1),
         (launch.multi_node_env, nodes > 1),
     ):
         if applies:

@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from hpcrun.assets import Assets
 from hpcrun.config import parse_memory, parse_time
 from hpcrun.errors import ConfigError, Problem, SiteError
 from hpcrun.plan import split_target
-from hpcrun.reading import Finding, read_partly
+from hpcrun.reading import Finding, Layer, read_layer, read_layers
 from hpcrun.site import SiteConfig
+from hpcrun.site.target import Override
 from hpcrun.variables import NAME
 
 
-def load_site(name: str, assets: Assets) -> SiteConfig:
-    """The site of that name. SiteError with all problems of its file at once."""
-    text, file = assets.site(name)
-    read = read_partly(SiteConfig, text, file, error=SiteError)
+def load_site(name: str, assets: Assets, target: str | None = None) -> SiteConfig:
+    """The site of that name. SiteError with all problems of its files at once.
+
+    target: the site is as that target wants it.
+    """
+    layers = _layers(name, assets)
+    site = _site(name, layers)
+    return site if target is None else _as_wanted(site, target, layers)
+
+
+def _as_wanted(site: SiteConfig, target: str, layers: Sequence[Layer]) -> SiteConfig:
+    """The site as a target wants it; one that there is not wants nothing."""
+    if target not in site.targets or site.targets[target].override == Override():
+        return site
+    wanted = [part for layer in layers if (part := layer.part("targets", target, "override"))]
+    return _site(site.id, (*layers, *wanted))
+
+
+def _site(name: str, layers: Sequence[Layer]) -> SiteConfig:
+    read = read_layers(SiteConfig, layers, SiteError)
     site = read.value
-    if site.schema_version != 1:
-        raise SiteError(Problem(f"schema_version is {site.schema_version}", "it must be 1", file))
-    if site.id != name:
-        raise SiteError(Problem(f"id is {site.id!r}", f"the file's name says {name!r}", file))
+    for key, given, wanted, why in (
+        ("schema_version", site.schema_version, 1, "it must be 1"),
+        ("id", site.id, name, f"the file's name says {name!r}"),
+    ):
+        if given != wanted:
+            raise SiteError(read.problem(Finding(key, f"{key} is {given!r}", why)))
     return read.with_findings(_wrong(site)).sound(SiteError).value
+
+
+def _layers(name: str, assets: Assets, place: int = 0, above: Sequence[str] = ()) -> list[Layer]:
+    """The files that a site is made of, the lowest first. place: of those that have its name."""
+    files = assets.site(name)
+    text, file = files[place]
+    layer = read_layer(text, file, SiteError)
+    layers: list[Layer] = []
+    for base in layer.texts("inherits"):
+        next_place = place + 1 if base == name else 0
+        if base == name and next_place == len(files):
+            raise SiteError(
+                Problem(f"it inherits {name}, and hides no file of that name", "", file)
+            )
+        if base != name and base in above:
+            raise SiteError(Problem(f"{base} and {name} inherit each other", "", file))
+        layers += _layers(base, assets, next_place, (*above, name))
+    return [*layers, layer]
 
 
 def _wrong(site: SiteConfig) -> Iterator[Finding]:
     """What a site file says that no job could be made of."""
     for name, target in site.targets.items():
         limits = target.time
-        for key, time in (("default", limits.default), ("min", limits.min), ("max", limits.max)):
+        times = {"default": limits.default, "min": limits.min, "max": limits.max}
+        times |= {f"rules[{number}].max": rule.max for number, rule in enumerate(limits.rules)}
+        for key, time in times.items():
             yield from _unreadable(f"targets.{name}.time.{key}", time, parse_time)
         yield from _unreadable(f"targets.{name}.node.memory", target.node.memory, parse_memory)
         if limits.default and limits.max and _is_more(limits.default, limits.max):
@@ -49,17 +88,20 @@ def _wrong(site: SiteConfig) -> Iterator[Finding]:
         yield Finding("shebang", f"scripts are for bash, not for {site.shebang}", "/bin/bash -l")
     for key, variables in (
         ("launch.env", site.launch.env),
+        ("launch.gpu_env", site.launch.gpu_env),
+        ("launch.single_node_env", site.launch.single_node_env),
         ("launch.multi_node_env", site.launch.multi_node_env),
         ("launch.mpi.env", site.launch.mpi.env),
     ):
         for variable in variables:
             if not NAME.match(variable):
                 yield Finding(f"{key}.{variable}", f"{variable!r} is no name for a variable")
-    for text in site.scheduler.directives.always:
-        if not text.startswith("--"):
-            yield Finding(
-                "scheduler.directives.always", f"{text!r} is no directive", "--hint=nomultithread"
-            )
+    rules = site.scheduler.directives
+    for key, texts in (("always", rules.always), ("multi_node", rules.multi_node)):
+        for text in texts:
+            if not text.startswith("--"):
+                told = f"{text!r} is no directive"
+                yield Finding(f"scheduler.directives.{key}", told, "--hint=nomultithread")
     if site.default_target is not None and site.default_target not in site.targets:
         told = f"there is no target {site.default_target!r}"
         yield Finding("default_target", told, "", (f"targets.{site.default_target}",))
@@ -84,7 +126,8 @@ def _is_more(one: str, other: str) -> bool:
 def choose_target(name: str | None, assets: Assets) -> tuple[SiteConfig, str]:
     """The site, and the name of one of its targets. ConfigError names the nearest ones."""
     site_name, target = split_target(name)
-    site = load_site(site_name, assets)
+    layers = _layers(site_name, assets)
+    site = _site(site_name, layers)
     target = target or site.default_target
     if target is None:
         known = ", ".join(f"{site.id}/{known}" for known in site.targets)
@@ -92,4 +135,4 @@ def choose_target(name: str | None, assets: Assets) -> tuple[SiteConfig, str]:
     if target not in site.targets:
         known = ", ".join(f"{site.id}/{known}" for known in site.targets)
         raise ConfigError(Problem(f"site {site.id} has no target {target!r}", f"it has {known}"))
-    return site, target
+    return _as_wanted(site, target, layers), target

@@ -1,0 +1,53 @@
+"""How commands are launched at a site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Modules:
+    """The module system."""
+
+    purge: bool = False
+    """Whether to begin with `module purge`."""
+    use: tuple[str, ...] = ()
+    """Folders for `module use`, in order."""
+    load: tuple[str, ...] = ()
+    """Modules to load before the run's own, in order."""
+
+
+@dataclass(frozen=True)
+class Mpi:
+    """How MPI programs are started."""
+
+    starter: Literal["srun", "mpirun"] = "srun"
+    """The launcher when the run names none."""
+    type: str | None = None
+    """srun's --mpi= value; absent: the site's default."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for MPI programs."""
+
+
+@dataclass(frozen=True)
+class LaunchRules:
+    """How commands are launched at this site."""
+
+    mpi: Mpi = Mpi()
+    """MPI programs."""
+    pytorch: Literal["torchrun", "srun"] = "torchrun"
+    """How distributed PyTorch is launched when the run does not say."""
+    srun_args: tuple[str, ...] = ("--kill-on-bad-exit=1", "--wait=60")
+    """Words for every srun. One rank that dies must end the step: off by default (22.05)."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for every command."""
+    single_node_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for commands on one node."""
+    multi_node_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for commands over several nodes."""
+    gpu_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for commands with GPUs."""
+    discouraged: Mapping[str, str] = field(default_factory=dict)
+    """Launchers that do badly here, with the site's reason: their use is warned of."""

@@ -1,0 +1,100 @@
+"""How a job is asked for at a site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Account:
+    """When and how --account is written."""
+
+    required: bool = False
+    """Whether a job without one is refused."""
+    default: str | None = None
+    """The account of runs that name none."""
+    form: str | None = None
+    """How accounts are written, for people, such as project_<number>."""
+    list_command: str | None = None
+    """What you run to see yours."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """How GPUs are asked for."""
+
+    form: Literal["gpus_per_node", "gres", "total", "implicit"] = "gpus_per_node"
+    """Which flag: --gpus-per-node, --gres=gpu:, --gpus (for all nodes), or none."""
+    typed: Literal["never", "optional", "required"] = "optional"
+    """Whether the model is part of the request."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Common names of models, to this site's."""
+    allowed_counts: tuple[int, ...] = ()
+    """The counts per node that are accepted; empty: any."""
+    by_constraint: Mapping[str, str] = field(default_factory=dict)
+    """Models that are chosen by --constraint, to what is written there."""
+    none_constraint: str | None = None
+    """The --constraint of jobs without GPUs."""
+    whole_nodes: bool = False
+    """Whether a job of several nodes must take all GPUs of each."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How memory is asked for."""
+
+    mode: Literal[
+        "optional", "required", "forbidden", "ignored", "by_cpus", "by_gpus", "whole_node"
+    ] = "optional"
+    """Whether it may, must or must not be asked for; or whether it comes with the CPUs, the GPUs or
+    the whole node, and is not asked for."""
+    flag: Literal["mem", "mem_per_cpu", "mem_per_gpu"] = "mem"
+    """Which flag is written."""
+
+
+@dataclass(frozen=True)
+class Directives:
+    """Directives that a site forbids or wants in any case."""
+
+    forbid: Mapping[str, str] = field(default_factory=dict)
+    """Flag (such as --mem), to the site's reason."""
+    always: tuple[str, ...] = ()
+    """Whole directives (such as --hint=nomultithread)."""
+    multi_node: tuple[str, ...] = ()
+    """Whole directives of jobs of several nodes."""
+
+
+@dataclass(frozen=True)
+class Poll:
+    """How often the scheduler may be asked."""
+
+    interval_seconds: int = 60
+    """Between two questions of one user on one host."""
+    max_interval_seconds: int = 180
+    """Up to which that grows while nothing changes."""
+
+
+@dataclass(frozen=True)
+class SchedulerRules:
+    """How a job is asked for at this site."""
+
+    kind: Literal["slurm", "local"] = "slurm"
+    """Which scheduler."""
+    account: Account = Account()
+    """The rules for accounts."""
+    gpu: Gpu = Gpu()
+    """The rules for GPUs."""
+    memory: Memory = Memory()
+    """The rules for memory."""
+    directives: Directives = Directives()
+    """Forbidden and fixed directives."""
+    comment: bool = True
+    """Whether a job's comment is ours to write."""
+    client_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for sbatch, squeue and their like."""
+    poll: Poll = Poll()
+    """How often it may be asked."""
+    error_hints: Mapping[str, str] = field(default_factory=dict)
+    """A part of what sbatch says when it refuses a job, to what that means here."""

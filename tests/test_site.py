@@ -1,0 +1,128 @@
+"""Site files that lie on one another, what targets want otherwise, and where facts come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcrun.assets import Assets
+from hpcrun.errors import ConfigError, SiteError
+from hpcrun.site import Source, source_of
+from hpcrun.workflow.site import choose_target, load_site
+
+BASE = """\
+schema_version: 1
+id: base
+title: All of them
+scheduler:
+  account: {required: true}
+  gpu: {form: implicit}
+  directives:
+    forbid: {--mem: memory comes with the node}
+    always: [--hint=nomultithread]
+  poll: {interval_seconds: 180}
+targets:
+  normal: {partition: normal, node: {cpus: 48}}
+"""
+
+ONE = """\
+id: one
+inherits: [base]
+title: One of them
+default_target: gpu
+scheduler:
+  poll: {max_interval_seconds: 600}
+  directives: {always+: [--network=x]}
+targets:
+  gpu:
+    partition: gpu
+    override:
+      scheduler:
+        gpu: {form: gres}
+        directives: {always+: [--cluster=y]}
+      modules: {load: [cuda]}
+"""
+
+
+@pytest.fixture
+def assets(tmp_path: Path) -> Assets:
+    """The project's and the user's folder, with sites in the user's."""
+    found = Assets((tmp_path / "project", tmp_path / "user"))
+    put(found, 1, "base", BASE)
+    put(found, 1, "one", ONE)
+    return found
+
+
+def put(assets: Assets, place: int, name: str, text: str) -> Path:
+    file = assets.folders[place] / "site_configs" / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_mappings_merge_and_lists_replace_or_are_appended_to(assets: Assets) -> None:
+    site = load_site("one", assets)
+    assert (site.id, site.title, site.schema_version) == ("one", "One of them", 1)
+    assert site.scheduler.account.required
+    assert site.scheduler.poll.interval_seconds == 180
+    assert site.scheduler.poll.max_interval_seconds == 600
+    assert site.scheduler.directives.always == ("--hint=nomultithread", "--network=x")
+    assert set(site.targets) == {"normal", "gpu"}
+    put(assets, 1, "one", ONE.replace("always+", "always"))
+    assert load_site("one", assets).scheduler.directives.always == ("--network=x",)
+
+
+def test_a_target_may_want_it_otherwise(assets: Assets) -> None:
+    site, target = choose_target("one", assets)
+    assert (target, site.scheduler.gpu.form, site.modules.load) == ("gpu", "gres", ("cuda",))
+    assert site.scheduler.directives.always[-1] == "--cluster=y"
+    assert site.scheduler.account.required
+    other = choose_target("one/normal", assets)[0]
+    assert (other.scheduler.gpu.form, other.modules.load) == ("implicit", ())
+
+
+def test_a_file_may_lie_on_the_one_that_it_hides(assets: Assets) -> None:
+    put(assets, 0, "one", "inherits: [one]\nstorage: {run_history_root: /lab/history}\n")
+    site = load_site("one", assets)
+    assert (site.storage.run_history_root, site.title) == ("/lab/history", "One of them")
+    put(assets, 0, "test-cluster", "inherits: [test-cluster]\ndefault_target: short\n")
+    assert choose_target("test-cluster", assets)[1] == "short"
+
+
+def test_what_is_wrong_is_told_where_it_stands(assets: Assets) -> None:
+    base = put(assets, 1, "base", BASE.replace("form: implicit", "form: none"))
+    one = put(assets, 1, "one", ONE.replace("modules:", "moduls:"))
+    with pytest.raises(SiteError) as caught:
+        load_site("one", assets)
+    found = {(problem.file, problem.line) for problem in caught.value.problems}
+    assert found == {(str(base), 6), (str(one), 15)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("one", "inherits: [one]\n", "hides no file of that name"),
+        ("base", "inherits: [one]\n", "one and base inherit each other"),
+        ("base", "inherits: [bse]\n", "there is no site 'bse'.*did you mean 'base'"),
+    ],
+)
+def test_sites_that_lie_on_nothing_are_refused(
+    assets: Assets, name: str, text: str, said: str
+) -> None:
+    put(assets, 1, name, text)
+    with pytest.raises((ConfigError, SiteError), match=said):
+        load_site("one", assets)
+
+
+def test_a_fact_comes_from_the_source_that_names_it_most_closely() -> None:
+    page = Source("docs", "2026-08-20", "A")
+    tests = Source("tests", "2026-05-06", "B", ("targets.gpu.node", "scheduler"))
+    notes = Source("notes", "2026-01-01", "C", ("targets.gpu.node.memory",))
+    sources = (page, tests, notes)
+    assert source_of("targets.gpu.partition", sources) is page
+    assert source_of("targets.gpu.node.cpus", sources) is tests
+    assert source_of("targets.gpu.nodes.max", sources) is page
+    assert source_of("targets.gpu.node.memory", sources) is notes
+    assert source_of("scheduler.directives.always[0]", sources) is tests
+    assert source_of("title", (tests,)) is None
