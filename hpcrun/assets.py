@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +18,8 @@ class Assets:
     """Where templates and site files are looked for, nearest first, before the shipped ones."""
 
     folders: tuple[Path, ...] = ()
+    site_file: Path | None = None
+    """A site file that comes before all others of its name."""
 
     @classmethod
     def of(cls, project: Path | None, environ: Mapping[str, str]) -> Assets:
@@ -25,6 +27,10 @@ class Assets:
         config = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
         near = (project / ".hpcrun",) if project is not None else ()
         return cls((*near, Path(config) / "hpcrun"))
+
+    def with_file(self, path: Path) -> Assets:
+        """The same, and a site file that counts as if it stood in the nearest place."""
+        return replace(self, site_file=path)
 
     def template(self, name: str) -> tuple[str, str] | None:
         """(text, file) of a template, or None."""
@@ -44,6 +50,9 @@ class Assets:
         ConfigError names the nearest name if there is none.
         """
         paths = [folder / "site_configs" / f"{name}.yaml" for folder in self.folders]
+        if self.site_file is not None and self.site_file.name == f"{name}.yaml":
+            own = self.site_file.resolve()
+            paths = [own, *(path for path in paths if path.resolve() != own)]
         found = [(_text(path, SiteError), str(path)) for path in paths if path.is_file()]
         resource = _shipped("site_configs").joinpath(f"{name}.yaml")
         if "/" not in name and resource.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, SiteError
 from hpcrun.site import Source, source_of
 from hpcrun.workflow.site import choose_target, load_site
+from hpcrun.workflow.sites import check_file, facts_of, known_sites
+from tests.commands import hpcrun
 
 BASE = """\
 schema_version: 1
@@ -126,3 +129,96 @@ def test_a_fact_comes_from_the_source_that_names_it_most_closely() -> None:
     assert source_of("targets.gpu.node.memory", sources) is notes
     assert source_of("scheduler.directives.always[0]", sources) is tests
     assert source_of("title", (tests,)) is None
+
+
+# -- what is known of them ------------------------------------------------------------------------
+
+
+def test_all_sites_are_known_by_their_titles(assets: Assets) -> None:
+    put(assets, 0, "lab", 'title: "A, B"\nstatus: retiring  \nnonsense: [\n')
+    found = {site.site: (site.title, site.status) for site in known_sites(assets)}
+    assert found["base"] == ("All of them", "active")
+    assert found["lab"] == ("A, B", "retiring")
+    assert found["local"] == ("This machine", "active")
+
+
+SOURCES = """sources:
+  - {url: docs, date: "2026-08-20", fields: [targets, scheduler.poll]}
+  - {url: notes, date: "2026-01-01", grade: C, fields: [scheduler.directives]}
+hints: {targets.gpu.time.max: 48h says a user}
+"""
+
+
+def test_each_value_tells_its_file_and_source(assets: Assets) -> None:
+    base, one = (assets.folders[1] / "site_configs" / f"{name}.yaml" for name in ("base", "one"))
+    one.write_text(ONE + SOURCES)
+    facts = {fact.key: fact for fact in facts_of("one", assets)}
+    told = facts["scheduler.directives.always[1]"]
+    assert (told.value, told.origin) == ("--network=x", f"{one}:7")
+    assert told.source is not None and told.source.grade == "C"
+    assert facts["targets.normal.node.cpus"].origin == f"{base}:12"
+    assert facts["scheduler.account.required"].source is None
+    assert "hints.targets.gpu.time.max" in facts
+
+
+def findings(path: Path, assets: Assets) -> list[tuple[str, str]]:
+    return [(finding.grade, finding.message) for finding in check_file(path, assets)]
+
+
+def test_a_file_is_checked_before_it_is_in_place(assets: Assets, tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(
+        "inherits: [one]\nstorage: {run_history_root: /scratch/ada/history}\n" + SOURCES
+    )
+    told = findings(path, assets)
+    assert told[-1] == ("ok", "can be read; its targets: normal, gpu")
+    assert ("warning", "storage.run_history_root = /scratch/ada/history has no source") in told
+    assert ("warning", "scheduler.directives.always[1] = --network=x is of third parties") in told
+    # Nothing but the file itself is hidden by it, also where it stands already.
+    assert ("ok", "can be read; its targets: normal, gpu") in findings(
+        assets.folders[1] / "site_configs/one.yaml", assets
+    )
+
+
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [
+        ("{path: /scratch, purge: {days: 10}}", "from which files go after 10 days"),
+        ("{env: SCRATCH, writable_on_compute: false}", "where jobs cannot write"),
+        ("{path: /scratch, scope: node}", "which each node has for itself"),
+    ],
+)
+def test_a_history_that_would_be_lost_is_an_error(
+    assets: Assets, tmp_path: Path, root: str, said: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    history = "$SCRATCH/history" if "env" in root else "/scratch/history"
+    path.write_text(
+        "inherits: [base]\nid: mine\nstorage:\n"
+        f"  run_history_root: {history}\n  roots: {{scratch: {root}}}\n"
+    )
+    errors = [message for grade, message in findings(path, assets) if grade == "error"]
+    assert len(errors) == 1 and said in errors[0]
+
+
+def test_what_a_target_wants_is_checked_too(assets: Assets, tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(ONE.replace("[--cluster=y]", "[cluster]"))
+    assert findings(path, assets) == [
+        ("error", f"{path}:14: 'cluster' is no directive (--hint=nomultithread)")
+    ]
+
+
+def test_sites_from_the_command_line(project: Path) -> None:
+    listed = json.loads(hpcrun("sites", "list", "--json").stdout)
+    assert "test-cluster" in {site["site"] for site in listed}
+    facts = json.loads(hpcrun("sites", "show", "test-cluster", "--json").stdout)
+    (mpi,) = [fact for fact in facts if fact["key"] == "launch.mpi.type"]
+    assert (mpi["value"], mpi["grade"]) == ("pmix", "B")
+    assert (
+        "targets"
+        in json.loads(hpcrun("sites", "schema").stdout)["$defs"]["SiteConfig"]["properties"]
+    )
+    (project / "bad.yaml").write_text("id: bad\n")
+    done = hpcrun("sites", "check", "bad.yaml", code=1)
+    assert "`schema_version` is missing" in done.stdout

@@ -20,7 +20,7 @@ from hpcrun.reading.override import overridden
 from hpcrun.reading.parse import parsed, plain_scalar
 from hpcrun.reading.python import tree_of
 from hpcrun.reading.read import Finding, Kind, Raised, Read
-from hpcrun.reading.tree import Branch, Endless, Leaf, Origin, Tree, items, part_of, plain
+from hpcrun.reading.tree import Branch, Endless, Leaf, Origin, Tree, items, leaves, part_of, plain
 
 __all__ = [
     "Finding",
@@ -35,6 +35,7 @@ __all__ = [
     "read_partly",
     "read_plain",
     "read_value",
+    "scalars",
     "with_overrides",
 ]
 
@@ -90,8 +91,16 @@ def read_layers(
 ) -> Read[Kind]:
     """The value of several layers, of which later ones win (see `merge`); as `read_partly`."""
     problems = [problem for layer in layers for problem in layer.problems]
-    tree = settled(reduce(merged, (layer.tree for layer in layers)))
-    return _built(kind, tree, problems, str, error)
+    return _built(kind, _on_one_another(layers), problems, str, error)
+
+
+def scalars(layers: Sequence[Layer]) -> Sequence[tuple[str, str, Origin]]:
+    """(a.b[0], text, where it was given) of all that several layers hold in the end."""
+    return [(key, leaf.text, leaf.origin) for key, leaf in leaves(_on_one_another(layers))]
+
+
+def _on_one_another(layers: Sequence[Layer]) -> Tree:
+    return settled(reduce(merged, (layer.tree for layer in layers)))
 
 
 def read_plain(text: str, file: str, error: Raised = ConfigError) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Number
 from types import NoneType
 from typing import Any, NamedTuple, Union
@@ -65,6 +65,16 @@ def part_of(tree: Tree, *path: str) -> Tree | None:
             return None
         tree = held[key]
     return tree
+
+
+def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    """(a.b[0], scalar) of all that a tree holds."""
+    if isinstance(tree, Leaf):
+        yield path, tree
+        return
+    for number, (key, item) in enumerate(tree.items):
+        inner = f"{path}[{number}]" if tree.is_list else f"{path}.{key}" if path else key
+        yield from leaves(item, inner)
 
 
 def plain(tree: Tree) -> Any:

@@ -39,8 +39,8 @@ class SiteConfig:
     written `name+` appends to a list. A file's own name means the file that it hides."""
     docs_url: str = ""
     """The site's own documentation."""
-    status: Literal["active", "retiring", "restricted"] = "active"
-    """Whether there is a future for it here, and for whom."""
+    status: Literal["active", "retiring", "restricted", "abstract"] = "active"
+    """Whether it goes on, closes, is not for everybody, or is there for others to inherit."""
     valid_until: str | None = None
     """The day on which it closes, as yyyy-mm-dd."""
     sources: tuple[Source, ...] = ()

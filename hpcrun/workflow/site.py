@@ -19,7 +19,7 @@ def load_site(name: str, assets: Assets, target: str | None = None) -> SiteConfi
 
     target: the site is as that target wants it.
     """
-    layers = _layers(name, assets)
+    layers = layers_of(name, assets)
     site = _site(name, layers)
     return site if target is None else _as_wanted(site, target, layers)
 
@@ -44,7 +44,7 @@ def _site(name: str, layers: Sequence[Layer]) -> SiteConfig:
     return read.with_findings(_wrong(site)).sound(SiteError).value
 
 
-def _layers(name: str, assets: Assets, place: int = 0, above: Sequence[str] = ()) -> list[Layer]:
+def layers_of(name: str, assets: Assets, place: int = 0, above: Sequence[str] = ()) -> list[Layer]:
     """The files that a site is made of, the lowest first. place: of those that have its name."""
     files = assets.site(name)
     text, file = files[place]
@@ -58,7 +58,7 @@ def _layers(name: str, assets: Assets, place: int = 0, above: Sequence[str] = ()
             )
         if base != name and base in above:
             raise SiteError(Problem(f"{base} and {name} inherit each other", "", file))
-        layers += _layers(base, assets, next_place, (*above, name))
+        layers += layers_of(base, assets, next_place, (*above, name))
     return [*layers, layer]
 
 
@@ -126,7 +126,7 @@ def _is_more(one: str, other: str) -> bool:
 def choose_target(name: str | None, assets: Assets) -> tuple[SiteConfig, str]:
     """The site, and the name of one of its targets. ConfigError names the nearest ones."""
     site_name, target = split_target(name)
-    layers = _layers(site_name, assets)
+    layers = layers_of(site_name, assets)
     site = _site(site_name, layers)
     target = target or site.default_target
     if target is None:

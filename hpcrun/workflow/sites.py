@@ -1,0 +1,117 @@
+"""The sites that are known, what is known of one, and whether a site file is sound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcrun.assets import Assets
+from hpcrun.errors import HpcrunError
+from hpcrun.reading import scalars
+from hpcrun.site import SiteConfig, Source, source_of
+from hpcrun.workflow.doctor import Finding
+from hpcrun.workflow.site import layers_of, load_site
+
+_HEADLINE = re.compile(r"^(title|status|valid_until): *(?:\"(.*)\"|'(.*)'|(.*?)) *$", re.MULTILINE)
+
+UNSOURCED = ("schema_version", "id", "title", "inherits", "sources", "hints", "default_target")
+"""What a site file says of itself, which needs no source."""
+
+
+class Known(NamedTuple):
+    """A site that can be named. title and status as they stand on lines of their own."""
+
+    site: str
+    title: str
+    status: str
+    file: str
+
+
+def known_sites(assets: Assets) -> list[Known]:
+    """All sites, by name; their files are only looked through, not read as YAML."""
+    found = []
+    for name in assets.sites():
+        try:
+            ((text, file), *_) = assets.site(name)
+        except HpcrunError as error:
+            found.append(Known(name, "", f"unreadable: {error}", ""))
+            continue
+        said = {key: a or b or c for key, a, b, c in _HEADLINE.findall(text)}
+        found.append(Known(name, said.get("title", ""), said.get("status", "active"), file))
+    return found
+
+
+class Fact(NamedTuple):
+    """A value of a site file, where it stands, and the source that says so."""
+
+    key: str
+    value: str
+    origin: str
+    source: Source | None
+
+
+def facts_of(name: str, assets: Assets) -> list[Fact]:
+    """All that the files of a site say. SiteError if they cannot be read."""
+    sources = load_site(name, assets).sources
+    return [
+        Fact(key, text, str(origin), source_of(key, sources))
+        for key, text, origin in scalars(layers_of(name, assets))
+        if not _is_below(key, ("sources",))
+    ]
+
+
+def check_file(path: Path, assets: Assets) -> list[Finding]:
+    """What is wrong or doubtful about a site file, which counts as if it stood in its place."""
+    name, beside = path.name.removesuffix(".yaml"), assets.with_file(path)
+    try:
+        site = load_site(name, beside)
+        for target in site.targets:
+            load_site(name, beside, target)
+    except HpcrunError as error:
+        problems = getattr(error, "problems", ()) or (error,)
+        return [Finding("error", "file", str(problem)) for problem in problems]
+    findings = [*_unsourced(name, beside), *_dated(site), *_stored(site)]
+    targets = ", ".join(site.targets) or "none"
+    return [*findings, Finding("ok", f"site {name}", f"can be read; its targets: {targets}")]
+
+
+def _unsourced(name: str, assets: Assets) -> Iterator[Finding]:
+    for fact in facts_of(name, assets):
+        if fact.source is None and not _is_below(fact.key, UNSOURCED):
+            told = f"{fact.key} = {fact.value} has no source"
+            yield Finding("warning", fact.origin, told, "name it in `sources`, with `fields`")
+        elif fact.source is not None and fact.source.grade == "C":
+            told = f"{fact.key} = {fact.value} is of third parties"
+            yield Finding("warning", fact.origin, told, "put it under `hints` until it is tried")
+
+
+def _dated(site: SiteConfig) -> Iterator[Finding]:
+    if site.valid_until is not None and site.valid_until < date.today().isoformat():
+        told = f"{site.id} was said to close on {site.valid_until}"
+        yield Finding("warning", "valid_until", told, "look whether it is still there")
+
+
+def _stored(site: SiteConfig) -> Iterator[Finding]:
+    storage = site.storage
+    for name, root in storage.roots.items():
+        place = root.path or (f"${root.env}" if root.env else None)
+        history = storage.run_history_root
+        if place is None or history is None or not f"{history}/".startswith(f"{place}/"):
+            continue
+        key = "storage.run_history_root"
+        if root.purge is not None:
+            told = f"{history} is in {name}, from which files go after {root.purge.days} days"
+            yield Finding("error", key, told, "choose a folder that is not purged")
+        if not root.writable_on_compute:
+            told = f"{history} is in {name}, where jobs cannot write"
+            yield Finding("error", key, told, "choose a folder that jobs can write")
+        if root.scope == "node":
+            told = f"{history} is in {name}, which each node has for itself"
+            yield Finding("error", key, told, "choose a folder that all nodes share")
+
+
+def _is_below(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in names)
