@@ -17,7 +17,16 @@ from hpcrun.workflow.site import layers_of, load_site
 
 _HEADLINE = re.compile(r"^(title|status|valid_until): *(?:\"(.*)\"|'(.*)'|(.*?)) *$", re.MULTILINE)
 
-UNSOURCED = ("schema_version", "id", "title", "inherits", "sources", "hints", "default_target")
+UNSOURCED = (
+    "schema_version",
+    "id",
+    "title",
+    "inherits",
+    "docs_url",
+    "sources",
+    "hints",
+    "default_target",
+)
 """What a site file says of itself, which needs no source."""
 
 
