@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from hpcrun.errors import ConfigError, Problem, SiteError, TemplateError
 
 SHIPPED = "shipped/"
 """An override reaches the template it replaces as `shipped/NAME`."""
+
+
+_HEADLINE = re.compile(r"^(title|status|valid_until): *(?:\"(.*)\"|'(.*)'|(.*?)) *$", re.MULTILINE)
+
+
+class Known(NamedTuple):
+    """A site that can be named. title and status as they stand on lines of their own."""
+
+    site: str
+    title: str
+    status: str
+    file: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,18 @@ class Assets:
             if (folder / "site_configs").is_dir():
                 names |= {path.name for path in (folder / "site_configs").iterdir()}
         return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+    def known_sites(self) -> Sequence[Known]:
+        """All sites, by name. Their files are only looked through, not read as YAML."""
+        return [self._known(name) for name in self.sites()]
+
+    def _known(self, name: str) -> Known:
+        try:
+            ((text, file), *_) = self.site(name)
+        except SiteError as error:
+            return Known(name, "", f"unreadable: {error}", "")
+        said = {key: a or b or c for key, a, b, c in _HEADLINE.findall(text)}
+        return Known(name, said.get("title", ""), said.get("status", "active"), file)
 
 
 def _text(path: Path, kind: type[SiteError] | type[TemplateError]) -> str:

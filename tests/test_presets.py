@@ -17,12 +17,12 @@ from hpcrun.config import parse_time
 from hpcrun.plan import LOCAL, Plan
 from hpcrun.site import SiteConfig, Target
 from hpcrun.workflow.site import choose_target, load_site
-from hpcrun.workflow.sites import UNSOURCED, Fact, check_file, facts_of, known_sites
+from hpcrun.workflow.sites import UNSOURCED, Fact, check_file, facts_of
 from tests.make_plan import from_yaml, plan, script
 
 GOLDEN = Path(__file__).with_name("golden") / "sites"
 
-SITES = [site.site for site in known_sites(Assets()) if site.status != "abstract"]
+SITES = [site.site for site in Assets().known_sites() if site.status != "abstract"]
 
 OURS = {
     "--job-name",
@@ -169,7 +169,7 @@ def test_every_value_has_a_source_that_may_be_written(site: SiteConfig) -> None:
 
 
 def test_every_file_is_sound() -> None:
-    for known in known_sites(Assets()):
+    for known in Assets().known_sites():
         path = Path(known.file)
         wrong = [finding for finding in check_file(path, Assets()) if finding.grade == "error"]
         assert not wrong, (known.site, wrong)

@@ -11,7 +11,7 @@ from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, SiteError
 from hpcrun.site import Source, source_of
 from hpcrun.workflow.site import choose_target, load_site
-from hpcrun.workflow.sites import check_file, facts_of, known_sites
+from hpcrun.workflow.sites import check_file, facts_of
 from tests.commands import hpcrun
 
 BASE = """\
@@ -136,7 +136,7 @@ def test_a_fact_comes_from_the_source_that_names_it_most_closely() -> None:
 
 def test_all_sites_are_known_by_their_titles(assets: Assets) -> None:
     put(assets, 0, "lab", 'title: "A, B"\nstatus: retiring  \nnonsense: [\n')
-    found = {site.site: (site.title, site.status) for site in known_sites(assets)}
+    found = {site.site: (site.title, site.status) for site in assets.known_sites()}
     assert found["base"] == ("All of them", "active")
     assert found["lab"] == ("A, B", "retiring")
     assert found["local"] == ("This machine", "active")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from hpcrun.cli.doctor import print_finding
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import print_json, print_table
-from hpcrun.site import Source
+from hpcrun.cli.output import print_json, print_table, say
 from hpcrun.workflow.session import open_session
-from hpcrun.workflow.sites import Fact, check_file, facts_of, known_sites
+
+if TYPE_CHECKING:
+    from hpcrun.site import Source
+    from hpcrun.workflow.sites import Fact
 
 
 @click.group()
@@ -25,8 +28,8 @@ def sites() -> None:
 @click.pass_obj
 def list_sites(workspace: str | None, with_all: bool, as_json: bool) -> None:
     """List all sites: your project's, your own, and those that ship."""
-    found = known_sites(open_session(given=workspace).assets)
-    found = [site for site in found if with_all or site.status != "abstract"]
+    known = open_session(given=workspace).assets.known_sites()
+    found = [site for site in known if with_all or site.status != "abstract"]
     if as_json:
         print_json([site._asdict() for site in found])
         return
@@ -46,6 +49,8 @@ def show(workspace: str | None, name: str, as_json: bool) -> None:
     Grade A is the site's own documentation, B is kept by its staff, C is of third parties. What
     stands under hints is only shown, and never written into a job.
     """
+    from hpcrun.workflow.sites import facts_of
+
     facts = facts_of(name, open_session(given=workspace).assets)
     if as_json:
         print_json([_object(fact) for fact in facts])
@@ -72,6 +77,9 @@ def _said_by(source: Source | None) -> str:
 @click.pass_obj
 def check(workspace: str | None, file: Path, as_json: bool) -> int:
     """Check the site file FILE before it is put in place. Exits with 1 if something is wrong."""
+    from hpcrun.cli.doctor import print_finding
+    from hpcrun.workflow.sites import check_file
+
     findings = check_file(file, open_session(given=workspace).assets)
     if as_json:
         print_json([finding._asdict() for finding in findings])
@@ -79,6 +87,36 @@ def check(workspace: str | None, file: Path, as_json: bool) -> int:
         for finding in findings:
             print_finding(finding)
     return 1 if any(finding.grade == "error" for finding in findings) else 0
+
+
+@sites.command()
+@click.option("--name", help="The site's name; default: the cluster's own.")
+@click.option("--print", "only_print", is_flag=True, help="Print the file, and write nothing.")
+@json_option
+@click.pass_obj
+def discover(workspace: str | None, name: str | None, only_print: bool, as_json: bool) -> None:
+    """Write a site file from what the Slurm of this login node tells.
+
+    It goes to ~/.config/hpcrun/site_configs, and a run can be submitted with it at once. What
+    could not be learned stands at its end.
+    """
+    from hpcrun.workflow.discover import discover as discover_site
+    from hpcrun.workflow.discover import keep
+
+    assets = open_session(given=workspace).assets
+    found = discover_site(os.environ, os.uname().nodename, name)
+    path = None if only_print else keep(found, assets)
+    if as_json:
+        file = None if path is None else str(path)
+        told = {"site": found.name, "file": file, "targets": found.targets}
+        print_json({**told, "unknown": found.unknown, "text": found.text})
+    elif path is None:
+        say(found.text.rstrip("\n"))
+    else:
+        say(f"{path} is written, with the targets {', '.join(found.targets)}")
+        for text in found.unknown:
+            say(f"not learned: {text}")
+        say(f"next: hpcrun submit -t {found.targets[0]}" if found.targets else "it has no targets")
 
 
 @sites.command()

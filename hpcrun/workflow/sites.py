@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -15,8 +14,6 @@ from hpcrun.site import SiteConfig, Source, source_of
 from hpcrun.workflow.doctor import Finding
 from hpcrun.workflow.site import layers_of, load_site
 
-_HEADLINE = re.compile(r"^(title|status|valid_until): *(?:\"(.*)\"|'(.*)'|(.*?)) *$", re.MULTILINE)
-
 UNSOURCED = (
     "schema_version",
     "id",
@@ -28,29 +25,6 @@ UNSOURCED = (
     "default_target",
 )
 """What a site file says of itself, which needs no source."""
-
-
-class Known(NamedTuple):
-    """A site that can be named. title and status as they stand on lines of their own."""
-
-    site: str
-    title: str
-    status: str
-    file: str
-
-
-def known_sites(assets: Assets) -> list[Known]:
-    """All sites, by name; their files are only looked through, not read as YAML."""
-    found = []
-    for name in assets.sites():
-        try:
-            ((text, file), *_) = assets.site(name)
-        except HpcrunError as error:
-            found.append(Known(name, "", f"unreadable: {error}", ""))
-            continue
-        said = {key: a or b or c for key, a, b, c in _HEADLINE.findall(text)}
-        found.append(Known(name, said.get("title", ""), said.get("status", "active"), file))
-    return found
 
 
 class Fact(NamedTuple):

@@ -1,0 +1,184 @@
+"""What a Slurm says of its cluster: partitions, nodes, accounts, MPI types. Parsing is pure."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hpcrun.errors import SchedulerError
+from hpcrun.scheduler.command import ask, failure
+
+TIMEOUT = 30.0
+"""Seconds for one of its commands."""
+
+
+class Node(NamedTuple):
+    """A node. memory in MiB; gpu: the model, "" where it is not told; arch as `uname -m` has it."""
+
+    name: str
+    cpus: int
+    memory: int
+    gpus: int
+    gpu: str
+    arch: str
+    partitions: tuple[str, ...]
+
+
+class Partition(NamedTuple):
+    """A partition, as its configuration tells it. Times are Slurm's, None: without a limit.
+
+    nodes_max: None where the partition sets none. tier: those of higher ones push its jobs off,
+    if is_preempted. is_open: whether it takes jobs of users now.
+    """
+
+    name: str
+    is_default: bool
+    nodes_min: int
+    nodes_max: int | None
+    time_default: str | None
+    time_max: str | None
+    tier: int
+    is_preempted: bool
+    is_exclusive: bool
+    is_open: bool
+
+
+class Inventory(NamedTuple):
+    """A cluster. unknown: what it was asked and did not tell, in words.
+
+    accounts: those that this user may use, the default one first. mpi: the types srun knows.
+    """
+
+    name: str
+    release: str
+    config: Mapping[str, str]
+    partitions: Sequence[Partition]
+    nodes: Sequence[Node]
+    accounts: Sequence[str]
+    mpi: Sequence[str]
+    unknown: Sequence[str]
+
+    @property
+    def tracks_memory(self) -> bool:
+        """Whether jobs are given memory of their own."""
+        return "MEMORY" in self.config.get("SelectTypeParameters", "").upper()
+
+    def nodes_of(self, partition: str) -> Sequence[Node]:
+        """The nodes of a partition."""
+        return [node for node in self.nodes if partition in node.partitions]
+
+
+def take_inventory(environ: Mapping[str, str]) -> Inventory:
+    """Asks the Slurm of this host: six commands, once. SchedulerError if it does not answer."""
+    config = configuration(_said(environ, "scontrol", "show", "config"))
+    partitions = partitions_in(_said(environ, "scontrol", "--oneliner", "show", "partition"))
+    nodes = nodes_in(_said(environ, "scontrol", "--oneliner", "show", "node"))
+    unknown, mpi, accounts = [], list[str](), list[str]()
+    try:
+        mpi = mpi_types(_said(environ, "srun", "--mpi=list"))
+    except SchedulerError as error:
+        unknown.append(f"which types of MPI srun knows: {error}")
+    try:
+        accounts = _accounts(environ)
+    except SchedulerError as error:
+        unknown.append(f"which accounts you have: {error}")
+    name, release = config.get("ClusterName", ""), config.get("SLURM_VERSION", "")
+    return Inventory(name, release, config, partitions, nodes, accounts, mpi, unknown)
+
+
+def _accounts(environ: Mapping[str, str]) -> list[str]:
+    """The user's accounts, the default one first."""
+    user = environ.get("USER") or str(os.geteuid())
+    words = ("sacctmgr", "--noheader", "--parsable2", "show")
+    default = _said(environ, *words, "user", user, "format=DefaultAccount")
+    listed = _said(environ, *words, "associations", f"user={user}", "format=Account")
+    return list(dict.fromkeys([*default.split(), *listed.split()]))
+
+
+def _said(environ: Mapping[str, str], *words: str) -> str:
+    """What a command says that must succeed. srun lists its types on standard error (22.05)."""
+    answer = ask(words, environ, TIMEOUT)
+    if answer.status != 0:
+        raise failure(words[0], answer)
+    return answer.output or answer.error
+
+
+def configuration(output: str) -> dict[str, str]:
+    """The settings in `scontrol show config`; what stands in later sections gives way."""
+    found: dict[str, str] = {}
+    for line in output.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            found.setdefault(name.strip(), value.strip())
+    return found
+
+
+def partitions_in(output: str) -> list[Partition]:
+    """The partitions in `scontrol --oneliner show partition`, in its order."""
+    return [_partition(fields) for line in output.splitlines() if (fields := _fields(line))]
+
+
+def nodes_in(output: str) -> list[Node]:
+    """The nodes in `scontrol --oneliner show node`."""
+    return [
+        _node(fields) for line in output.splitlines() if "NodeName" in (fields := _fields(line))
+    ]
+
+
+def mpi_types(output: str) -> list[str]:
+    """The types in `srun --mpi=list`, which 22.05 prints a line each and later ones likewise."""
+    words = [line.strip() for line in output.splitlines()[1:]]
+    named = [word for word in words if word and " " not in word]
+    special = re.search(r"specific pmix plugin versions available: (.+)", output)
+    return [*named, *(special[1].split(",") if special else ())]
+
+
+_KEY = re.compile(r"(?:^| )([A-Za-z/:]+)=")
+
+
+def _fields(line: str) -> dict[str, str]:
+    """`Key=value Key=value`; a value may hold spaces."""
+    parts = _KEY.split(line)
+    return {key: value.strip() for key, value in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _partition(fields: Mapping[str, str]) -> Partition:
+    preempted = fields.get("PreemptMode", "OFF") not in ("OFF", "GANG")
+    return Partition(
+        name=fields.get("PartitionName", ""),
+        is_default=fields.get("Default") == "YES",
+        nodes_min=int(fields.get("MinNodes", "0") or 0),
+        nodes_max=_count(fields.get("MaxNodes", "")),
+        time_default=_time(fields.get("DefaultTime", "")),
+        time_max=_time(fields.get("MaxTime", "")),
+        tier=_count(fields.get("PriorityTier", "")) or 1,
+        is_preempted=preempted,
+        is_exclusive=fields.get("OverSubscribe", "").startswith("EXCLUSIVE"),
+        is_open=fields.get("State", "UP") == "UP" and fields.get("RootOnly") != "YES",
+    )
+
+
+def _node(fields: Mapping[str, str]) -> Node:
+    gpus: Counter[str] = Counter()
+    for model, count in re.findall(r"\bgpu(?::([^:(),]+))?:(\d+)", fields.get("Gres", "")):
+        gpus[model] += int(count)
+    return Node(
+        name=fields["NodeName"],
+        cpus=_count(fields.get("CPUEfctv", "")) or _count(fields.get("CPUTot", "")) or 1,
+        memory=_count(fields.get("RealMemory", "")) or 0,
+        gpus=sum(gpus.values()),
+        gpu=next(iter(gpus)) if len(gpus) == 1 else "",
+        arch=fields.get("Arch", ""),
+        partitions=tuple(filter(None, fields.get("Partitions", "").split(","))),
+    )
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def _time(text: str) -> str | None:
+    return text if text[:1].isdigit() else None
