@@ -104,9 +104,8 @@ class Lab:
 def make_lab(cluster: Cluster) -> Lab:
     """Installs hpcrun for the users of a cluster that is up."""
     # Two sessions would remove each other's half-made environment.
-    with filelock.FileLock(cluster.cache / "lab.lock", timeout=600):
-        venv = _environment(cluster.cache)
-        _install_hpcrun(venv, cluster.cache)
+    with filelock.FileLock(cluster.cache / "lab.lock", timeout=1800):
+        venv = _install_hpcrun(cluster, _environment(cluster.cache))
     workspace = cluster.shared / "history"
     if not workspace.exists():
         workspace.mkdir()
@@ -116,14 +115,21 @@ def make_lab(cluster: Cluster) -> Lab:
 
 
 def _environment(cache: Path) -> Path:
-    """A virtual environment with all that hpcrun and the examples need, kept between sessions."""
+    """A virtual environment with all that hpcrun and the examples need.
+
+    It is kept between sessions; all clusters of this machine share it, and nothing changes in it.
+    """
     stated = "\n".join(_dependencies()).encode() + REQUIREMENTS.read_bytes()
     version = subprocess.run([PYTHON, "-V"], capture_output=True, check=True).stdout
-    venv = cache / f"venv-{hashlib.sha256(stated + version).hexdigest()[:12]}"
+    venv = cache / f"dependencies-{hashlib.sha256(stated + version).hexdigest()[:12]}"
     if (venv / "complete").exists():
+        (venv / "complete").touch()
         return venv
-    for old in cache.glob("venv-*"):
-        shutil.rmtree(old)
+    for old in cache.glob("dependencies-*"):
+        # The cluster of another checkout may be using one of today's.
+        used = old / "complete"
+        if not used.exists() or time.time() - used.stat().st_mtime > 86400:
+            shutil.rmtree(old)
     _call(PYTHON, "-m", "venv", str(venv))
     pip = [str(venv / "bin/pip"), "install", "-q", "--disable-pip-version-check"]
     _call(*pip, *_dependencies(), "-r", str(REQUIREMENTS))
@@ -139,16 +145,26 @@ def _dependencies() -> list[str]:
     return config["options"]["install_requires"].split()
 
 
-def _install_hpcrun(venv: Path, cache: Path) -> None:
-    """Puts this checkout's wheel into the environment, unless it is there."""
-    wheel = build_wheel(cache / "wheels")
+def _install_hpcrun(cluster: Cluster, dependencies: Path) -> Path:
+    """The cluster's own environment: this checkout's wheel, on top of what it needs."""
+    wheel = build_wheel(cluster.cache / "wheels")
+    venv = cluster.root / "venv"
     mark = venv / "installed"
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    digest = hashlib.sha256(wheel.read_bytes() + bytes(dependencies)).hexdigest()
     if mark.exists() and mark.read_text() == digest:
-        return
-    pip = [str(venv / "bin/pip"), "install", "-q", "--disable-pip-version-check"]
-    _call(*pip, "--no-deps", "--force-reinstall", str(wheel))
+        return venv
+    shutil.rmtree(venv, ignore_errors=True)
+    _call(PYTHON, "-m", "venv", "--without-pip", str(venv))
+    (_site(venv) / "dependencies.pth").write_text(f"{_site(dependencies)}\n")
+    pip = [str(dependencies / "bin/pip"), "--python", str(venv / "bin/python")]
+    _call(*pip, "install", "-q", "--disable-pip-version-check", "--no-deps", str(wheel))
     mark.write_text(digest)
+    return venv
+
+
+def _site(venv: Path) -> Path:
+    (site,) = (venv / "lib").glob("python3*/site-packages")
+    return site
 
 
 def build_wheel(folder: Path) -> Path:

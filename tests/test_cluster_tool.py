@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import Cluster, ClusterError
+from tests.cluster.hosts import holder
+from tests.cluster.layout import MOST, Layout
+from tests.cluster.processes import pid
 
 pytestmark = pytest.mark.cluster
 
@@ -251,3 +256,54 @@ def test_accounting_is_switched_off_and_on(cluster: Cluster) -> None:
     assert account(before) == "lab|alice|COMPLETED"
     after = submit(cluster, script="true")
     eventually(lambda: account(after) == "lab|alice|COMPLETED")
+
+
+@pytest.fixture
+def twin(cluster: Cluster) -> Iterator[Cluster]:
+    """Another cluster, of a number that nobody has."""
+    layouts = (Layout(number, cluster.layout.base) for number in reversed(range(MOST)))
+    twin = Cluster(next(layout for layout in layouts if not layout.root.exists()))
+    twin.up(accounting=False)
+    yield twin
+    twin.down()
+
+
+def test_a_cluster_that_crashes_goes_away_whole_and_leaves_its_twin_alone(
+    cluster: Cluster, twin: Cluster
+) -> None:
+    numbers = [submit(one, "--nodes=4", script="sleep 300") for one in (cluster, twin)]
+    for one, number in zip((cluster, twin), numbers, strict=True):
+        eventually(lambda one=one, number=number: job(one, number, "JobState") == "RUNNING")
+    assert alice(cluster, "id", "-u") != alice(twin, "id", "-u")
+    assert alice(cluster, "id", "-un") == alice(twin, "id", "-un") == "alice\n"
+
+    # Not even the name of a host or a mount tells whose this is.
+    words = ["unshare", "--mount", "--uts", "sleep", "300"]
+    with twin.popen("root", words, node="n2") as stray:
+        line = Path(f"/proc/{stray.pid}/cmdline")
+        eventually(lambda: line.read_bytes() == b"sleep\x00300\x00")
+        holding = pid(twin.layout, holder("n2"))
+        assert holding is not None
+        os.kill(holding, signal.SIGKILL)
+        eventually(lambda: not twin.is_up())
+        try:
+            twin.down()
+            assert stray.wait(20) == -signal.SIGKILL
+        finally:
+            stray.kill()
+    assert not twin.root.exists()
+    assert str(twin.root) not in Path("/etc/passwd").read_text()
+    left = [f"hpcrunbr{twin.layout.number}", f"hpcrun{twin.layout.number}-*"]
+    assert not [found for name in left for found in Path("/sys/class/net").glob(name)]
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/hpcrun-{twin.layout.number}"))
+    assert cluster.is_up()
+    assert job(cluster, numbers[0], "JobState") == "RUNNING"
+
+
+@pytest.mark.parametrize(("text", "after"), [("-1", 0), ("10", 0), ("two", 0), ("9", 1)])
+def test_a_cluster_has_one_of_ten_numbers(
+    monkeypatch: pytest.MonkeyPatch, text: str, after: int
+) -> None:
+    monkeypatch.setenv("HPCRUN_CLUSTER", text)
+    with pytest.raises(ClusterError, match=rf"must be 0 to 9: {text}"):
+        Layout.default(after)

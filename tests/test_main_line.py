@@ -356,9 +356,10 @@ def test_a_node_without_hpcruns_python_runs_the_command_all_the_same(lab: Lab, s
     text = f"import sys\nprint('trained', flush=True)\nsys.exit({status})\n"
     source = script(lab, "no-agent", text)
     (site,) = (lab.venv / "lib").glob("python3*/site-packages")
+    paths = f"/tmp/venv/lib/{site.parent.name}/site-packages/lab.pth"
     line = (
         "rm -rf /tmp/venv && /usr/bin/python3 -m venv --without-pip /tmp/venv &&"
-        f" echo {site} > /tmp/venv/lib/{site.parent.name}/site-packages/lab.pth &&"
+        f" (echo {site}; cat {site}/*.pth) >{paths} &&"
         " exec /tmp/venv/bin/python -m hpcrun submit --json"
         f" --set environment.python.interpreter_path={lab.python}"
     )

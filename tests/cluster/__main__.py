@@ -44,20 +44,20 @@ def _parser() -> argparse.ArgumentParser:
     mount.add_argument("hosts", nargs="*", metavar="HOST", help="default: login n1 n2")
     commands.add_parser("unmount", help="remove it from all hosts, with all that it held")
     shell = commands.add_parser("shell", help="log in to the login node, or run one command there")
-    shell.add_argument("user", choices=[user.name for user in USERS])
+    shell.add_argument("user", choices=USERS)
     shell.add_argument("words", nargs="*", help="a command; a single word may be a shell line")
     return parser
 
 
 def _run(cluster: Cluster, options: argparse.Namespace) -> int:
-    began = time.monotonic()
+    began, number = time.monotonic(), cluster.layout.number
     match options.command:
         case "up":
             cluster.up(False if options.no_accounting else None)
-            print(f"up in {time.monotonic() - began:.1f} s, in {cluster.root}")
+            print(f"cluster {number} up in {time.monotonic() - began:.1f} s, in {cluster.root}")
         case "down":
             cluster.down()
-            print(f"down in {time.monotonic() - began:.1f} s")
+            print(f"cluster {number} down in {time.monotonic() - began:.1f} s")
         case "install":
             install()
             try:
@@ -83,7 +83,7 @@ def _status(cluster: Cluster) -> int:
         return 3
     kind = "with" if cluster.has_accounting() else "without"
     nodes = cluster.run("root", ["sinfo"]).stdout.rstrip()
-    print(f"up, {kind} accounting, in {cluster.root}\n{nodes}")
+    print(f"cluster {cluster.layout.number} up, {kind} accounting, in {cluster.root}\n{nodes}")
     return 0
 
 

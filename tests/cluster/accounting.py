@@ -9,12 +9,13 @@ from pathlib import Path
 from tests.cluster.failure import ClusterError
 from tests.cluster.hosts import inside
 from tests.cluster.layout import CLUSTER, CONTROLLER, LAB, USERS, Layout
+from tests.cluster.lock import alone
 from tests.cluster.processes import MARK, call, pid, start, stop, wait_for
 
 _CONF = """\
 AuthType=auth/munge
-DbdHost={controller.name}
-DbdAddr={controller.address}
+DbdHost={controller}
+DbdAddr={address}
 SlurmUser=root
 StorageType=accounting_storage/mysql
 StorageHost=localhost
@@ -31,7 +32,14 @@ def start_accounting(layout: Layout) -> None:
     socket = _start_database(layout)
     conf = layout.slurm / "slurmdbd.conf"
     conf.touch(mode=0o600)  # slurmdbd refuses a file that others can read.
-    conf.write_text(_CONF.format(run=layout.run, log=layout.log, controller=CONTROLLER))
+    conf.write_text(
+        _CONF.format(
+            run=layout.run,
+            log=layout.log,
+            controller=CONTROLLER.name,
+            address=layout.address(CONTROLLER),
+        )
+    )
     # This variable is how slurmdbd finds a socket that is not the standard one (22.05).
     variables = {"MYSQL_UNIX_PORT": str(socket)}
     start(layout, "slurmdbd", inside(layout, CONTROLLER.name, ["slurmdbd", "-D"]), variables)
@@ -83,9 +91,17 @@ def _database(layout: Layout) -> Path:
     data = layout.state / "mariadb"
     if data.exists():
         return data
+    shutil.copytree(_empty_database(layout), data)
+    data.chmod(0o700)
+    return data
+
+
+def _empty_database(layout: Layout) -> Path:
     version = call(["mariadbd", "--no-defaults", "--version"]).split()[2]
     empty = layout.cache / f"mariadb-empty-{version}"
-    if not empty.exists():
+    with alone("cache"):
+        if empty.exists():
+            return empty
         unfinished = empty.with_name(empty.name + ".unfinished")
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(unfinished)
@@ -101,22 +117,19 @@ def _database(layout: Layout) -> Path:
                 *("--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"),
             ]
         )
-        unfinished.rename(empty)
-    shutil.copytree(empty, data)
-    data.chmod(0o700)
-    return data
+        return unfinished.rename(empty)
 
 
 def _add_users(layout: Layout) -> None:
     """The account and its users: with enforced associations, jobs of others are refused."""
     known = _manage(layout, ["-n", "-P", "show", "association", "format=user,account"]) or ""
-    if f"{USERS[-1].name}|{LAB.name}" in known.split():
+    if f"{USERS[-1]}|{LAB}" in known.split():
         return
-    names = ",".join(user.name for user in USERS)
+    names = ",".join(USERS)
     for words in (
         ["add", "cluster", CLUSTER],
-        ["add", "account", LAB.name],
-        ["add", "user", names, f"account={LAB.name}"],
+        ["add", "account", LAB],
+        ["add", "user", names, f"account={LAB}"],
     ):
         call(inside(layout, CONTROLLER.name, ["sacctmgr", "-i", "-Q", *words]))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,18 +16,18 @@ from tests.cluster import accounting as dbd
 from tests.cluster import accounts, hosts, login, munge, network, packages, processes, slurm
 from tests.cluster.failure import ClusterError
 from tests.cluster.layout import CONTROLLER, HOSTS, LOGIN, NODES, PATH, USERS, Host, Layout
+from tests.cluster.lock import alone
 
 SWITCH = "HPCRUN_CLUSTER_ACCOUNTING"
 """0 brings the cluster up without accounting, unless the caller says what it wants."""
-
-_LOCK = Path("/run/hpcrun-cluster.lock")
 
 
 @dataclass(frozen=True)
 class Cluster:
     """A four-node Slurm cluster with a login node, on this machine. Needs root.
 
-    A value: it holds paths only. `up` makes the cluster, `down` removes it.
+    A value: it holds names only. `up` makes the cluster, `down` removes it. Clusters of different
+    numbers may be up side by side.
     """
 
     layout: Layout = field(default_factory=Layout.default)
@@ -45,7 +44,7 @@ class Cluster:
 
     @property
     def cache(self) -> Path:
-        """What outlives the cluster, such as virtual environments."""
+        """What outlives clusters, and all share, such as virtual environments."""
         return self.layout.cache
 
     def home(self, user: str) -> Path:
@@ -64,11 +63,10 @@ class Cluster:
         _check_root_user()
         _check_place(self.root)
         wanted = os.environ.get(SWITCH, "1") != "0" if accounting is None else accounting
-        with _lock():
+        with alone(str(self.layout.number)):
             if self.is_up():
                 self.set_accounting(wanted)
                 return
-            accounts.check_accounts()
             packages.install()
             self._clean()
             try:
@@ -83,7 +81,7 @@ class Cluster:
     def down(self) -> None:
         """Removes the cluster or what is left of one, all but its cache."""
         _check_root_user()
-        with _lock():
+        with alone(str(self.layout.number)):
             self._clean()
 
     def is_up(self) -> bool:
@@ -125,7 +123,7 @@ class Cluster:
 
     def node_link(self, node: str, up: bool) -> None:
         """Cuts a node off the network, or connects it again."""
-        hosts.set_link(node, up)
+        hosts.set_link(self.layout, node, up)
 
     def mount_network(self, *names: str) -> Path:
         """Mounts alice's network file system anew on these hosts; gives its path there.
@@ -157,8 +155,8 @@ class Cluster:
     def drop_jobs(self) -> None:
         """Back to the beginning between tests: links, controller and nodes up, no prolog, no jobs,
         all nodes idle."""
-        for host in (LOGIN, *NODES):
-            hosts.set_link(host.name, True)
+        for host in HOSTS:
+            hosts.set_link(self.layout, host.name, True)
         self.start_controller()
         self.set_prolog(None)
         for node in NODES:
@@ -232,7 +230,7 @@ class Cluster:
         node: str = LOGIN.name,
     ) -> list[str]:
         """The words with which root on this machine runs a command as a user on a host."""
-        if user != "root" and user not in {known.name for known in USERS}:
+        if user != "root" and user not in USERS:
             raise ClusterError(f"no user {user} in the test cluster")
         home = "/root" if user == "root" else str(self.home(user))
         variables = {
@@ -259,13 +257,15 @@ class Cluster:
         layout = self.layout
         self.root.mkdir(parents=True, exist_ok=True)
         layout.mark.touch()
-        for folder in (layout.slurm, layout.log, layout.run, layout.state, layout.cache):
+        for folder in (layout.log, layout.run, layout.state, layout.cache):
             folder.mkdir(parents=True, exist_ok=True)
-        accounts.make_accounts(layout)
-        hosts.write_names(layout)
+        hosts.make_etc(layout)
+        accounts.write_accounts(layout)
+        accounts.make_homes(layout)
+        hosts.make_cgroups(layout)
         slurm.write_configuration(layout, accounting)
         munge.make_key(layout)
-        hosts.make_bridge()
+        hosts.make_bridge(layout)
         with ThreadPoolExecutor() as pool:
             made = {host: pool.submit(self._make_host, host) for host in HOSTS}
             made[CONTROLLER].result()
@@ -289,26 +289,25 @@ class Cluster:
 
     def _clean(self) -> None:
         """Removes what is there, once it is sure that it is a test cluster's."""
-        for home in accounts.homes():
-            other = Path(home).parent.parent
-            if other == self.root:
-                continue
-            if other.exists():
+        base = hosts.base_of_bridge(self.layout)
+        if base is not None and base != self.layout.base:
+            other = replace(self.layout, base=base)
+            if other.root.exists():
                 raise ClusterError(
-                    f"there is a test cluster in {other}; first remove it, with"
-                    f" HPCRUN_CLUSTER_DIR={other} python3 -m tests.cluster down"
+                    f"there is a test cluster {other.number} in {other.root}; first remove it, with"
+                    f" HPCRUN_CLUSTER_DIR={base} HPCRUN_CLUSTER={other.number}"
+                    " python3 -m tests.cluster down"
                 )
-            processes.stop_all(Layout(other), accounts.our_uids())
+            processes.stop_all(other)
         strange = _entries(self.root) - {self.cache}
         if strange and not self.layout.mark.exists():
             raise ClusterError(f"{self.root} holds what is not a test cluster's: {min(strange)}")
         self._remove()
 
     def _remove(self) -> None:
-        processes.stop_all(self.layout, accounts.our_uids())
-        hosts.remove_network()
-        hosts.remove_cgroups()
-        accounts.remove_accounts()
+        processes.stop_all(self.layout)
+        hosts.remove_network(self.layout)
+        hosts.remove_cgroups(self.layout)
         for entry in _entries(self.root) - {self.cache, self.layout.mark}:
             if entry.is_dir() and not entry.is_symlink():
                 # Python 3.11's rmtree cannot remove a thousand folders in one another.
@@ -316,9 +315,8 @@ class Cluster:
             else:
                 entry.unlink()
         self.layout.mark.unlink(missing_ok=True)
-        for folder in (self.cache, self.root):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
 
     def _keep_logs(self) -> None:
         shutil.rmtree(self.layout.failed_logs, ignore_errors=True)
@@ -332,7 +330,7 @@ def _entries(folder: Path) -> set[Path]:
 
 def _check_root_user() -> None:
     if os.geteuid() != 0:
-        raise ClusterError("the test cluster needs root: it makes namespaces and accounts")
+        raise ClusterError("the test cluster needs root: it makes namespaces")
 
 
 def _check_place(root: Path) -> None:
@@ -348,21 +346,3 @@ def _check_place(root: Path) -> None:
             raise ClusterError(
                 f"ordinary users cannot pass through {folder}, which is above {root}"
             )
-
-
-@contextlib.contextmanager
-def _lock() -> Iterator[None]:
-    """One `up` or `down` at a time on this machine; files that they write are for all to read."""
-    while True:
-        with _LOCK.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # Who had the lock before may have removed the file meanwhile.
-            if not _LOCK.exists() or _LOCK.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                continue
-            before = os.umask(0o022)
-            try:
-                yield
-                return
-            finally:
-                os.umask(before)
-                _LOCK.unlink(missing_ok=True)

@@ -11,36 +11,50 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster.failure import ClusterError
-from tests.cluster.layout import BRIDGE, CONTROLLER, HOSTS, NODES, Host, Layout
+from tests.cluster.layout import HOSTS, NODES, Host, Layout
 from tests.cluster.processes import call, pid, start, wait_for, wait_until
 
 
-def make_bridge() -> None:
-    """The network between the hosts; the controller has this machine's end of it."""
-    call(["ip", "link", "add", BRIDGE, "type", "bridge"])
-    call(["ip", "address", "add", f"{CONTROLLER.address}/24", "dev", BRIDGE])
-    call(["ip", "link", "set", BRIDGE, "up"])
+def make_bridge(layout: Layout) -> None:
+    """The network between the hosts; this machine has an address there too."""
+    call(["ip", "link", "add", layout.bridge, "type", "bridge"])
+    call(["ip", "link", "set", layout.bridge, "alias", str(layout.base)])
+    call(["ip", "address", "add", f"{layout.machine}/24", "dev", layout.bridge])
+    call(["ip", "link", "set", layout.bridge, "up"])
 
 
-def remove_network() -> None:
+def base_of_bridge(layout: Layout) -> Path | None:
+    """The base of the cluster that has the bridge of this number; None if there is none."""
+    alias = Path("/sys/class/net", layout.bridge, "ifalias")
+    text = alias.read_text().strip() if alias.exists() else ""
+    return Path(text) if text else None
+
+
+def remove_network(layout: Layout) -> None:
     """Removes the bridge and this machine's ends of the cables, as far as they are there."""
-    for name in (BRIDGE, *(_cable(host) for host in HOSTS)):
+    for name in (layout.bridge, *(layout.cable(host) for host in HOSTS)):
         if Path("/sys/class/net", name).exists():
             call(["ip", "link", "delete", name], check=False)
 
 
-def write_names(layout: Layout) -> None:
-    """What stands at /etc/hosts on every host."""
-    lines = ["127.0.0.1 localhost", *(f"{host.address} {host.name}" for host in HOSTS)]
+def make_etc(layout: Layout) -> None:
+    """What stands at /etc on every host: a copy of this machine's, with the names of hosts.
+
+    A mount over one file of it, such as passwd, would end when the machine gets a new one.
+    """
+    call(["cp", "--archive", "/etc", str(layout.etc)])
+    call(["rm", "-rf", str(layout.slurm)])
+    layout.slurm.mkdir()
+    lines = ["127.0.0.1 localhost", *(f"{layout.address(host)} {host.name}" for host in HOSTS)]
     (layout.etc / "hosts").write_text("\n".join(lines) + "\n")
 
 
-def make_host(layout: Layout, host: Host) -> None:
-    """A host with its own name, /tmp, /run and /dev/shm, connected to the bridge.
+_SPACES = ("--mount", "--uts", "--net")
+"""What a host has of its own."""
 
-    The controller has no network of its own: it is reached at this machine's end of the bridge.
-    """
-    own_network = host != CONTROLLER
+
+def make_host(layout: Layout, host: Host) -> None:
+    """A host with its own name, /etc, /tmp, /run and /dev/shm, connected to the bridge."""
     layout.tmp(host.name).mkdir(parents=True)
     layout.tmp(host.name).chmod(0o1777)
     ready = layout.run / f"{host.name}.ready"
@@ -53,40 +67,37 @@ def make_host(layout: Layout, host: Host) -> None:
             "mkdir /run/sshd /run/munge /run/slurm",
             "mkdir -m 1777 /run/lock",
             "mount -t tmpfs -o mode=1777 shm /dev/shm",
-            # The place that is compiled in, so that commands need no SLURM_CONF.
-            f"mount --bind {layout.slurm} /etc/slurm",
-            f"mount --bind {layout.etc}/hosts /etc/hosts",
+            # /etc/slurm is the place that is compiled in, so that commands need no SLURM_CONF.
+            f"mount --bind {layout.etc} /etc",
             f"touch {ready}",
             "exec sleep infinity",
         )
     )
     # "ip netns exec" would mount /sys anew, without the cgroup file systems below it.
-    spaces = ["--mount", "--uts", *(["--net"] if own_network else [])]
-    words = ["unshare", *spaces, "--propagation", "private", "bash", "-c", script]
+    words = ["unshare", *_SPACES, "--propagation", "private", "bash", "-c", script]
     start(layout, holder(host.name), words)
     wait_for(layout, holder(host.name), ready.exists, 20)
-    if own_network:
-        _connect(layout, host)
+    _connect(layout, host)
 
 
 def _connect(layout: Layout, host: Host) -> None:
     process = pid(layout, holder(host.name))
-    cable = _cable(host)
+    cable = layout.cable(host)
     words = ["ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0"]
     call([*words, "netns", str(process)])
-    call(["ip", "link", "set", cable, "master", BRIDGE, "up"])
+    call(["ip", "link", "set", cable, "master", layout.bridge, "up"])
     within = ["nsenter", "--target", str(process), "--net"]
-    call([*within, "ip", "address", "add", f"{host.address}/24", "dev", "eth0"])
+    call([*within, "ip", "address", "add", f"{layout.address(host)}/24", "dev", "eth0"])
     call([*within, "ip", "link", "set", "eth0", "up"])
     call([*within, "ip", "link", "set", "lo", "up"])
 
 
-def set_link(name: str, up: bool) -> None:
+def set_link(layout: Layout, name: str, up: bool) -> None:
     """Cuts a host off the network, or connects it again."""
-    host = next((host for host in HOSTS if host.name == name and host != CONTROLLER), None)
+    host = next((host for host in HOSTS if host.name == name), None)
     if host is None:
-        raise ClusterError(f"no host {name} with a link of its own")
-    call(["ip", "link", "set", _cable(host), "up" if up else "down"])
+        raise ClusterError(f"no host {name}")
+    call(["ip", "link", "set", layout.cable(host), "up" if up else "down"])
 
 
 def inside(layout: Layout, name: str, words: Sequence[str]) -> list[str]:
@@ -94,8 +105,7 @@ def inside(layout: Layout, name: str, words: Sequence[str]) -> list[str]:
     process = pid(layout, holder(name))
     if process is None:
         raise ClusterError(f"host {name} is not up")
-    spaces = ["--mount", "--uts", *(["--net"] if name != CONTROLLER.name else [])]
-    return ["nsenter", "--target", str(process), *spaces, "--", *words]
+    return ["nsenter", "--target", str(process), *_SPACES, "--", *words]
 
 
 def view(layout: Layout, name: str, path: Path) -> Path:
@@ -106,15 +116,41 @@ def view(layout: Layout, name: str, path: Path) -> Path:
     return Path(f"/proc/{process}/root", *path.parts[1:])
 
 
-def remove_cgroups() -> None:
+def has_controllers() -> bool:
+    """Whether cgroups are of version 1, one tree for each controller, as on a hybrid machine.
+
+    Only there the jobs of several clusters are kept apart.
+    """
+    return Path("/sys/fs/cgroup/memory").is_dir()
+
+
+def make_cgroups(layout: Layout) -> None:
+    """The groups of this cluster's jobs, as links where Slurm looks for the file systems.
+
+    Slurm calls a node's group slurm_n1, in every cluster, and puts it at the top (22.05).
+    """
+    layout.cgroups.mkdir()
+    for controller in _CONTROLLERS if has_controllers() else ():
+        group = _CGROUPS / controller / layout.cgroup
+        group.mkdir(parents=True)
+        (layout.cgroups / controller).symlink_to(group)
+
+
+def remove_cgroups(layout: Layout) -> None:
     """Removes what killed daemons left in the cgroup file systems."""
-    names = [name for node in NODES for name in (f"slurm_{node.name}", f"{node.name}_slurmstepd*")]
-    mounted = Path("/sys/fs/cgroup")
-    for name in names:
-        for group in (*mounted.glob(f"*/{name}"), *mounted.glob(f"*/*/{name}")):
+    top = Path(layout.cgroup).parts[0]
+    # Version 2 has the nodes' groups of its one cluster below the top or a slice.
+    version_2 = [f"{depth}{node.name}_slurmstepd*" for depth in ("", "*/") for node in NODES]
+    for pattern in (f"*/{top}", *(version_2 if not has_controllers() else ())):
+        for group in _CGROUPS.glob(pattern):
             for folder, _, _ in os.walk(group, topdown=False):
                 # A group stays busy for a moment after its last process has ended.
                 _patiently_remove(Path(folder))
+
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_CONTROLLERS = ("cpuacct", "freezer", "memory")
+"""Those that Slurm uses as long as neither cores nor devices are constrained."""
 
 
 def _patiently_remove(folder: Path) -> None:
@@ -133,7 +169,3 @@ def _patiently_remove(folder: Path) -> None:
 def holder(name: str) -> str:
     """The name of the process that holds a host's namespaces."""
     return f"host-{name}"
-
-
-def _cable(host: Host) -> str:
-    return f"hpcrun-{host.name}"

@@ -1,4 +1,7 @@
-"""Names, addresses, sizes and folders of the test cluster. Values only."""
+"""Names, addresses, sizes and folders of a test cluster. Values only.
+
+Several may be up side by side on a machine: all that is a cluster's own follows from its number.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-
-class User(NamedTuple):
-    """An ordinary user, with a private group of the same name and number."""
-
-    name: str
-    uid: int
-
-
-class Group(NamedTuple):
-    """A group that all users are in; also the name of their Slurm account."""
-
-    name: str
-    gid: int
+from tests.cluster.failure import ClusterError
 
 
 class Host(NamedTuple):
     """A host of the cluster: namespaces of this machine with a name and an address."""
 
     name: str
-    address: str
+    number: int
+    """The last of its address."""
 
 
-# Debian leaves 60001 to 61183 unassigned.
-LAB = Group("lab", 61000)
-USERS = (User("alice", 61001), User("bob", 61002))
+LAB = "lab"
+"""The group that all users are in, and their Slurm account."""
 
-NETWORK = "10.213.97"
-CONTROLLER = Host("ctl", f"{NETWORK}.254")
-LOGIN = Host("login", f"{NETWORK}.253")
-NODES = tuple(Host(f"n{number}", f"{NETWORK}.{number}") for number in range(1, 5))
+USERS = ("alice", "bob")
+"""The ordinary users, each with a private group of the same name and number."""
+
+CONTROLLER = Host("ctl", 254)
+LOGIN = Host("login", 253)
+NODES = tuple(Host(f"n{number}", number) for number in range(1, 5))
 HOSTS = (CONTROLLER, LOGIN, *NODES)
-BRIDGE = "hpcrunbr0"
+
+MOST = 10
+"""How many clusters a machine may have: they are numbered from 0."""
 
 CLUSTER = "hpcrun"
 CPUS, MEMORY_MB, GPUS = 8, 16000, 4
@@ -49,14 +44,63 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of a cluster, all below one root."""
+    """What a cluster has of its own on this machine; its folders lie below one root."""
 
-    root: Path
+    number: int
+    base: Path
+    """Where cluster 0 lies, and the cache of all."""
 
     @classmethod
-    def default(cls) -> Layout:
-        """Below HPCRUN_CLUSTER_DIR, or /srv/hpcrun-cluster."""
-        return cls(Path(os.environ.get("HPCRUN_CLUSTER_DIR") or "/srv/hpcrun-cluster"))
+    def default(cls, after: int = 0) -> Layout:
+        """The cluster of number HPCRUN_CLUSTER (0 unless set), or one so many after it.
+
+        It lies at HPCRUN_CLUSTER_DIR, or /srv/hpcrun-cluster. ClusterError for no such number.
+        """
+        text = os.environ.get("HPCRUN_CLUSTER") or "0"
+        if not text.isdecimal() or int(text) + after >= MOST:
+            more = f" and {after} more" if after else ""
+            raise ClusterError(f"HPCRUN_CLUSTER must be 0 to {MOST - 1}: {text}{more}")
+        base = Path(os.environ.get("HPCRUN_CLUSTER_DIR") or "/srv/hpcrun-cluster")
+        return cls(int(text) + after, base)
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds all of it but the cache."""
+        if self.number == 0:
+            return self.base
+        return self.base.with_name(f"{self.base.name}-{self.number}")
+
+    @property
+    def bridge(self) -> str:
+        """The network between its hosts."""
+        return f"hpcrunbr{self.number}"
+
+    def cable(self, host: Host) -> str:
+        """This machine's end of a host's cable."""
+        return f"hpcrun{self.number}-{host.name}"
+
+    @property
+    def machine(self) -> str:
+        """This machine's address on the bridge."""
+        return f"10.213.{97 + self.number}.250"
+
+    def address(self, host: Host) -> str:
+        """A host's address."""
+        return f"10.213.{97 + self.number}.{host.number}"
+
+    @property
+    def gid(self) -> int:
+        """The group's number. Debian leaves 60001 to 61183 unassigned."""
+        return 61000 + 10 * self.number
+
+    def uid(self, user: str) -> int:
+        """A user's number, and that of the private group."""
+        return self.gid + 1 + USERS.index(user)
+
+    @property
+    def cgroup(self) -> str:
+        """The group below which its jobs are, under each controller."""
+        return f"hpcrun-{self.number}/jobs"
 
     @property
     def mark(self) -> Path:
@@ -65,12 +109,12 @@ class Layout:
 
     @property
     def etc(self) -> Path:
-        """Configuration files."""
+        """What stands at /etc on every host."""
         return self.root / "etc"
 
     @property
     def slurm(self) -> Path:
-        """What stands at /etc/slurm on every host."""
+        """Slurm's configuration."""
         return self.etc / "slurm"
 
     @property
@@ -81,7 +125,7 @@ class Layout:
     @property
     def ssh(self) -> Path:
         """Keys, and the known_hosts that goes with them; for root only."""
-        return self.etc / "ssh"
+        return self.root / "ssh"
 
     @property
     def log(self) -> Path:
@@ -105,8 +149,13 @@ class Layout:
 
     @property
     def cache(self) -> Path:
-        """What outlives the cluster: virtual environments, an empty database."""
-        return self.root / "cache"
+        """What outlives clusters, and all share: virtual environments, an empty database."""
+        return self.base / "cache"
+
+    @property
+    def cgroups(self) -> Path:
+        """What Slurm takes for the place where the cgroup file systems are mounted."""
+        return self.run / "cgroup"
 
     @property
     def network(self) -> Path:
@@ -121,7 +170,7 @@ class Layout:
     @property
     def failed_logs(self) -> Path:
         """The logs of the last cluster that did not come up."""
-        return self.cache / "failed-logs"
+        return self.cache / f"failed-logs-{self.number}"
 
     def tmp(self, host: str) -> Path:
         """What stands at /tmp on a host."""

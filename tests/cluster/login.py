@@ -30,10 +30,11 @@ def start_login(layout: Layout) -> None:
     key = layout.ssh / "host_key"
     call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", LOGIN.name, "-f", str(key)])
     kind, public = key.with_suffix(".pub").read_text().split()[:2]
-    (layout.ssh / "known_hosts").write_text(f"{LOGIN.name},{LOGIN.address} {kind} {public}\n")
+    address = layout.address(LOGIN)
+    (layout.ssh / "known_hosts").write_text(f"{LOGIN.name},{address} {kind} {public}\n")
     conf = layout.etc / "sshd_config"
-    users = " ".join(user.name for user in USERS)
-    conf.write_text(_CONF.format(address=LOGIN.address, ssh=layout.ssh, path=PATH, users=users))
+    users = " ".join(USERS)
+    conf.write_text(_CONF.format(address=address, ssh=layout.ssh, path=PATH, users=users))
     # sshd insists on its own full path.
     words = ["/usr/sbin/sshd", "-D", "-e", "-f", str(conf)]
     start(layout, "sshd", inside(layout, LOGIN.name, words))
@@ -55,4 +56,4 @@ def ssh_words(layout: Layout, user: str) -> list[str]:
     words = ["ssh", "-F", "none", "-i", str(layout.key(user))]
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
-    return [*words, f"{user}@{LOGIN.address}"]
+    return [*words, f"{user}@{layout.address(LOGIN)}"]

@@ -39,7 +39,8 @@ def mount(layout: Layout, names: Iterable[str]) -> None:
     layout.network.mkdir(exist_ok=True)
     layout.served.mkdir(exist_ok=True)
     if not is_mounted(layout, LOGIN.name, layout.served):
-        options = f"size={SIZE},uid={OWNER.uid},gid={OWNER.uid},mode=755"
+        uid = layout.uid(OWNER)
+        options = f"size={SIZE},uid={uid},gid={uid},mode=755"
         words = ["mount", "-t", "tmpfs", "-o", options, "served", str(layout.served)]
         call(inside(layout, LOGIN.name, words))
     for name in names:
@@ -74,7 +75,7 @@ def _unmount(layout: Layout, name: str) -> None:
 
 
 def _words(layout: Layout) -> list[str]:
-    *ssh, place = ssh_words(layout, OWNER.name)
+    *ssh, place = ssh_words(layout, OWNER)
     options = (
         f"ssh_command={' '.join(ssh)}",
         "allow_other,default_permissions",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.cluster.failure import ClusterError, NotHere
 from tests.cluster.layout import PATH
+from tests.cluster.lock import alone
 
 PACKAGES = (
     *("slurm-wlm", "slurmdbd", "slurm-wlm-mysql-plugin", "munge", "mariadb-server"),
@@ -33,6 +34,13 @@ def install() -> None:
         return
     if shutil.which("apt-get") is None:
         raise ClusterError(f"not here: {', '.join(missing)}; and there is no apt-get to fetch them")
+    with alone("packages"):
+        # Another cluster's `up` may have fetched them meanwhile.
+        if _missing():
+            _fetch()
+
+
+def _fetch() -> None:
     with _services_stay_down():
         _apt("update")
         _apt("install", "-y", "--no-install-recommends", *PACKAGES)
@@ -44,8 +52,9 @@ def install_fuse() -> None:
         return
     if shutil.which("apt-get") is None:
         raise NotHere("sshfs is not here, and there is no apt-get to fetch it")
-    _apt("update")
-    _apt("install", "-y", "--no-install-recommends", "sshfs")
+    with alone("packages"):
+        _apt("update")
+        _apt("install", "-y", "--no-install-recommends", "sshfs")
 
 
 def _missing() -> list[str]:

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.failure import ClusterError, tail
-from tests.cluster.layout import PATH, Layout
+from tests.cluster.layout import PATH, USERS, Layout
 
 MARK = "HPCRUN_TEST_CLUSTER"
 """A variable in the environment of every daemon; its value is the cluster's root."""
@@ -79,10 +79,10 @@ def stop(layout: Layout, name: str) -> None:
     layout.pid_file(name).unlink(missing_ok=True)
 
 
-def stop_all(layout: Layout, uids: Collection[int]) -> None:
-    """Kills every process of the cluster, and all that run as one of these users."""
+def stop_all(layout: Layout) -> None:
+    """Kills every process of the cluster."""
     deadline = time.monotonic() + 20
-    while found := _ours(layout, uids):
+    while found := _ours(layout):
         if time.monotonic() > deadline:
             raise ClusterError(f"these processes do not end: {sorted(found)}")
         for number in found:
@@ -90,19 +90,12 @@ def stop_all(layout: Layout, uids: Collection[int]) -> None:
         time.sleep(0.02)
 
 
-def kill_inside(
-    layout: Layout,
-    name: str,
-    uids: Collection[int],
-    how: signal.Signals = signal.SIGKILL,
-) -> None:
-    """Kills what runs as one of these users in the mount namespace of a daemon."""
-    space = _space(Path(f"/proc/{pid(layout, name)}"))
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and space is not None and _space(entry) == space:
-            with contextlib.suppress(OSError):
-                if entry.stat().st_uid in uids:
-                    _signal(int(entry.name), how)
+def kill_inside(layout: Layout, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+    """Kills what users run in the mount namespace of a daemon."""
+    space = _space(Path(f"/proc/{pid(layout, name)}"), "mnt")
+    for entry in Path("/proc").iterdir() if space is not None else ():
+        if entry.name.isdigit() and _space(entry, "mnt") == space and _users(entry, layout):
+            _signal(int(entry.name), how)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, message: str) -> None:
@@ -129,32 +122,37 @@ def wait_for(layout: Layout, name: str, condition: Callable[[], bool], seconds: 
         raise ClusterError(words) from None
 
 
-def _ours(layout: Layout, uids: Collection[int]) -> set[int]:
-    """Marked processes, all that share a mount namespace with one, and those of the users.
+def _ours(layout: Layout) -> set[int]:
+    """Marked processes, the users' on hosts, and all that share a namespace with one of these.
 
-    The namespace is what finds jobs: slurmstepd's environment is Slurm's own business.
+    Namespaces are what finds jobs: slurmstepd's environment is Slurm's own business. A job may
+    have left one of them, and a process of the users' numbers outside of hosts is somebody else's.
     """
-    marked: set[int] = set()
-    spaces: dict[int, str] = {}
-    users: set[int] = set()
+    spaces: dict[int, set[str | None]] = {}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or not _alive(int(entry.name)):
-            continue
-        if (space := _space(entry)) is not None:
-            spaces[int(entry.name)] = space
-        with contextlib.suppress(OSError):
-            if entry.stat().st_uid in uids:
-                users.add(int(entry.name))
-        if _marked(entry, layout):
-            marked.add(int(entry.name))
-    machine = {spaces.get(1), spaces.get(os.getpid())}
-    inside = {spaces.get(number) for number in marked} - machine - {None}
-    return marked | users | {number for number, space in spaces.items() if space in inside}
+        if entry.name.isdigit() and _alive(int(entry.name)):
+            spaces[int(entry.name)] = {_space(entry, kind) for kind in ("mnt", "net", "uts")}
+    machine = {None, *spaces.get(1, ()), *spaces.get(os.getpid(), ())}
+    known = {
+        number
+        for number, own in spaces.items()
+        if _marked(entry := Path(f"/proc/{number}"), layout)
+        or (own - machine and _users(entry, layout))
+    }
+    inside = {space for number in known for space in spaces[number]} - machine
+    return known | {number for number, own in spaces.items() if own & inside}
 
 
-def _space(entry: Path) -> str | None:
+def _users(entry: Path, layout: Layout) -> bool:
     try:
-        return str((entry / "ns/mnt").readlink())
+        return entry.stat().st_uid in {layout.uid(user) for user in USERS}
+    except OSError:
+        return False
+
+
+def _space(entry: Path, kind: str) -> str | None:
+    try:
+        return str((entry / "ns" / kind).readlink())
     except OSError:
         return None
 
@@ -167,7 +165,7 @@ def _marked(entry: Path, layout: Layout) -> bool:
     except OSError:
         return False
     # sshd writes its title over its environment (9.2).
-    return line.startswith(b"sshd:") and f"{layout.etc}/".encode() in line
+    return line.startswith(b"sshd:") and f" {layout.etc}/".encode() in line
 
 
 def _environment(entry: Path) -> bytes:

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.cluster.failure import ClusterError, tail
-from tests.cluster.hosts import holder, inside
-from tests.cluster.layout import CLUSTER, CONTROLLER, CPUS, GPUS, MEMORY_MB, NODES, USERS, Layout
+from tests.cluster.hosts import has_controllers, holder, inside
+from tests.cluster.layout import CLUSTER, CONTROLLER, CPUS, GPUS, MEMORY_MB, NODES, Layout
 from tests.cluster.processes import call, kill_inside, pid, start, stop, wait_for
 
 _CONF = """\
 ClusterName={cluster}
-SlurmctldHost={controller.name}({controller.address})
+SlurmctldHost={controller}({address})
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -63,7 +63,7 @@ PartitionName=short PreemptMode=OFF MaxTime=2 DefaultTime=1
 
 _ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost={controller.address}
+AccountingStorageHost={address}
 AccountingStorageTRES=gres/gpu
 AccountingStorageEnforce=associations,limits,qos
 """
@@ -80,32 +80,32 @@ ConstrainDevices=no
 def write_configuration(layout: Layout, accounting: bool) -> None:
     """slurm.conf, cgroup.conf, gres.conf and the fake GPUs."""
     nodes = "\n".join(
-        f"NodeName={node.name} NodeAddr={node.address} NodeHostname={node.name} CPUs={CPUS} "
-        f"RealMemory={MEMORY_MB} Gres=gpu:a100:{GPUS} State=UNKNOWN"
+        f"NodeName={node.name} NodeAddr={layout.address(node)} NodeHostname={node.name}"
+        f" CPUs={CPUS} RealMemory={MEMORY_MB} Gres=gpu:a100:{GPUS} State=UNKNOWN"
         for node in NODES
     )
     text = _CONF.format(
         cluster=CLUSTER,
-        controller=CONTROLLER,
+        controller=CONTROLLER.name,
+        address=layout.address(CONTROLLER),
         run=layout.run,
         state=layout.state,
         log=layout.log,
         nodes=nodes,
         prolog=f"Prolog={layout.prolog}" if layout.prolog.exists() else "",
-        accounting=_ACCOUNTING.format(controller=CONTROLLER)
+        accounting=_ACCOUNTING.format(address=layout.address(CONTROLLER))
         if accounting
         else "AccountingStorageType=accounting_storage/none",
     )
     (layout.slurm / "slurm.conf").write_text(text)
-    (layout.slurm / "cgroup.conf").write_text(_CGROUP.format(plugin=_cgroup_plugin()))
+    (layout.slurm / "cgroup.conf").write_text(_CGROUP.format(plugin=_cgroup_plugin(layout)))
     gpus = "".join(f"Name=gpu Type=a100 File={_gpu(layout, n)}\n" for n in range(GPUS))
     (layout.slurm / "gres.conf").write_text(gpus)
 
 
-def _cgroup_plugin() -> str:
-    """Version 1 wherever its memory controller is mounted, as on a hybrid machine."""
-    if Path("/sys/fs/cgroup/memory").is_dir():
-        return "CgroupPlugin=cgroup/v1"
+def _cgroup_plugin(layout: Layout) -> str:
+    if has_controllers():
+        return f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={layout.cgroups}"
     return "CgroupPlugin=cgroup/v2\nIgnoreSystemd=yes"
 
 
@@ -152,7 +152,7 @@ def fail_node(layout: Layout, node: str) -> None:
         os.kill(number, signal.SIGKILL)
     # On a node that fails nobody sees another's end.
     for how in (signal.SIGSTOP, signal.SIGKILL):
-        kill_inside(layout, holder(node), [user.uid for user in USERS], how)
+        kill_inside(layout, holder(node), how)
     words = ["scontrol", "update", f"nodename={node}", "state=down", "reason=failed"]
     call(inside(layout, CONTROLLER.name, words))
 
@@ -179,7 +179,7 @@ def cancel_jobs(layout: Layout) -> None:
     # scancel --signal=KILL is no faster: it is a TERM first, and KillWait later (22.05).
     time.sleep(0.1)
     for node in NODES:
-        kill_inside(layout, holder(node.name), [user.uid for user in USERS])
+        kill_inside(layout, holder(node.name))
 
 
 def wait_for_nodes(layout: Layout, *, idle: bool) -> None:
