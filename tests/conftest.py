@@ -1,7 +1,8 @@
-"""What tests share: one Slurm test cluster for the whole session, and a project folder."""
+"""What tests share: one Slurm test cluster for the whole process, and a project folder."""
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -15,8 +16,13 @@ from hpcrun.store.sdk import publish
 from tests import campaign
 from tests.cluster import Cluster
 from tests.cluster.failure import NotHere
+from tests.cluster.hosts import has_controllers
+from tests.cluster.layout import Layout
 from tests.commands import TRAIN
 from tests.lab import Lab, make_lab
+
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+"""The number of this process among those that share the tests; empty if it is alone."""
 
 # A shell that starts them in the background has them ignore it, and all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,15 +30,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes share the tests, one has those of the cluster: there is but one."""
+    """Where several processes share the tests, each has a cluster of its own, for whole files."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneCluster(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = config.rootpath / nodeid.partition("::")[0]
-            return "cluster" if "pytest.mark.cluster" in file.read_text() else nodeid
+            file = nodeid.partition("::")[0]
+            if not _on_cluster(config.rootpath / file):
+                return nodeid
+            return file if has_controllers() else "the cluster"
 
-    return OneCluster(config, log)
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The processes begin with what takes longest."""
+    if _WORKER:
+        items.sort(key=lambda item: not _on_cluster(item.path))
+
+
+@functools.cache
+def _on_cluster(file: Path) -> bool:
+    return "pytest.mark.cluster" in file.read_text()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -57,7 +76,7 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip("the Slurm test cluster needs root")
     if shutil.which("apt-get") is None and shutil.which("slurmctld") is None:
         pytest.skip("Slurm is not installed, and there is no apt-get to install it with")
-    cluster = Cluster()
+    cluster = Cluster(Layout.default(after=int(_WORKER or 0)))
     was_up = cluster.is_up()
     cluster.up()
     yield cluster
