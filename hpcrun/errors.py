@@ -10,6 +10,7 @@ HpcrunError          1    something hpcrun itself did wrong
 ├─ SchedulerError    7    the scheduler refused, or did not answer
 ├─ StoreError        8    the run history could not be read or written
 ├─ RunNotFound       9    no run, or more than one, has this name
+├─ ForeignRun       10    the run is another user's, and only they can change it
 ├─ RunFailed        20    the run that was waited for ended as Failed
 ├─ RunCanceled      21    the run that was waited for ended as Canceled
 └─ WaitTimeout      22    the run was still going when the time to wait was over
@@ -145,6 +146,13 @@ class RunNotFound(HpcrunError):
 
     exit_code = 9
     meaning = "no run, or more than one, has this name"
+
+
+class ForeignRun(HpcrunError):
+    """The run is another user's, and only they can change it."""
+
+    exit_code = 10
+    meaning = "the run is another user's, and only they can change it"
 
 
 class RunFailed(HpcrunError):

@@ -44,7 +44,7 @@ def test_a_run_is_submitted_once_more(lab: Lab) -> None:
     names = {file["name"] for file in lab.json("files", run["run_id"])}
     assert {"user_logs/batch-2.log", "user_logs/1.0/rank-0.log", "outputs/state"} <= names
     refused = lab.run("resubmit", run["run_id"], user="bob")
-    assert refused.returncode == 7 and "alice's" in refused.stderr
+    assert refused.returncode == 10 and "alice's" in refused.stderr
 
 
 # -- stopping in time ---------------------------------------------------------------------------

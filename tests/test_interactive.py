@@ -252,7 +252,9 @@ def test_a_silent_run_does_not_respond_until_somebody_cancels_it(experiment: Exp
     verdict = run.record().verdict
     assert verdict is not None and "was canceled by" in verdict.sentence
     assert run.get_status() == "Canceled"
-    assert any("bytes of attempt 1.0 gathered" in line for line in collect(run._session, run.id))
+    assert any(
+        "bytes of attempt 1.0 gathered" in line for line in collect(run._session, run.record())
+    )
     assert run.get_metrics("x") == {"x": [1, 2]}
     assert not spool(run).exists()
 

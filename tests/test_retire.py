@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hpcrun import Experiment, Run, Workspace
-from hpcrun.errors import ConfigError, RunNotFound, StoreError
+from hpcrun.errors import ConfigError, StoreError
 from hpcrun.store.experiments import read_experiment
 from tests.commands import hpcrun, told
 
@@ -199,17 +199,6 @@ def test_a_deletion_that_was_cut_can_be_repeated(experiment: Experiment) -> None
     assert listed() == set()
     make(experiment).delete()
     assert list(record.parent.iterdir()) == []
-
-
-def test_another_users_runs_stay(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make(experiment)
-    monkeypatch.setattr(experiment.workspace.session, "user", "somebody")
-    for act in (run.archive, run.reactivate, lambda: run.upload_file("a", __file__)):
-        with pytest.raises(RunNotFound, match="only they can change it"):
-            act()
-    with pytest.raises(StoreError, match="only they can delete it"):
-        run.delete()
-    assert run.get_file_names() == []
 
 
 def test_every_command_knows_an_interactive_run(experiment: Experiment) -> None:

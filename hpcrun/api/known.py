@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hpcrun.errors import ConfigError, Problem, RunNotFound
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.layout import RunPaths
 from hpcrun.metrics import RankFacts
 from hpcrun.metrics import Run as LoggingRun
@@ -120,8 +120,7 @@ class KnownRun(LoggingRun):
         self._session.store.append(self.paths, attempt, kind, data)
 
     def _must_be_own(self) -> None:
-        if self._user != self._session.user:
-            raise RunNotFound(f"run {self.id} is {self._user}'s", "only they can change it")
+        self._session.store.expect_own(self.id, self._user)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(experiment={self.experiment.name!r}, id={self.id!r})"

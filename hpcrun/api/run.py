@@ -254,7 +254,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
     def delete(self) -> Deletion:
         """Deletes it for good, with its descendants; gives what that was.
 
-        Snapshots and models stay. StoreError: one has not ended, or is another user's.
+        Snapshots and models stay. StoreError: one has not ended. ForeignRun.
         """
         deletion = self.plan_deletion()
         delete(self._session, deletion)

@@ -76,7 +76,7 @@ def collect(workspace: str | None, run: str, as_json: bool) -> None:
     """Gather what a run left behind whose agent could not."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    gathered = collect_run(session, run_id)
+    gathered = collect_run(session, session.record(run_id, user))
     record = session.record(run_id, user)
     if as_json:
         value = run_object(record, session.store.paths(run_id, user))

@@ -111,6 +111,5 @@ def _own(session: Session, runs: tuple[str, ...]) -> list[str]:
     """The ids of this user's runs of these names."""
     found = [session.store.find(run) for run in runs]
     for user, run_id in found:
-        if user != session.user:
-            raise RunNotFound(f"run {run_id} is {user}'s", "only they can change it")
+        session.store.expect_own(run_id, user)
     return list(dict.fromkeys(run_id for _, run_id in found))

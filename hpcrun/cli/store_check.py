@@ -11,7 +11,7 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
-from hpcrun.errors import ConfigError, HpcrunError, Problem, StoreError
+from hpcrun.errors import ForeignRun, HpcrunError, StoreError
 from hpcrun.workflow.care.check import Asked, Silent, check
 from hpcrun.workflow.care.finding import Finding, Grade, MakeIndex, Reseal
 from hpcrun.workflow.care.mend import mend
@@ -40,9 +40,10 @@ def check_store(
     """
     session = open_session(given=workspace)
     asked = _asked(session, runs, user)
-    if mends and any(each.user != session.user for each in asked):
-        message = "only your own history can be mended"
-        raise ConfigError(Problem(message, "leave out --mend, or ask its owner"))
+    for each in asked if mends else ():
+        if each.user != session.user:
+            message = f"the history of {each.user} is theirs to mend"
+            raise ForeignRun(message, "leave out --mend, or ask them")
     found: list[tuple[Finding, str | None]] = []
     with _shown() as progress:
         findings = (f for each in asked for f in check(session, each, digests, progress))

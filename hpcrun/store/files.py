@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import hpcrun
-from hpcrun.errors import RunNotFound, StoreError
+from hpcrun.errors import ForeignRun, RunNotFound, StoreError
 from hpcrun.faults import told
 from hpcrun.fold import fold
 from hpcrun.journal import Journal
@@ -154,6 +154,11 @@ class FileStore:
                 self.discard(run_id)
                 raise
         return paths
+
+    def expect_own(self, run_id: str, user: str, hint: str = "only they can change it") -> None:
+        """ForeignRun if a run is not this user's. hint: what to do then."""
+        if user != self.user:
+            raise ForeignRun(f"run {run_id} is {user}'s", hint)
 
     def discard(self, run_id: str) -> None:
         """Removes a run that was never handed to the scheduler, as far as that can be done."""

@@ -13,11 +13,13 @@ from hpcrun.workflow.session import Session
 
 def cancel(session: Session, record: RunRecord) -> list[RunRecord]:
     """Cancels a run and the children that it has; gives all of their records, its own first.
+    ForeignRun.
 
     Children first: of one that ends with its job somebody has said so by then. One that has ended
     already is left as it is. Where one cannot be canceled, the others are all the same, and then
     the error is raised: of the run itself, if it has one.
     """
+    session.store.expect_own(record.run_id, record.user)
     canceled: dict[str, RunRecord] = {}
     errors: dict[str, HpcrunError] = {}
 
@@ -54,8 +56,6 @@ def _cancel(session: Session, record: RunRecord) -> RunRecord:
     record = session.refreshed([record])[0]
     if record.state.is_end:
         return record
-    if record.user != session.user:
-        raise SchedulerError(f"run {record.run_id} is {record.user}'s", "only they can cancel it")
     if record.target == INTERACTIVE:
         message = f"the run was canceled by {session.user}"
         return end(record, session.store, Cause.CANCELED, message)

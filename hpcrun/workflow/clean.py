@@ -16,11 +16,10 @@ from hpcrun.workflow.session import Session
 
 
 def clean(session: Session, record: RunRecord) -> tuple[int, int]:
-    """(files removed, bytes freed). StoreError while the run has not ended, or is another's."""
+    """(files removed, bytes freed). StoreError while the run has not ended. ForeignRun."""
+    session.store.expect_own(record.run_id, record.user)
     if not record.state.is_end:
         raise StoreError(f"run {record.run_id} is {record.state}", "clean it when it has ended")
-    if record.user != session.user:
-        raise StoreError(f"run {record.run_id} is {record.user}'s", "only they can clean it")
     if "snapshot" not in record.request:
         raise StoreError(f"run {record.run_id} has no snapshot", "there is no copy of its source")
     root = Path(session.store.paths(record.run_id).files)

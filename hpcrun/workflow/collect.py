@@ -11,7 +11,7 @@ from hpcrun.agent.follow.follower import Follower
 from hpcrun.agent.follow.patterns import Pattern
 from hpcrun.agent.place import tidy
 from hpcrun.agent.spool import bring
-from hpcrun.errors import SchedulerError, StoreError
+from hpcrun.errors import SchedulerError
 from hpcrun.faults import told
 from hpcrun.layout import INTERACTIVE, METRICS_SUFFIX, Attempt, RunPaths
 from hpcrun.plan import LOCAL
@@ -28,13 +28,10 @@ EXIT = "exit-"
 """The script of a run without an agent writes the command's status into exit-<attempt>."""
 
 
-def collect(session: Session, run_id: str) -> list[str]:
-    """What was gathered, a line each."""
-    user, _ = session.store.find(run_id)
-    paths = session.store.paths(run_id, user)
-    record = session.record(run_id, user)
-    if user != session.user:
-        raise StoreError(f"run {run_id} is {user}'s", "only they can collect it")
+def collect(session: Session, record: RunRecord) -> list[str]:
+    """What was gathered, a line each. record: up to date. ForeignRun."""
+    session.store.expect_own(record.run_id, record.user)
+    paths = session.store.paths(record.run_id)
     with kept_to(paths.owner.root):
         return [
             *_statuses(session, record, paths),

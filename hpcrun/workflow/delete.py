@@ -41,14 +41,13 @@ class Deletion(NamedTuple):
 
 
 def plan_deletion(session: Session, records: Iterable[RunRecord]) -> Deletion:
-    """What deleting runs would remove. StoreError: one goes on, or is another user's."""
+    """What deleting runs would remove. StoreError: one goes on. ForeignRun."""
     found: dict[str, RunRecord] = {}
     for record in records:
+        session.store.expect_own(record.run_id, record.user)
         for each in with_descendants(session, record):
             found.setdefault(each.run_id, each)
     for record in session.refreshed(found.values()):
-        if record.user != session.user:
-            raise StoreError(f"run {record.run_id} is {record.user}'s", "only they can delete it")
         # A child that never began has no process that could begin it, but this one's.
         waits = record.target == INTERACTIVE and record.state is State.NOT_STARTED
         if not session.is_over(record) and not waits:

@@ -87,13 +87,11 @@ def _next(record: RunRecord) -> Attempt:
 def check(record: RunRecord, store: FileStore) -> None:
     """Raises what keeps a run from being submitted again.
 
-    SchedulerError: it goes on, is another user's, or has no job. PlanError: it has taken its time.
+    ForeignRun. SchedulerError: it goes on, or has no job. PlanError: it has taken its time.
     StoreError, SnapshotError: what it needs is gone.
     """
     run_id = record.run_id
-    if record.user != store.user:
-        message = f"run {run_id} is {record.user}'s"
-        raise SchedulerError(message, "submit its source as a run of your own")
+    store.expect_own(run_id, record.user, "submit its source as a run of your own")
     if record.imported is not None:
         message = f"run {run_id} was imported: its job was {record.imported.user}'s elsewhere"
         hint = f"`hpcrun snapshot {run_id} --restore FOLDER`, and submit that as a new run"

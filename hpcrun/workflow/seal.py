@@ -42,10 +42,11 @@ class Sealing(NamedTuple):
 
 
 def seal_run(session: Session, record: RunRecord, read: float) -> Path:
-    """Seals a run. StoreError where it may not be yet, or cannot be written.
+    """Seals a run. ForeignRun; StoreError where it may not be yet, or cannot be written.
 
     read: a Unix time after the record was read; what the scheduler said before is not enough.
     """
+    session.store.expect_own(record.run_id, record.user)
     reason = obstacle(session, record, read)
     if reason:
         hint = "seal it when nothing more can happen to it"
@@ -72,9 +73,7 @@ def seal_run(session: Session, record: RunRecord, read: float) -> Path:
 
 
 def obstacle(session: Session, record: RunRecord, read: float) -> str:
-    """Why a run may not be sealed; empty if it may."""
-    if record.user != session.user:
-        return f"it is {record.user}'s"
+    """Why a run of this user's may not be sealed; empty if it may."""
     if not record.has_ended:
         return f"it is {record.state}"
     size = bytes_of_record(session.store.paths(record.run_id))
