@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcrun import Run, Workspace
-from hpcrun.errors import ForeignRun
+from hpcrun.errors import ForeignRun, RunNotFound
 from hpcrun.store import FileStore
 from tests.commands import answer
 
@@ -18,7 +19,9 @@ LOGIN = pwd.getpwuid(os.getuid()).pw_name
 OTHER = f"{LOGIN}-{os.getuid()}"
 """The name that is a user's where another has taken the login: a second user, without root."""
 
+NOBODY = pwd.getpwuid(65534)
 RUN_ID = "digits_1700000000_0123abcd"
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to give folders away")
 
 
 @pytest.fixture
@@ -42,6 +45,66 @@ def begun(workspace: Workspace, user: str, run_id: str = RUN_ID, **more: object)
     store.prepare()
     store.create(request, "#!/bin/bash\n")
     return run_id
+
+
+# -- which run a name means ---------------------------------------------------------------------
+
+
+def test_a_run_of_ones_own_comes_before_a_copy_of_anothers(workspace: Workspace) -> None:
+    store = workspace.session.store
+    begun(workspace, OTHER)
+    assert store.find(RUN_ID) == store.find("digits_17") == (OTHER, RUN_ID)
+    begun(workspace, LOGIN)
+    for name in (RUN_ID, "digits_17", "@last"):
+        assert store.find(name) == (LOGIN, RUN_ID)
+        assert store.find(f"{OTHER}/{name}") == (OTHER, RUN_ID) == store.find(name, OTHER)
+    assert Run.get(workspace, f"{OTHER}/{RUN_ID}").record().user == OTHER
+    for name in (f"{OTHER}/x", f"x/{RUN_ID}", f"../{RUN_ID}", f"{LOGIN}/../{RUN_ID}", f"/{RUN_ID}"):
+        with pytest.raises(RunNotFound, match="no run"):
+            store.find(name)
+
+
+@needs_root
+def test_of_an_id_that_two_others_have_none_is_chosen(workspace: Workspace) -> None:
+    """Whoever of them planted it, and whosever login sorts first."""
+    begun(workspace, OTHER)
+    begun(workspace, NOBODY.pw_name)
+    os.chown(FileStore(workspace.path, NOBODY.pw_name).own.root, NOBODY.pw_uid, -1)
+    for words in (("show",), ("metrics",), ("files",), ("diff", RUN_ID), ("cancel",)):
+        with pytest.raises(RunNotFound) as caught:
+            answer(workspace.path, *words, RUN_ID)
+        assert caught.value.exit_code == 9
+        owners = sorted([OTHER, NOBODY.pw_name])
+        assert f"2 users have a run {RUN_ID}: {', '.join(owners)}" in caught.value.message
+        assert f"{owners[0]}/{RUN_ID}" in caught.value.hint
+    with pytest.raises(RunNotFound, match=f"2 runs begin with 'digits_': .*{OTHER}/{RUN_ID}"):
+        Run.get(workspace, "digits_")
+    for user in (OTHER, NOBODY.pw_name):
+        shown = json.loads(answer(workspace.path, "show", "--json", f"{user}/digits_"))
+        assert (shown["run_id"], shown["user"]) == (RUN_ID, user)
+        assert Run.get(workspace, f"{user}/{RUN_ID}").record().user == user
+    listed = json.loads(answer(workspace.path, "list", "-u", "all", "--json"))
+    assert sorted((run["run_id"], run["user"]) for run in listed) == [(RUN_ID, o) for o in owners]
+    assert all(user in answer(workspace.path, "list", "-u", "all") for user in owners)
+    begun(workspace, LOGIN)
+    assert workspace.session.store.find(RUN_ID) == (LOGIN, RUN_ID)
+
+
+def test_the_last_run_is_none_that_another_made(workspace: Workspace) -> None:
+    store = workspace.session.store
+    parent = begun(workspace, LOGIN)
+    for second in (0, 1, 2):
+        begun(workspace, LOGIN, f"digits_170000000{second}_ffffffff", parent=parent, created=1.8e9)
+    assert store.find("@last") == (LOGIN, parent)
+    store.create({**store.request(store.paths(parent)), "run_id": "a_1700000001_0123abcd"}, "")
+    assert store.find("@last") == (LOGIN, "a_1700000001_0123abcd")
+    store.discard("a_1700000001_0123abcd")
+    store.discard(parent)
+    with pytest.raises(RunNotFound, match="there is no run"):
+        store.find("@last")
+
+
+# -- changing it --------------------------------------------------------------------------------
 
 
 def times_below(folder: Path) -> dict[Path, int]:

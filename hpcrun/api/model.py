@@ -164,7 +164,8 @@ class Model:
         from hpcrun.api.run import Run
 
         try:
-            return Run.get(self.workspace, self.run_id) if self.run_id else None
+            own = f"{self.workspace.session.user}/{self.run_id}"
+            return Run.get(self.workspace, own) if self.run_id else None
         except RunNotFound:
             return None
 

@@ -46,7 +46,11 @@ class Run(RunFiles, RunFamily, RunMetrics):
 
     @classmethod
     def get(cls, workspace: Workspace, run_id: str) -> Run:
-        """The run of that id, unique prefix of an id, or @last. RunNotFound."""
+        """The run of that id, unique prefix of an id, or @last: the newest that is no child.
+
+        Your own comes first; `<user>/<run_id>` is that user's. RunNotFound: there is none, or
+        several are meant.
+        """
         from hpcrun.api.experiment import Experiment
 
         user, found = workspace.session.store.find(run_id)

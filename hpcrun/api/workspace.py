@@ -57,7 +57,7 @@ class Workspace:
         return {experiment.name: experiment for experiment in Experiment.list(self)}
 
     def get_run(self, run_id: str) -> Run:
-        """The run of that id (or unique prefix, or @last). RunNotFound."""
+        """The run that a name means; see `Run.get`. RunNotFound."""
         from hpcrun.api.run import Run
 
         return Run.get(self, run_id)

@@ -88,7 +88,8 @@ def cli(context: click.Context, workspace: str | None) -> None:
     """The Azure ML way of training, on plain Slurm.
 
     `hpcrun init` writes a run.yaml, `hpcrun submit` submits it, `hpcrun logs -f @last` follows it.
-    A RUN is named by its id, by a unique beginning of its id, or by @last.
+    A RUN is named by its id, by a unique beginning of its id, or by @last, the newest that is no
+    child. Your own comes first; USER/RUN is that user's.
     """
     context.obj = workspace
 

@@ -71,7 +71,8 @@ class Shown:
         self.run_id = record.run_id
         self._session = session
         self._user = record.user
-        self._events = RunEvents(Path(folder, record.run_id), record.created)
+        of = record.user if record.user != session.user else ""  # two users may have one id
+        self._events = RunEvents(Path(folder, of, record.run_id), record.created)
         self._is_over = False
 
     def look_again(self) -> None:

@@ -121,7 +121,7 @@ class After:
     """Which runs this one waits for."""
 
     runs: list[str] = field(default_factory=list)
-    """Their ids, unique beginnings of them, or @last."""
+    """Their ids, unique beginnings of them, or @last; USER/ before it: another user's."""
     condition: Literal["afterok", "afterany"] = "afterok"
     """afterok: they must complete; afterany: they must end, however that is."""
     any_of: bool = False

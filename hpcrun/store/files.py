@@ -9,12 +9,12 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import hpcrun
-from hpcrun.errors import ForeignRun, RunNotFound, StoreError
+from hpcrun.errors import ForeignRun, StoreError
 from hpcrun.faults import told
 from hpcrun.fold import fold
 from hpcrun.journal import Journal
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from hpcrun.store.history import History
 
 Value = TypeVar("Value")
-
-AT_ONCE = 100
-"""Runs of one second among which the last one is looked for."""
 
 
 class FileStore:
@@ -289,49 +286,10 @@ class FileStore:
         return owner(Path(run.paths.record)) is not None or bool(run.seals())
 
     def find(self, name: str, user: str | None = None) -> tuple[str, str]:
-        """(user, run id) of a run named by its id, a unique prefix, or @last. RunNotFound.
+        """(user, run id) of the run that a name means; see `naming`. RunNotFound, StoreError."""
+        from hpcrun.store.naming import find
 
-        Where a beginning is unique among this user's runs, others' are not looked at.
-        """
-        if name == "@last":
-            found = self.through_history(user, None, lambda history: history.newest(AT_ONCE))
-            ids = sorted((i for each in found for i in each), key=newest_first)
-            if not ids:
-                raise RunNotFound(f"there is no run in {self.workspace} yet", "hpcrun submit")
-            return user or self.user, self._last(ids, user)
-        matches: list[tuple[str, str]] = []
-        for one in [user] if user else [self.user, *(u for u in self.users() if u != self.user)]:
-            try:
-                if self.has(name, one):
-                    return one, name
-                ids = self.run_ids(one) if one == self.user else self._listed(one)
-            except StoreError:
-                if one in (self.user, user):
-                    raise
-                continue  # others may keep theirs to themselves
-            matches += [(one, run_id) for run_id in ids if run_id.startswith(name)]
-            if one == self.user and len(matches) == 1:
-                break
-        if len(matches) == 1:
-            return matches[0]
-        if not matches:
-            raise RunNotFound(f"no run {name!r} in {self.workspace}", "hpcrun list shows all")
-        some = ", ".join(run_id for _, run_id in matches[:3])
-        raise RunNotFound(f"{len(matches)} runs begin with {name!r}: {some} …", "write more of it")
-
-    def _listed(self, user: str) -> list[str]:
-        """The ids of another's runs, from names alone: an index is a file that they wrote."""
-        with self.history(user, indexed=False) as history:
-            return history.run_ids()
-
-    def _last(self, ids: Sequence[str], user: str | None) -> str:
-        """The newest of ids that are sorted by the second: run.json tells parts of one."""
-        second = newest_first(ids[0])[0]
-        tied = [run_id for run_id in ids if newest_first(run_id)[0] == second]
-        if len(tied) == 1:
-            return tied[0]
-        created = {one: self.request(self.paths(one, user))["created"] for one in tied}
-        return max(tied, key=created.__getitem__)
+        return find(self, name, user)
 
     def paths(self, run_id: str, user: str | None = None) -> RunPaths:
         """The folders of a run; where there is none, of one that others may see."""

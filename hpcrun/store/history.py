@@ -161,11 +161,6 @@ class History:
         ids = [run_id for run_id, _ in self.indexed(None)]
         return sorted([*ids, *self.beside], key=newest_first) if self.beside else ids
 
-    def newest(self, limit: int) -> list[str]:
-        """The ids of so many runs, newest first."""
-        ids = [*self.beside, *(run_id for run_id, _ in self.indexed(limit))]
-        return sorted(ids, key=newest_first)[:limit]
-
     @property
     def wants_index(self) -> bool:
         """Whether a new generation is worth making."""
