@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pwd
@@ -16,12 +17,12 @@ import pytest
 from hpcrun import Experiment, Run, Workspace
 from hpcrun.cli.columns import label_of, parse_columns, parse_order
 from hpcrun.cli.listing import moment
-from hpcrun.errors import ConfigError
+from hpcrun.errors import ConfigError, StoreError
 from hpcrun.layout import Attempt
 from hpcrun.store import FileStore
 from hpcrun.store.sealing import seal
 from hpcrun.store.wanted import Key, Order
-from hpcrun.workflow.listing import index
+from hpcrun.workflow.listing import index, list_rows
 from tests.commands import hpcrun, told
 from tests.test_history import Lab
 
@@ -274,3 +275,33 @@ def test_runs_of_one_second_are_listed_newest_first(project: Path) -> None:
     assert [run["run_id"] for run in told("list", "-n", "0")] == newest
     for limit in (1, 2, 5):
         assert [run["run_id"] for run in told("list", "-n", str(limit))] == newest[:limit]
+
+
+def test_api_and_command_have_one_order_within_a_second(project: Path) -> None:
+    """Of runs that the index knows, that were sealed since, and that go on; private or not."""
+    experiment = Experiment(Workspace.from_config(), "ties")
+    session = experiment.workspace.session
+    store, made = session.store, {}
+    store.prepare(private=True)
+    for number, tenths in enumerate((3, 9, 1, 7, 5, 2, 8, 4)):
+        run_id = f"ties_1700000000_{number:08x}"
+        made[run_id] = 1700000000 + tenths / 10
+        request = {"run_id": run_id, "experiment": "ties", "user": store.user, "target": "local"}
+        request |= {"created": made[run_id], "private": number % 2 == 1}
+        paths = store.create(request, "")
+        store.append(paths, Attempt(1), "ended", {"exit_code": 0, "cause": "completed"})
+        if number < 6:
+            seal(store.stored(paths))
+        if number == 3:
+            index(session, anew=True)
+    newest = sorted(made, key=made.__getitem__, reverse=True)
+    for _ in range(2):
+        assert [run.id for run in experiment.get_runs()] == newest
+        assert [run.id for run in Run.list(experiment, status="Completed")] == newest
+        for limit in (1, 2, 3, 5, 8):
+            rows = list_rows(session, limit)
+            assert [row.record.run_id for row in rows] == newest[:limit]
+        for run_id in newest:
+            with contextlib.suppress(StoreError):
+                seal(store.stored(store.paths(run_id)))
+        index(session, anew=True)

@@ -156,6 +156,14 @@ class History:
                     raise ValueError(f"{run_id} is told to be {row.record.run_id}")
             return rows
 
+    def created(self, known: Sequence[tuple[str, int]]) -> list[tuple[str, float]]:
+        """(run id, when it was made) of runs, as `indexed` gives them. Damaged."""
+        if self._generation is None:
+            return []
+        with self._trusted():
+            times = self._generation.created_at([place for _, place in known])
+            return [(run_id, time) for (run_id, _), time in zip(known, times, strict=True)]
+
     def run_ids(self) -> list[str]:
         """The ids of all runs, newest first."""
         ids = [run_id for run_id, _ in self.indexed(None)]

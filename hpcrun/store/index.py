@@ -154,6 +154,11 @@ class Generation:
         """The ids at some places."""
         return [text.decode().rstrip() for text in self._texts("run_id", places)]
 
+    def created_at(self, places: Sequence[int]) -> list[float]:
+        """When the runs at some places were made, in Unix seconds."""
+        created = self._columns.read("created")
+        return [float(created[place]) for place in places]
+
     def sealed_in(self, month: str) -> dict[str, int]:
         """run id → number of the sealed file, of the runs of a month."""
         begin, end, _ = self.months.get(month, (0, 0, False))

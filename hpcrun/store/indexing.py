@@ -15,7 +15,7 @@ from hpcrun.record import Numbers
 from hpcrun.store.hdf5 import Damaged, check, encode
 from hpcrun.store.index import FORMAT, KEPT, KIND, Files, generation_path, label, open_generation
 from hpcrun.store.publishing import publish
-from hpcrun.store.rows import TIMES, WORDS, Row, newest_first, sort_text, sort_value
+from hpcrun.store.rows import TIMES, WORDS, Row, newest_first, order_of, sort_text, sort_value
 from hpcrun.store.wanted import Key
 
 
@@ -46,8 +46,9 @@ def _verify(path: Path, count: int) -> None:
 
 
 def _encoded(rows: Mapping[str, bytes], closed: set[str]) -> bytes:
-    ids = sorted(rows, key=newest_first)
-    known = [Row.decode(rows[run_id]) for run_id in ids]
+    decoded = {run_id: Row.decode(text) for run_id, text in rows.items()}
+    ids = sorted(rows, key=lambda run_id: order_of(run_id, decoded[run_id].record.created))
+    known = [decoded[run_id] for run_id in ids]
     columns: dict[str, array[Any] | bytes] = {
         "run_id": "".join(f"{run_id}\n" for run_id in ids).encode(),
         "run_id_end": _ends([f"{run_id}\n".encode() for run_id in ids]),

@@ -140,8 +140,14 @@ def sort_text(record: RunRecord, name: str) -> str:
     return str(record.state) if name == "status" else str(getattr(record, name))
 
 
+def order_of(run_id: str, created: float) -> tuple[int, float, str]:
+    """The order of listings. created: Unix seconds."""
+    second, _ = newest_first(run_id)
+    return second, -created, run_id
+
+
 def newest_first(run_id: str) -> tuple[int, str]:
-    """The order of listings."""
+    """The order of listings as far as ids tell it, which is to the second."""
     match = RUN_ID.match(run_id)
     assert match is not None, run_id
     return -int(match.group("seconds")), run_id

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from itertools import islice, takewhile
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from hpcrun.layout import UserPaths
 from hpcrun.record import Numbers, RunRecord
 from hpcrun.rights import kept_to
 from hpcrun.store.experiments import archived_experiments
-from hpcrun.store.rows import WORDS, Row, newest_first, sort_text, sort_value
+from hpcrun.store.rows import WORDS, Row, newest_first, order_of, sort_text, sort_value
 from hpcrun.store.wanted import Order, Wanted
 from hpcrun.workflow.session import Session
 
@@ -58,7 +58,7 @@ def list_rows(
                 tell(error)
     else:
         rows = _rows_of(session, limit, wanted, user, order, numbers, tell)
-    rows.sort(key=lambda row: (_second(row.record), -row.record.created, row.record.run_id))
+    rows.sort(key=lambda row: order_of(row.record.run_id, row.record.created))
     if order is not None:
         rows.sort(key=lambda row: _sort_key(row, order))
     return rows[:limit]
@@ -116,16 +116,19 @@ def list_ids(session: Session, wanted: Wanted) -> Iterator[str]:
     found = session.store.through_history(
         None,
         session.cache,
-        lambda history: (history.beside, [run_id for run_id, _ in history.indexed(None, asked)]),
+        lambda history: (history.beside, history.created(history.indexed(None, asked))),
     )
+    known = (sorted(order_of(*each) for each in indexed) for _, indexed in found)
     beside = sorted((run_id for ids, _ in found for run_id in ids), key=newest_first)
-    fitting = (
-        run_id
-        for run_id in beside
-        if wanted.fits_id(run_id)
-        and is_wanted(session, session.store.read(run_id), wanted, asked.archived)
-    )
-    return merge(*(ids for _, ids in found), fitting, key=newest_first)
+    records = (session.store.read(run_id) for run_id in beside if wanted.fits_id(run_id))
+    fitting = (each for each in records if is_wanted(session, each, wanted, asked.archived))
+    return (run_id for _, _, run_id in merge(*known, _ordered(fitting)))
+
+
+def _ordered(records: Iterable[RunRecord]) -> Iterator[tuple[int, float, str]]:
+    """The places of records in the order of listings, which come in that of their seconds."""
+    for _, tied in groupby(records, key=_second):
+        yield from sorted(order_of(record.run_id, record.created) for record in tied)
 
 
 def is_wanted(
@@ -155,8 +158,8 @@ def _known(history: History, limit: int | None, asked: Asked) -> tuple[list[str]
     known = history.indexed(limit, asked)
     beside = [run_id for run_id in history.beside if asked.wanted.fits_id(run_id)]
     if asked.order is None and known and len(known) == limit:
-        last = newest_first(known[-1][0])
-        beside = [run_id for run_id in beside if newest_first(run_id) < last]
+        last, _ = newest_first(known[-1][0])
+        beside = [run_id for run_id in beside if newest_first(run_id)[0] <= last]
     return beside, history.rows(known)
 
 
