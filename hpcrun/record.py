@@ -137,7 +137,7 @@ class RankEnd(NamedTuple):
 
 class Numbers(NamedTuple):
     """What a metric came to: its last value, if that is a finite number; the least and the greatest
-    of the finite numbers of its lowest rank. None where there is none, and of a table."""
+    of its finite numbers, of all ranks. None where there is none, and of a table."""
 
     last: Optional[float] = None
     min: Optional[float] = None

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hpcrun.layout import Attempt
 from hpcrun.metrics import azure_shape, metrics_of
-from hpcrun.record import Fact
+from hpcrun.record import Fact, Numbers
+from hpcrun.workflow.summary import summary_of
 
 FIRST, SECOND = Attempt(1, 0), Attempt(1, 1)
 
@@ -188,3 +189,15 @@ def test_order_and_repeats_do_not_matter(rows: list[Any], chance: random.Random)
         lengths = {len(column) for column in metric.columns.values()}
         assert lengths <= {metric.count}
         assert len(metric.steps) == len(metric.ranks) == len(metric.attempts) == metric.count
+
+
+def test_what_a_metric_came_to_is_told_over_all_ranks() -> None:
+    facts = [
+        Fact("metric", FIRST, 1.0 + n, n, {"m": "x", "v": value, "r": rank}, f"rank-{rank}")
+        for n, (rank, value) in enumerate([(0, 5.0), (2, 9.0), (2, 7.0), (1, -1.0), (0, 6.0)])
+    ]
+    metric = metrics_of(facts)["x"]
+    summary = summary_of(metric)
+    assert (summary.last, summary.text, summary.values) == (7.0, "7", 5)
+    assert summary.numbers == Numbers(last=7.0, min=-1.0, max=9.0)
+    assert [number for _, number in metric.points()] == [5.0, 6.0]

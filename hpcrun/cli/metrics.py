@@ -12,6 +12,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import bad_lines_told, print_json, print_table, say
 from hpcrun.errors import StoreError
 from hpcrun.metrics import Metric, azure_shape
+from hpcrun.metrics.series import numbers_of
 from hpcrun.metrics.system import system_metrics
 from hpcrun.record import RunRecord
 from hpcrun.workflow.session import open_session
@@ -76,5 +77,5 @@ def _export(record: RunRecord, chosen: Mapping[str, Metric], folder: Path, as_js
 
 
 def _range(metric: Metric) -> str:
-    values = [value for _, value in metric.points()]
-    return f"{min(values):.6g} … {max(values):.6g}" if values else ""
+    came_to = numbers_of(metric)
+    return "" if came_to.min is None else f"{came_to.min:.6g} … {came_to.max:.6g}"

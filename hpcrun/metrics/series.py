@@ -100,10 +100,12 @@ class Metric:
 
 
 def numbers_of(metric: Metric) -> Numbers:
-    """What a metric came to."""
-    numbers = [number for _, number in metric.points()]
-    last = finite(metric.values[-1]) if metric.values and metric.kind != TABLE else None
-    return Numbers(last, min(numbers, default=None), max(numbers, default=None))
+    """What a metric came to, over all ranks: the last value is the highest rank's."""
+    numbers = [finite(value) for value in metric.values] if metric.kind != TABLE else []
+    known = [number for number in numbers if number is not None]
+    return Numbers(
+        numbers[-1] if numbers else None, min(known, default=None), max(known, default=None)
+    )
 
 
 def text_of(value: Value) -> str:

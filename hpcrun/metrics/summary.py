@@ -263,9 +263,8 @@ def _summary(name: str, found: List[_Series]) -> MetricSummary:
 
 def _numbers(found: List[_Series]) -> Numbers:
     """What a metric came to of which every value stands."""
-    lowest = min(series.rank for series in found)
-    least = min(series.least for series in found if series.rank == lowest)
-    greatest = max(series.greatest for series in found if series.rank == lowest)
+    least = min(series.least for series in found)
+    greatest = max(series.greatest for series in found)
     last = finite(max(found, key=_Series.place).last)
     return Numbers(last, finite(least), finite(greatest))
 
