@@ -157,3 +157,21 @@ def test_the_newest_checkpoint_or_another_is_resumed(workspace: Workspace, tmp_p
         run.resubmit(resume_from=tmp_path / "nothing")
     with pytest.raises(ConfigError, match="there is no checkpoint"):
         submit(workspace, tmp_path, RESUMES, resume_from=str(tmp_path / "nothing"))
+
+
+def test_a_run_that_others_see_names_no_checkpoint_of_a_private_one(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    hidden = submit(workspace, tmp_path, RESUMES, private=True)
+    hidden.wait_for_completion()
+    checkpoint, link = Path(hidden.paths.outputs, "checkpoint-0"), tmp_path / "link"
+    link.symlink_to(checkpoint)
+    for path in (checkpoint, link):
+        with pytest.raises(ConfigError, match="lies in a private run, and this one"):
+            submit(workspace, tmp_path, RESUMES, resume_from=str(path))
+    known = submit(workspace, tmp_path, RESUMES)
+    known.wait_for_completion()
+    with pytest.raises(ConfigError, match="lies in a private run, and this one"):
+        known.resubmit(resume_from=checkpoint)
+    another = submit(workspace, tmp_path, RESUMES, private=True, resume_from=str(checkpoint))
+    assert another.wait_for_completion()["status"] == "Completed"

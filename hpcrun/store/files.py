@@ -152,6 +152,10 @@ class FileStore:
                 raise
         return paths
 
+    def hides(self, path: Path) -> bool:
+        """Whether a path leads into a private run of this user's."""
+        return path.resolve().is_relative_to(Path(self.own.private.root).resolve())
+
     def expect_own(self, run_id: str, user: str, hint: str = "only they can change it") -> None:
         """ForeignRun if a run is not this user's. hint: what to do then."""
         if user != self.user:

@@ -13,7 +13,7 @@ from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_me
 from hpcrun.errors import ConfigError, RunNotFound, SiteError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
-from hpcrun.plan import Awaited, Plan, Surroundings, experiment_name, new_run_id, refusal_of_id
+from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_id
 from hpcrun.reading import Finding, Read
 from hpcrun.resolve import resolve
 from hpcrun.script import Script, render
@@ -67,7 +67,11 @@ def prepare(
     refused = refusal_of_id(run_id, experiment) if run_id is not None else None
     if refused is not None and asked.is_sure_of("experiment"):
         asked = replace(asked, problems=(*asked.problems, refused))
-    asked, awaited = _awaited(asked, around, find)
+    store = FileStore(Path(around.workspace), around.user)
+    private = around.private if config.private is None else config.private
+    if not private:
+        asked = asked.with_findings(_hidden_checkpoint(config, store))
+    asked, awaited = _awaited(asked, store, private, find)
     site, target = _choose_target(asked, assets)
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
         run_id = new_run_id(experiment, around.created, new_token())
@@ -81,7 +85,7 @@ def prepare(
 
 
 def _awaited(
-    asked: Read[RunConfiguration], around: Surroundings, find: Find | None
+    asked: Read[RunConfiguration], store: FileStore, private: bool, find: Find | None
 ) -> tuple[Read[RunConfiguration], list[Awaited]]:
     """The runs that `after` names; a name that is none, or of several, is a problem."""
     found: list[Awaited] = []
@@ -95,13 +99,20 @@ def _awaited(
         except (RunNotFound, StoreError) as error:
             unknown.append(Finding(f"after.runs[{number}]", error.message, error.hint))
         else:
-            paths = FileStore(Path(around.workspace), around.user).paths(run_id, user)
-            private = around.private if asked.value.private is None else asked.value.private
+            paths = store.paths(run_id, user)
             if paths.owner.is_private and not private:
                 message = f"run {run_id} is private, and this one, which would name it, is not"
                 unknown.append(Finding(f"after.runs[{number}]", message, "private: true"))
             found.append(Awaited(user, run_id, paths.record))
     return asked.with_findings(unknown), found
+
+
+def _hidden_checkpoint(config: RunConfiguration, store: FileStore) -> Iterator[Finding]:
+    """The checkpoint that a run which is not private would name, if it lies in one that is."""
+    resume = config.resume_from
+    if resume and resume != AUTO and _kind(Path(resume)) and store.hides(Path(resume)):
+        message = f"{resume} lies in a private run, and this one, which would name it, is not"
+        yield Finding("resume_from", message, "private: true, or copy the checkpoint elsewhere")
 
 
 def _choose_target(asked: Read[RunConfiguration], assets: Assets) -> tuple[SiteConfig, str]:

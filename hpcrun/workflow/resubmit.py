@@ -37,11 +37,15 @@ def resubmit(
     """Submits a run that has ended once more, and gives its record.
 
     record: up to date, and one that can be (`check`). comment: whether the site leaves a job's
-    comment to us. resume_from: the checkpoint to begin with; ConfigError if it is not there.
+    comment to us. resume_from: the checkpoint to begin with; ConfigError if it is not there, or
+    hidden where this run is not.
     options: the scheduler's own, for this submission alone.
     """
     if resume_from is not None and not resume_from.exists():
         raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
+    if resume_from is not None and store.hides(resume_from) and not record.is_private:
+        message = f"{resume_from} lies in a private run, and this one, which would name it, is not"
+        raise ConfigError(Problem(message, "copy the checkpoint elsewhere"))
     scheduler.check()
     paths, before = store.paths(record.run_id), record.attempt.attempt
     with kept_to(paths.owner.root):
