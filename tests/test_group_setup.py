@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hpcrun import Experiment, Run, Workspace
+from hpcrun.store.sealing import seal
+from hpcrun.workflow.listing import index
 from tests.commands import hpcrun
 
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -35,3 +38,34 @@ def test_what_is_not_said_again_stays(tmp_path: Path, monkeypatch: pytest.Monkey
     assert policy(folder) == {"group": GROUP, "umask": "0022", "private": True}
     assert "not private by default" in setup(folder, "--no-private")
     assert policy(folder) == {"group": GROUP, "umask": "0022", "private": False}
+
+
+def test_the_private_room_does_not_tell_whether_there_are_runs_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    setup(tmp_path / "lab")
+    experiment = Experiment(Workspace(tmp_path / "lab"), "notes")
+    session = experiment.workspace.session
+
+    def begun(private: bool) -> Run:
+        with experiment.start_logging(private=private, snapshot_directory=None) as run:
+            (Path(run.paths.outputs) / "model").touch()
+            run.log("x", 1)
+            run.register_model("m", "outputs/model")
+        return run
+
+    begun(private=False)
+    room = Path(session.store.own.private.root)
+    before = room.lstat()
+    run = begun(private=True)
+    seal(session.store.stored(run.paths))
+    index(session, anew=True)
+    experiment.tag("a")
+    Experiment(experiment.workspace, "other").archive()
+    now = room.lstat()
+    assert len(list(room.rglob("*"))) > 10
+    assert (now.st_nlink, now.st_mtime_ns) == (before.st_nlink, before.st_mtime_ns)
+    run.delete()
+    assert (room.lstat().st_nlink, room.lstat().st_mtime_ns) == (now.st_nlink, now.st_mtime_ns)

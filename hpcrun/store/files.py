@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,19 +81,15 @@ class FileStore:
             root.mkdir(mode=0o777 if policy.mode is None else policy.mode & 0o777, exist_ok=True)
             _expect_own(root)
             give_to_group(root, policy)
-            rooms = [self.own]
-            if private or policy.group is not None:  # then it does not tell that there is one
-                Path(self.own.private.root).mkdir(mode=0o700, exist_ok=True)
-                _expect_own(Path(self.own.private.root))
-            if private:
-                rooms.append(self.own.private)
-            for room in rooms:
-                with kept_to(room.root):
-                    for folder in (room.active, room.files, room.objects):
-                        Path(folder).mkdir(parents=True, exist_ok=True)
-            with kept_to(self.own.root):
-                Path(self.own.sdk).mkdir(exist_ok=True)
-        return rooms[-1]
+            own, hidden = self.own, self.own.private
+            _make(own.root, (own.active, own.files, own.objects, own.sdk))
+            if private or policy.group is not None:
+                Path(hidden.root).mkdir(mode=0o700, exist_ok=True)
+                _expect_own(Path(hidden.root))
+                # All that will ever lie there: neither its links nor its time tell of runs in it.
+                later = (hidden.runs, hidden.indexes, hidden.experiments, hidden.models)
+                _make(hidden.root, (hidden.active, hidden.files, hidden.objects, *later))
+        return hidden if private else own
 
     def _prepare_workspace(self) -> Policy:
         users = self.workspace / "users"
@@ -361,6 +357,12 @@ class FileStore:
     def notes(self, paths: RunPaths) -> list[Fact]:
         """What its journals of metrics tell besides numbers: images, files, samples of nodes."""
         return self.stored(paths).notes()
+
+
+def _make(room: str, folders: Iterable[str]) -> None:
+    with kept_to(room):
+        for folder in folders:
+            Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def _expect_own(folder: Path) -> None:
