@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from hpcrun.errors import StoreError
-from hpcrun.layout import RunPaths
+from hpcrun.layout import Attempt, RunPaths
 from hpcrun.manifest import object_name
+from hpcrun.record import Fact, encode
 from hpcrun.snapshot import read_manifest
 from hpcrun.snapshot.unneeded import take_away
 from hpcrun.store.removal import remove
@@ -204,8 +205,13 @@ def test_what_a_newer_seal_replaced_does_not_come_back(care: Care) -> None:
     claim, files = Path(paths.record, "claim-1"), Path(paths.record, "files.json")
     claim.write_text("an old job")
     files.write_text("of the first end")
+    journal = Path(paths.record, "rank-1.metrics.jsonl")
+    early = encode(Fact("metric", Attempt(1), 100.0, 1, {"m": "y", "v": 2.5}, journal.name))
+    late = encode(Fact("metric", Attempt(1), 101.0, 2, {"m": "y", "v": 3.5}, journal.name))
+    journal.write_bytes(late + early + early)
     seal(run)
     unseal(run)
+    assert journal.read_bytes() == early + late  # rewritten, and tells the same
     claim.write_text("nobody")
     files.unlink()
     seal(run)
@@ -215,7 +221,7 @@ def test_what_a_newer_seal_replaced_does_not_come_back(care: Care) -> None:
         long_ago(run.sealed_path(number))
     clean(care)
     assert run.retired_folders() == [] and not Path(paths.record).exists()
-    assert care.facts(paths) == told
+    assert care.facts(paths) == told and list(run.metrics()["y"].values) == [2.5, 3.5]
     assert run.text("claim-1") == b"nobody" and run.text("files.json") is None
 
 

@@ -23,12 +23,12 @@ from pathlib import Path
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RUN_ID, Attempt, JournalKind, UserPaths, journal_kind
-from hpcrun.record import Fact, encode
+from hpcrun.record import Fact, decode_page, encode
 from hpcrun.store.hdf5 import Damaged, check, whole
 from hpcrun.store.index import reopen
 from hpcrun.store.plain import folders_in
 from hpcrun.store.publishing import publish, replace, sync_folder
-from hpcrun.store.sealed import KIND, Content, open_sealed, same, sealed
+from hpcrun.store.sealed import KIND, Content, open_sealed, same, sealed, tells
 from hpcrun.store.stored import StoredRun, kind_of
 
 TORN = b"torn\n"
@@ -198,13 +198,20 @@ def _telling_more(folder: Path, content: Content) -> list[Path]:
         data, journal = path.read_bytes(), journals.get(path.name)
         if journal is not None:
             known = zlib.crc32(data[: journal.read]) == journal.crc32
-            more = b"\n" in (data[journal.read :] if known else data)
+            rest = data[journal.read :] if known else data
+            more = b"\n" in rest and not _are_told(path.name, rest, content)
         else:
             known_text = content.texts.get(path.name)
             more = known_text != data and (bool(data) or journal_kind(path.name) is None)
         if more:
             found.append(path)
     return found
+
+
+def _are_told(name: str, lines: bytes, content: Content) -> bool:
+    """Whether a seal tells all that lines of a journal of metrics do."""
+    facts = decode_page(lines, name).facts if kind_of(name) is JournalKind.METRICS else ()
+    return bool(facts) and tells(content.metric_facts, facts)
 
 
 def retired_runs(active: Path) -> list[str]:
@@ -249,7 +256,8 @@ def _superseding(run: StoredRun, number: int, content: Content) -> Content:
     """What the newest sealed file tells of the folder of an older one.
 
     A text that has been replaced or removed since then, such as a claim or the digests of files, is
-    known there as it was: it must not come back in place of the newer one.
+    known there as it was: it must not come back in place of the newer one. The metrics are there
+    too: unsealing writes their journals in another way.
     """
     older: dict[str, bytes] = {}
     with contextlib.suppress(Damaged, FileNotFoundError):
@@ -258,8 +266,11 @@ def _superseding(run: StoredRun, number: int, content: Content) -> Content:
     for name in content.texts.keys() - {journal.name for journal in content.journals}:
         with contextlib.suppress(FileNotFoundError):
             older[name] = (folder / name).read_bytes()
+    path = run.sealed_path(run.seals()[0])
+    with open_sealed(path) as newest, whole(path):
+        facts = newest.metric_facts()
     texts = {**content.texts, **older}
-    return Content(content.run_id, texts, (), content.journals, content.artifacts)
+    return Content(content.run_id, texts, facts, content.journals, content.artifacts)
 
 
 def _remove(run: StoredRun, folder: Path, content: Content) -> bool:
