@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -205,3 +207,53 @@ def test_a_file_that_its_owner_keeps_to_itself_is_no_fault(project: Path) -> Non
     words += "    except StoreError as error: print(error)\n"
     done = subprocess.run([sys.executable, "-c", words], cwd=files, capture_output=True, text=True)
     assert done.stdout.count("you have no right to read") == 2, done.stderr
+
+
+READER = """\
+import os, sys
+import h5py, hpcrun.store.history, hpcrun.store.sealed, hpcrun.workflow.care.check
+from hpcrun.cli import files, store
+from hpcrun.cli.main import main
+os.setgroups([])
+os.setuid(65534)
+main(sys.argv[1:])
+"""
+
+
+def test_what_is_closed_to_a_reader_is_said_to_be_that(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not to be missing, or left out without a word."""
+    if os.geteuid() != 0:
+        pytest.skip("acting as another user needs root")
+    code = "import os\nos.makedirs('outputs/b/c')\nfor n in ('a', 'b/c/d', 'e'): "
+    code += "open('outputs/' + n, 'w')\nos.chmod('outputs/a', 0o600); os.chmod('outputs/b', 0o700)"
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("HPCRUN_WORKSPACE", folder)
+        run_id = submitted(project, code)
+        hpcrun("wait", run_id)
+        assert "as they were" in hpcrun("files", "--check", run_id).stdout
+
+        def read(*words: str) -> subprocess.CompletedProcess[str]:
+            words = (sys.executable, "-c", READER, *words)
+            return subprocess.run(words, capture_output=True, text=True, cwd="/")
+
+        listed = read("files", run_id)
+        assert listed.returncode == 0 and "outputs/e" in listed.stdout
+        assert [line for line in listed.stderr.splitlines() if "closed" in line] == [
+            "hpcrun: closed (owner only): outputs/a",
+            "hpcrun: closed (owner only): outputs/b/",
+        ]
+        checked = read("files", "--check", run_id)
+        assert checked.stdout.splitlines() == [
+            "closed (owner only): outputs/a",
+            "closed (owner only): outputs/b/c/d",
+        ]
+        assert checked.returncode == 8
+        assert f"2 files of {run_id} are closed to you, and were not compared" in checked.stderr
+        cared = read("store", "check", "--digests", run_id)
+        assert cared.returncode == 0 and "missing" not in cared.stdout
+        said = "note: .*: closed \\(owner only\\): 2 of .* files: outputs/a, outputs/b/c/d"
+        assert re.search(said, cared.stdout)
+        assert "closed" not in hpcrun("files", run_id).stderr

@@ -13,7 +13,8 @@ from hpcrun.record import RunRecord
 from hpcrun.workflow.clean import clean as clean_run
 from hpcrun.workflow.clean import left_outside
 from hpcrun.workflow.collect import collect as collect_run
-from hpcrun.workflow.files import check_files, fetch_file, files_of
+from hpcrun.workflow.files import check_files, closed_on_disk, fetch_file, files_of
+from hpcrun.workflow.inventory import CLOSED
 from hpcrun.workflow.session import Session, open_session
 
 
@@ -35,6 +36,9 @@ def files(workspace: str | None, run: str, check: bool, as_json: bool) -> None:
     else:
         rows = [(f.name, size_of(f.size), f.sha256[:12] if f.sha256 else "-") for f in found]
         print_table(("file", "size", "sha256"), rows)
+    if user != session.user:
+        for name in closed_on_disk(session.store.paths(run_id, user)):
+            say(f"hpcrun: {CLOSED}: {name}", err=True)
 
 
 def _check(session: Session, record: RunRecord, as_json: bool) -> None:
@@ -44,8 +48,12 @@ def _check(session: Session, record: RunRecord, as_json: bool) -> None:
     else:
         for line in found or ["all files are as they were at the run's end"]:
             say(line)
+    other = [line for line in found if not line.startswith(CLOSED)]
+    if other:
+        raise StoreError(f"{len(other)} files of {record.run_id} are not as they were at its end")
     if found:
-        raise StoreError(f"{len(found)} files of {record.run_id} are not as they were at its end")
+        message = f"{len(found)} files of {record.run_id} are closed to you, and were not compared"
+        raise StoreError(message, "their owner may: chmod g+rX")
 
 
 @click.command()

@@ -80,11 +80,13 @@ def folders_in(folder: Path | str) -> list[str]:
     return _names(folder, lambda entry: entry.is_dir(follow_symlinks=False))
 
 
-def below(root: Path | str) -> Iterator[tuple[str, list[str]]]:
+def below(
+    root: Path | str, barred: Callable[[str], None] = lambda folder: None
+) -> Iterator[tuple[str, list[str]]]:
     """(folder, the names in it that are no folders) of a folder and all below; links stay links.
 
-    What cannot be listed is passed over. `os.walk` calls itself for each level (Python 3.11), and
-    a folder can be deeper than that goes.
+    What cannot be listed is passed over; barred: hears of a folder that this user may not list.
+    `os.walk` calls itself for each level (Python 3.11), and a folder can be deeper than that goes.
     """
     waiting = [os.fspath(root)]
     while waiting:
@@ -94,6 +96,9 @@ def below(root: Path | str) -> Iterator[tuple[str, list[str]]]:
                 found = sorted(
                     (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries
                 )
+        except PermissionError:
+            barred(where)
+            continue
         except OSError:
             continue
         yield where, [name for name, is_folder in found if not is_folder]

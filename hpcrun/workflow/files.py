@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hpcrun.agent.copying import SourceError, copy_all
@@ -75,20 +75,36 @@ def files_on_disk(paths: RunPaths) -> list[RunFile]:
     return sorted(RunFile(name, found.st_size) for name, found in found_on_disk(paths))
 
 
-def found_on_disk(paths: RunPaths) -> Iterator[tuple[str, os.stat_result]]:
-    """The names and statuses of the files in a run's folder, in no order."""
+def found_on_disk(
+    paths: RunPaths, barred: Callable[[str], None] = lambda folder: None
+) -> Iterator[tuple[str, os.stat_result]]:
+    """The names and statuses of the files in a run's folder, in no order.
+
+    barred: hears of a folder that this user may not list.
+    """
     root = Path(paths.files)
-    yield from _walk(root, root, FOLDERS)
-    yield from _walk(root, root / UPLOADS, ("",))
+    yield from _walk(root, root, FOLDERS, barred)
+    yield from _walk(root, root / UPLOADS, ("",), barred)
+
+
+def closed_on_disk(paths: RunPaths) -> list[str]:
+    """What in a run's folder this user may not read, sorted: files, and folders with a / behind."""
+    closed: list[str] = []
+    for name, _ in found_on_disk(paths, closed.append):
+        if not os.access(place_of(paths.files, name), os.R_OK):
+            closed.append(name)
+    return sorted(closed)
 
 
 def _walk(
-    root: Path, above: Path, folders: tuple[str, ...]
+    root: Path, above: Path, folders: tuple[str, ...], barred: Callable[[str], None]
 ) -> Iterator[tuple[str, os.stat_result]]:
     for folder in folders:
         if not is_inside(above / folder, root):
             continue
-        for where, names in below(above / folder):
+        for where, names in below(
+            above / folder, lambda path: barred(f"{Path(path).relative_to(above)}/")
+        ):
             for name in names:
                 path = Path(where, name)
                 found = status_of(path, root)

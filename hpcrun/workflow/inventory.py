@@ -37,6 +37,9 @@ READ = 1 << 30
 MOST = 100_000
 """Files of a run of which sealing takes anything: a line each has to go into the record."""
 
+CLOSED = "closed (owner only)"
+"""What is said of a file that this user may not read."""
+
 Found = Iterable[tuple[str, os.stat_result]]
 """Names of files and their statuses."""
 
@@ -155,6 +158,18 @@ def look(
     return Taken(after.st_size, after.st_mtime_ns, digest.hexdigest() if same else None)
 
 
+def is_closed(paths: RunPaths, name: str) -> bool:
+    """Whether a file is there, or may be, that its owner keeps to itself."""
+    path = place_of(paths.files, name)
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(path, os.R_OK)
+
+
 def _unread(path: Path) -> Taken | None:
     try:
         found = path.stat()
@@ -174,7 +189,9 @@ def compare(
     lines, learned = [], {}
     for name, then in sorted(taken.items()):
         now = look(paths, name, tell) if name in here else None
-        if now is None:
+        if (now is None or now.sha256 is None) and is_closed(paths, name):
+            lines.append(f"{CLOSED}: {name}")
+        elif now is None:
             lines.append(f"missing: {name}")
         elif now.sha256 is None:
             lines.append(f"cannot be read: {name}")

@@ -30,7 +30,7 @@ from hpcrun.workflow.care.lines import PLACES, BadLines, lines
 from hpcrun.workflow.care.seals import findings_of_seals
 from hpcrun.workflow.code import digest_of
 from hpcrun.workflow.files import found_on_disk, take_inventory
-from hpcrun.workflow.inventory import FILE, Taken, compare, keep, known
+from hpcrun.workflow.inventory import CLOSED, FILE, Taken, compare, is_closed, keep, known
 
 
 class Examined(NamedTuple):
@@ -184,7 +184,9 @@ def _files(
     # What an upload became before the run's end is the script's own affair.
     told = {**uploads, **(taken or {})}
     here = dict(found_on_disk(run.paths))
-    odd = {"missing": told.keys() - here.keys(), "changed": set()}
+    absent = told.keys() - here.keys()
+    closed = {name for name in absent if is_closed(run.paths, name)}
+    odd = {CLOSED: closed, "missing": absent - closed, "changed": set()}
     for name, file in told.items():
         if name in here and here[name].st_size != file.size:
             odd["changed"].add(name)
@@ -207,6 +209,9 @@ def _files(
         message = (
             f"{len(odd.pop('missing'))} of {len(told)} files did not come when it was imported"
         )
+        yield note(run, "file", run.paths.files, message)
+    if names := odd.pop(CLOSED):
+        message = f"{CLOSED}: {len(names)} of {len(told)} files: {some(sorted(names))}"
         yield note(run, "file", run.paths.files, message)
     for what, names in odd.items():
         if names:
