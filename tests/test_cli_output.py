@@ -33,6 +33,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
         "run_id": RUN_ID,
         "experiment": EVIL,
         "display_name": EVIL,
+        "description": f"why\n\n{EVIL}",
         "user": store.user,
         "target": EVIL,
         "created": 1700000000.0,
@@ -99,7 +100,11 @@ def test_nothing_that_a_user_named_steers_a_terminal(
 
 
 def test_show_has_each_value_on_its_line(store: FileStore) -> None:
-    lines = dict(line.split("\t", 1) for line in piped("show", "@last").splitlines())
+    shown = piped("show", "@last").splitlines()
+    told = [line for line in shown if line.startswith("description")]
+    ends = [r"a\x1b]0;owned\x07", "b", r"c\u202ed\x9b2J\x7f\U000e0001"]
+    assert told == [f"description\t{text}" for text in ("why", *ends)]
+    lines = dict(line.split("\t", 1) for line in shown)
     assert lines["name"] == lines["experiment"] == lines["job"] == SHOWN
     assert lines["tag"] == f"{SHOWN}={SHOWN}"
 

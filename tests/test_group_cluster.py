@@ -299,6 +299,14 @@ def test_a_private_run_is_its_users_alone(group: Group, public: Any, private: An
     listed = group.json("bob", "list", "-u", "alice", "--children", "--archived", "-n", "0")
     assert run_id not in str(listed) and "zebra" not in str(listed)
     assert group.json("bob", "store", "index", "-u", "alice")["runs"] == 0
+    found = group.json("bob", "store", "check", "-u", "alice", "--digests")
+    assert [finding["grade"] for finding in found if "private" in finding["path"]] == []
+    stats = {user: group.json(user, "store", "stats") for user in ("alice", "bob")}
+    assert "zebra" in str(stats["alice"]["experiments"]) and "zebra" not in str(stats["bob"])
+    (own,), (seen,) = (
+        [u for u in each["users"] if u["user"] == "alice"] for each in stats.values()
+    )
+    assert seen["inodes"] < own["inodes"]
     source = group.lab.cluster.home("alice") / "work/zebra"
     for words, said in (
         (("store", "export", run_id, "-o", "x"), "it is private"),
@@ -390,7 +398,7 @@ def test_a_folder_that_becomes_a_link_meanwhile_leads_nobody_elsewhere(
         while racer.poll() is None:
             for words in (["show", run_id], ["metrics", run_id], ["delete", "--yes", run_id]):
                 done = group.run("alice", *words)
-                assert done.returncode in (0, 8, 9), done.stderr
+                assert done.returncode in (0, 8, 9, 10), done.stderr
     after = all_below(group.own("alice"))
     assert after == before
     eventually(lambda: group.run("bob", "show", run_id).returncode == 0, 5)

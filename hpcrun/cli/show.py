@@ -49,6 +49,8 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     yield "run", record.run_id
     if record.display_name:
         yield "name", record.display_name
+    for line in filter(str.strip, record.description.splitlines()):
+        yield "description", line
     yield "experiment", record.experiment
     yield "status", str(record.state)
     yield from _why(record)
