@@ -48,9 +48,9 @@ class Surroundings:
 class Launch:
     """How the command is started.
 
-    launcher names a template. command is the words that each task runs. nodes × tasks_per_node
-    tasks are started by the scheduler; processes_per_node is what each node ends up with
-    (torchrun starts them itself).
+    launcher names a template; kind is that of the distributed configuration. command is the words
+    that each task runs. nodes × tasks_per_node tasks are started by the scheduler;
+    processes_per_node is what each node ends up with (torchrun starts them itself).
     """
 
     launcher: str
@@ -60,6 +60,7 @@ class Launch:
     processes_per_node: int
     cpus_per_task: int | None
     python: str
+    kind: str | None = None
     mpi_type: str | None = None
     srun_args: tuple[str, ...] = ()
 

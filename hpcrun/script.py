@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from hpcrun import errors
+from hpcrun.config import LAUNCHERS
 from hpcrun.directives import SBATCH, Directive, flags_of
 from hpcrun.flags import refusal
 from hpcrun.layout import FORMAT, month_of
 from hpcrun.plan import Plan
+from hpcrun.reading import nearest
 from hpcrun.templating import FAULTS, Load, problem_of, sandbox
 
 MAIN = "sbatch.sh.j2"
@@ -31,6 +33,8 @@ class Script:
 
 def render(plan: Plan, load: Load) -> Script:
     """The script of a plan. Raises TemplateError with the file and line."""
+    if load(launcher_template(plan)) is None:
+        raise errors.TemplateError(_no_launcher(plan))
     try:
         text = sandbox(load).get_template(MAIN).render(variables(plan))
     except FAULTS as error:
@@ -59,10 +63,22 @@ def variables(plan: Plan) -> Mapping[str, object]:
         "agent": (plan.agent_python, "-I", "-S", plan.sdk),
         "spool": plan.spool,
         "scheduled": bool(plan.directives),
-        "launcher_template": f"launchers/{plan.launch.launcher}.sh.j2",
+        "launcher_template": launcher_template(plan),
         "format": FORMAT,
         "month": month_of(plan.run_id),
     }
+
+
+def launcher_template(plan: Plan) -> str:
+    """The name of the template that starts the command."""
+    return f"launchers/{plan.launch.launcher}.sh.j2"
+
+
+def _no_launcher(plan: Plan) -> errors.Problem:
+    name = plan.launch.launcher
+    origin = next((f" ({c.origin})" for c in plan.choices if c.name == "launcher"), "")
+    message = f"there is no launcher {name!r}{origin}: no template {launcher_template(plan)}"
+    return errors.Problem(message, nearest(name, LAUNCHERS))
 
 
 def header_of(text: str) -> tuple[str, ...]:

@@ -81,6 +81,16 @@ LAUNCHERS = {
         },
         ("3", "1", "1", "4", "2", "other", "12345"),
     ),
+    "ibrun": (
+        {**srun(5, 8, 4), "PMI_RANK": "3", "PMI_SIZE": "4", "HPCRUN_NPROC_PER_NODE": "2"},
+        ("3", "1", "0", "4", "2", "127.0.0.1", "12345"),
+    ),
+    "ours": (srun(5, 8, 4), ("5", "1", "1", "8", "4", "127.0.0.1", "12345")),
+    "torchrun_static": (
+        {"RANK": "1", "LOCAL_RANK": "1", "GROUP_RANK": "0", "WORLD_SIZE": "2"}
+        | {"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "n1", "MASTER_PORT": "12007"},
+        ("1", "1", "0", "2", "2", "n1", "12007"),
+    ),
     "torchrun": (
         {
             "RANK": "6",
@@ -110,7 +120,20 @@ def test_each_launchers_numbers_become_the_standard_names(
 
 
 @SHELLS
-@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+@pytest.mark.parametrize("kind", ["mpi", "pytorch"])
+def test_azure_mls_names_of_ranks_are_those_of_open_mpi(
+    job: Job, shell: Sequence[str], kind: str
+) -> None:
+    names = [f"OMPI_COMM_WORLD_{n}" for n in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")]
+    show = f"import os; print([os.environ.get(n) for n in {names}])"
+    rank = task(job, shell, sys.executable, "-c", show, HPCRUN_DISTRIBUTED=kind, **srun(5, 8, 4))
+    assert status_of(rank) == 0
+    expected = ["5", "8", "1", "4"] if kind == "mpi" else [None] * 4
+    assert log(job, 5) == f"{expected}\n"
+
+
+@SHELLS
+@pytest.mark.parametrize("launcher", ["srun", "mpirun", "ibrun"])
 def test_a_launcher_that_numbers_nothing_is_refused(
     job: Job, shell: Sequence[str], launcher: str
 ) -> None:

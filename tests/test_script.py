@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import string
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpcrun.assets import Assets
-from hpcrun.config import MpiConfiguration, PyTorchConfiguration, RunConfiguration
+from hpcrun.config import LAUNCHERS, MpiConfiguration, PyTorchConfiguration, RunConfiguration
 from hpcrun.errors import TemplateError
 from hpcrun.layout import UserPaths
 from hpcrun.plan import Plan
@@ -55,6 +56,17 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
         "distributed_job_config: {kind: pytorch, node_count: 2, process_count: 8}\n"
         "resources: {gpus_per_node: 4, exclusive: true}\n",
     ),
+    "torchrun_static": (
+        "lab",
+        "script: train.py\n"
+        "distributed_job_config:\n"
+        "  {kind: pytorch, node_count: 2, process_count: 4, launcher: torchrun_static}\n",
+    ),
+    "ibrun": (
+        "tacc",
+        "script: train.py\n"
+        "distributed_job_config: {kind: mpi, node_count: 2, process_count_per_node: 4}\n",
+    ),
     "command_line": (
         "lab",
         'command: |\n  python prepare.py && python train.py --name "it\'s" | tee outputs/log\n'
@@ -77,9 +89,16 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
 }
 
 
+SITES = {
+    "lab": site(),
+    "local": shipped("local"),
+    "tacc": site(SITE.replace("starter: srun, type: pmix", "starter: ibrun")),
+}
+
+
 def of(name: str) -> Plan:
     where, text = REQUESTS[name]
-    return plan(from_yaml(text), shipped("local") if where == "local" else site())
+    return plan(from_yaml(text), SITES[where])
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -269,6 +288,44 @@ def test_torchrun_gets_words_that_it_makes_the_command_of(
     if ":" in given_words:
         task = ("sh", *_words_of(ground, task[2])[1:])
     assert task == ("sh", shim(made), "show", *given_words)
+
+
+def port_of(ground: Ground, job: int) -> int:
+    seen = ground.run(script(ground.plan(RunConfiguration(script="a.py"))), **job_of(job))
+    return int(seen.environ["HPCRUN_MASTER_PORT"])
+
+
+def job_of(number: int) -> dict[str, str]:
+    """What Slurm tells a job of one node."""
+    return {"SLURM_JOB_ID": str(number), "SLURM_JOB_NODELIST": "n1"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+def test_a_port_that_is_taken_is_not_given_to_a_job(ground: Ground, host: str) -> None:
+    port = port_of(ground, 901)
+    assert 12000 <= port < 30000
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as taken:
+        taken.bind((host, port))
+        taken.listen()
+        assert port_of(ground, 901) == port + 1
+        assert port_of(ground, 902) == port + 7
+
+
+def test_azure_mls_names_of_the_first_node(ground: Ground) -> None:
+    names = ("AZ_BATCH_MASTER_NODE", "AZ_BATCHAI_MPI_MASTER_NODE")
+    for nodes, kind in ((1, MpiConfiguration), (2, MpiConfiguration), (2, PyTorchConfiguration)):
+        made = ground.plan(
+            RunConfiguration(script="a.py", distributed_job_config=kind(node_count=nodes))
+        )
+        environ = ground.run(script(made), **job_of(7)).environ
+        port = environ["HPCRUN_MASTER_PORT"]
+        expected = {
+            (1, MpiConfiguration): (None, "127.0.0.1"),
+            (2, MpiConfiguration): (f"n1:{port}", "n1"),
+            (2, PyTorchConfiguration): (None, None),
+        }
+        assert tuple(map(environ.get, names)) == expected[nodes, kind]
 
 
 @many
@@ -500,6 +557,22 @@ def test_a_wrong_template_is_refused(tmp_path: Path, text: str | bytes, said: st
     problem = caught.value.problems[0]
     assert said in problem.message
     assert problem.file == str(tmp_path / "templates/sbatch.sh.j2")
+
+
+def test_the_launchers_that_ship_are_known() -> None:
+    files = Path(__file__).parents[1].glob("templates/launchers/*.sh.j2")
+    assert {file.name.removesuffix(".sh.j2") for file in files} == set(LAUNCHERS)
+
+
+def test_a_launcher_of_ones_own(tmp_path: Path) -> None:
+    mine = MpiConfiguration(launcher="mine")
+    assets = override(
+        tmp_path, launchers__mine="command=(mine sh {{ task }} {{ launch.command }})\n"
+    )
+    assert "\ncommand=(mine sh " in rendered(assets, distributed_job_config=mine)
+    with pytest.raises(TemplateError) as caught:
+        rendered(Assets(), distributed_job_config=MpiConfiguration(launcher="mpirum"))
+    assert "no launcher 'mpirum'" in str(caught.value) and "`mpirun`" in str(caught.value)
 
 
 def test_a_wrong_launcher_is_refused_at_its_own_line(tmp_path: Path) -> None:

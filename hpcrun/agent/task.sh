@@ -29,40 +29,65 @@ numbered() {
     [ -n "$1" ] || fail "$HPCRUN_LAUNCHER gave this process no rank; does its MPI type fit?"
 }
 
-case ${HPCRUN_LAUNCHER:-plain} in
-srun)
+of_slurm() {
     numbered "$SLURM_PROCID"
     RANK=$SLURM_PROCID
     LOCAL_RANK=$SLURM_LOCALID
     NODE_RANK=$SLURM_NODEID
     WORLD_SIZE=${SLURM_STEP_NUM_TASKS:-$SLURM_NTASKS}
     LOCAL_WORLD_SIZE=${HPCRUN_NPROC_PER_NODE:-1}
-    ;;
-mpirun)
-    numbered "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-}}"
-    RANK=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}
-    LOCAL_RANK=${OMPI_COMM_WORLD_LOCAL_RANK:-$MPI_LOCALRANKID}
-    NODE_RANK=$(node_rank)
-    WORLD_SIZE=${OMPI_COMM_WORLD_SIZE:-$PMI_SIZE}
-    LOCAL_WORLD_SIZE=${OMPI_COMM_WORLD_LOCAL_SIZE:-${MPI_LOCALNRANKS:-$HPCRUN_NPROC_PER_NODE}}
-    ;;
-torchrun)
+}
+
+# Open MPI's names, MPICH's and Intel's, or MVAPICH's.
+of_mpi() {
+    RANK=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${MV2_COMM_WORLD_RANK:-}}}
     numbered "$RANK"
-    NODE_RANK=${GROUP_RANK:-0}
-    ;;
-*)
+    NODE_RANK=$(node_rank)
+    WORLD_SIZE=${OMPI_COMM_WORLD_SIZE:-${PMI_SIZE:-${MV2_COMM_WORLD_SIZE:-}}}
+    LOCAL_WORLD_SIZE=${OMPI_COMM_WORLD_LOCAL_SIZE:-${MPI_LOCALNRANKS:-${MV2_COMM_WORLD_LOCAL_SIZE:-$HPCRUN_NPROC_PER_NODE}}}
+    LOCAL_RANK=${OMPI_COMM_WORLD_LOCAL_RANK:-${MPI_LOCALRANKID:-${MV2_COMM_WORLD_LOCAL_RANK:-$((RANK % LOCAL_WORLD_SIZE))}}}
+}
+
+case ${HPCRUN_LAUNCHER:-plain} in
+plain)
     RANK=0
     LOCAL_RANK=0
     NODE_RANK=0
     WORLD_SIZE=1
     LOCAL_WORLD_SIZE=1
     ;;
+srun)
+    of_slurm
+    ;;
+torchrun*)
+    numbered "$RANK"
+    NODE_RANK=${GROUP_RANK:-0}
+    ;;
+mpirun)
+    of_mpi
+    ;;
+*) # a site's own starter; where it uses srun, MPI names nothing before MPI_Init
+    if [ -n "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${MV2_COMM_WORLD_RANK:-}}}" ]; then
+        of_mpi
+    else
+        of_slurm
+    fi
+    ;;
 esac
-if [ "$HPCRUN_LAUNCHER" != torchrun ]; then
+case $HPCRUN_LAUNCHER in
+torchrun*) ;;
+*)
     MASTER_ADDR=${HPCRUN_MASTER_ADDR:-127.0.0.1}
     MASTER_PORT=${HPCRUN_MASTER_PORT:-29500}
-fi
+    ;;
+esac
 export RANK LOCAL_RANK NODE_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT
+case $HPCRUN_DISTRIBUTED in
+mpi | horovod) # scripts that were written for Azure ML read these, whatever MPI it is
+    export OMPI_COMM_WORLD_RANK="$RANK" OMPI_COMM_WORLD_SIZE="$WORLD_SIZE"
+    export OMPI_COMM_WORLD_LOCAL_RANK="$LOCAL_RANK" OMPI_COMM_WORLD_LOCAL_SIZE="$LOCAL_WORLD_SIZE"
+    ;;
+esac
 export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
 
 # -- where does it write? -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from hpcrun.config.checking import EXPERIMENT, EXPERIMENT_HINT, checked
 from hpcrun.config.distributed import (
+    LAUNCHERS,
     DistributedConfiguration,
     MpiConfiguration,
     PyTorchConfiguration,
@@ -31,6 +32,7 @@ __all__ = [
     "DEFAULT_ENVIRONMENT",
     "EXPERIMENT",
     "EXPERIMENT_HINT",
+    "LAUNCHERS",
     "After",
     "Checkpoints",
     "DistributedConfiguration",

@@ -8,11 +8,16 @@ from collections.abc import Callable, Iterator
 
 from hpcrun import flags, variables
 from hpcrun.agent.follow.patterns import FOLDERS, FORMATS, format_of
-from hpcrun.config.distributed import PyTorchConfiguration, nodes_key, processes_key
+from hpcrun.config.distributed import (
+    LAUNCHERS,
+    PyTorchConfiguration,
+    nodes_key,
+    processes_key,
+)
 from hpcrun.config.model import RunConfiguration
 from hpcrun.config.quantities import parse_memory, parse_time
 from hpcrun.errors import ConfigError
-from hpcrun.reading import Finding, Read
+from hpcrun.reading import Finding, Read, nearest
 
 EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}\Z")
 
@@ -126,6 +131,13 @@ def _distributed(config: RunConfiguration) -> Iterator[Finding]:
             f"{nodes} nodes in resources, and {distributed.node_count} in distributed_job_config",
             "say it in distributed_job_config only",
             (nodes_key(distributed),),
+        )
+    launcher = getattr(distributed, "launcher", None)
+    if launcher is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", launcher):
+        yield Finding(
+            "distributed_job_config.launcher",
+            f"{launcher!r} is no name of a launcher",
+            nearest(launcher, LAUNCHERS),
         )
     if isinstance(distributed, PyTorchConfiguration) and distributed.process_count:
         count, over = distributed.process_count, distributed.node_count

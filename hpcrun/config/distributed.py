@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-Launcher = Literal["plain", "srun", "mpirun", "torchrun"]
+LAUNCHERS = ("plain", "srun", "mpirun", "ibrun", "torchrun", "torchrun_static")
+"""Those that ship; a template launchers/NAME.sh.j2 of a site's or one's own is one more."""
 
 
 @dataclass
@@ -17,8 +18,8 @@ class MpiConfiguration:
     """Processes on each node."""
     node_count: int = 1
     """Nodes."""
-    launcher: Launcher | None = None
-    """What starts them; default: what the site says."""
+    launcher: str | None = None
+    """What starts them, the name of a template in launchers/; default: what the site says."""
 
     @property
     def process_count_of_node(self) -> int:
@@ -37,8 +38,8 @@ class PyTorchConfiguration:
     """Processes over all nodes (Azure ML's rule). None: the command runs once on each node."""
     node_count: int = 1
     """Nodes."""
-    launcher: Launcher | None = None
-    """What starts them; default: what the site says."""
+    launcher: str | None = None
+    """What starts them, the name of a template in launchers/; default: what the site says."""
 
     @property
     def process_count_of_node(self) -> int:

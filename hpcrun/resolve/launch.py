@@ -27,7 +27,7 @@ def launch(request: Request) -> Launch:
     reason = request.site.launch.discouraged.get(launcher)
     if reason is not None:
         request.note(f"launcher {launcher} is discouraged", reason, request.of_site)
-    one_task = launcher == "torchrun"
+    one_task = launcher in ("torchrun", "torchrun_static")
     tasks = 1 if one_task else processes
     cpus = _cpus(request, processes if one_task else 1)
     rules = request.site.launch
@@ -44,6 +44,7 @@ def launch(request: Request) -> Launch:
         processes_per_node=processes,
         cpus_per_task=cpus,
         python=request.python,
+        kind=distributed.kind if distributed is not None else None,
         mpi_type=mpi_type,
         srun_args=rules.srun_args,
     )

@@ -23,8 +23,8 @@ class Modules:
 class Mpi:
     """How MPI programs are started."""
 
-    starter: Literal["srun", "mpirun"] = "srun"
-    """The launcher when the run names none."""
+    starter: str = "srun"
+    """The launcher when the run names none: srun, mpirun, or the cluster's own, such as ibrun."""
     type: str | None = None
     """srun's --mpi= value; absent: the site's default."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class LaunchRules:
 
     mpi: Mpi = Mpi()
     """MPI programs."""
-    pytorch: Literal["torchrun", "srun"] = "torchrun"
+    pytorch: Literal["torchrun", "torchrun_static", "srun"] = "torchrun"
     """How distributed PyTorch is launched when the run does not say."""
     srun_args: tuple[str, ...] = ("--kill-on-bad-exit=1", "--wait=60")
     """Words for every srun. One rank that dies must end the step: off by default (22.05)."""

@@ -24,6 +24,7 @@ export HPCRUN_WORKSPACE=/lab/history
 export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
 export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
 export HPCRUN_LAUNCHER=torchrun
+export HPCRUN_DISTRIBUTED=pytorch
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
 [ -z "${2:-}" ] || export HPCRUN_RESUME_ANEW=yes HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
 # The submission (`hpcrun resubmit` gives a later one its number), and the count of requeues in it;
@@ -57,17 +58,20 @@ export HPCRUN_NPROC_PER_NODE=4
 export HPCRUN_WORLD_SIZE=8
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export HPCRUN_NODELIST="${nodes[*]}" HPCRUN_MASTER_ADDR=${nodes[0]}
-# Below the range that Linux gives to clients, spread over the jobs of a node.
-export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
+# Below the range that Linux gives to clients, seven for each job in turn; the first that is free here.
+HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
+while grep -qs ":$(printf %04X "$HPCRUN_MASTER_PORT") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6; do
+    HPCRUN_MASTER_PORT=$((HPCRUN_MASTER_PORT + 1))
+done
+export HPCRUN_MASTER_PORT
 
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py --epochs 3)
 # torchrun cannot always tell by names whether it is the rendezvous host: the node's number says it.
 late='[ "${SLURM_NODEID:-0}" = 0 ] && host=true || host=false; exec "$0" -m torch.distributed.run --rdzv-conf "is_host=$host" "$@"'
+torchrun=(sh -c "$late" python3 --rdzv-backend=c10d --rdzv-id="$HPCRUN_JOB_ID" --rdzv-endpoint="$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT")
 # It puts values in place of $local_rank and makes $ of $$; without -- it heeds words such as --no.
-torchrun=(sh -c "$late" python3 --nnodes=2 --nproc-per-node=4
-    --rdzv-backend=c10d --rdzv-id="$HPCRUN_JOB_ID" --rdzv-endpoint="$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT"
-    --no-python -- "${task[@]//\$/\$\$}")
+torchrun+=(--nnodes=2 --nproc-per-node=4 --no-python -- "${task[@]//\$/\$\$}")
 step=(srun --nodes=2 --ntasks=2 --ntasks-per-node=1)
 # srun does not take it from the job in Slurm 22.05 and 23.02.
 step+=(--cpus-per-task=4)

@@ -50,8 +50,12 @@ export HPCRUN_NNODES=1
 export HPCRUN_NPROC_PER_NODE=1
 export HPCRUN_WORLD_SIZE=1
 export HPCRUN_NODELIST=$SLURM_JOB_NODELIST HPCRUN_MASTER_ADDR=127.0.0.1
-# Below the range that Linux gives to clients, spread over the jobs of a node.
-export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
+# Below the range that Linux gives to clients, seven for each job in turn; the first that is free here.
+HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
+while grep -qs ":$(printf %04X "$HPCRUN_MASTER_PORT") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6; do
+    HPCRUN_MASTER_PORT=$((HPCRUN_MASTER_PORT + 1))
+done
+export HPCRUN_MASTER_PORT
 
 
 command=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)

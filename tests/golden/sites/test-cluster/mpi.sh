@@ -19,6 +19,7 @@ export HPCRUN_WORKSPACE=/lab/history
 export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
 export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
 export HPCRUN_LAUNCHER=srun
+export HPCRUN_DISTRIBUTED=mpi
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
 [ -z "${2:-}" ] || export HPCRUN_RESUME_ANEW=yes HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
 # The submission (`hpcrun resubmit` gives a later one its number), and the count of requeues in it;
@@ -54,8 +55,15 @@ export HPCRUN_NPROC_PER_NODE=2
 export HPCRUN_WORLD_SIZE=4
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export HPCRUN_NODELIST="${nodes[*]}" HPCRUN_MASTER_ADDR=${nodes[0]}
-# Below the range that Linux gives to clients, spread over the jobs of a node.
-export HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
+# Below the range that Linux gives to clients, seven for each job in turn; the first that is free here.
+HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
+while grep -qs ":$(printf %04X "$HPCRUN_MASTER_PORT") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6; do
+    HPCRUN_MASTER_PORT=$((HPCRUN_MASTER_PORT + 1))
+done
+export HPCRUN_MASTER_PORT
+# As Azure ML tells MPI programs where the first node is.
+export AZ_BATCHAI_MPI_MASTER_NODE=$HPCRUN_MASTER_ADDR
+export AZ_BATCH_MASTER_NODE=$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT
 
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
