@@ -51,6 +51,8 @@ class Launch:
     launcher names a template; kind is that of the distributed configuration. command is the words
     that each task runs. nodes × tasks_per_node tasks are started by the scheduler;
     processes_per_node is what each node ends up with (torchrun starts them itself).
+    placeholders: how many words of the command come before those in which each task puts its own
+    values (see `placeholders`); None: there are none.
     """
 
     launcher: str
@@ -63,6 +65,7 @@ class Launch:
     kind: str | None = None
     mpi_type: str | None = None
     srun_args: tuple[str, ...] = ()
+    placeholders: int | None = None
 
     @property
     def world_size(self) -> int:

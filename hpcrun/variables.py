@@ -33,11 +33,13 @@ SHELLS = frozenset(
 
 SCRIPTS = frozenset(
     {
-        *("agent", "again", "caught", "child", "claim", "command", "early", "holder"),
+        *("agent", "again", "caught", "child", "claim", "close", "command", "counts", "early"),
+        "holder",
         *(
             "host",
             "killed",
             "late",
+            "left",
             "log",
             "logs",
             "many",
@@ -46,9 +48,10 @@ SCRIPTS = frozenset(
             "name",
             "node",
             "nodes",
+            "open",
             "pipe",
         ),
-        *("place", "stat", "status", "step", "task", "torchrun"),
+        *("place", "stat", "status", "step", "task", "torchrun", "value", "word"),
     }
 )
 """What the batch script and the agent's task.sh call their own variables."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcrun.placeholders import are_in, refusal
 from tests.agent_job import Job, alive, pid_in, shells, status_of, until
 from tests.signal_masks import settable
 from tests.test_agent import CATCH, NASTY, SHOW
@@ -146,6 +148,56 @@ def test_a_launcher_that_numbers_nothing_is_refused(
 def test_words_arrive_exactly(job: Job, shell: Sequence[str]) -> None:
     assert status_of(task(job, shell, sys.executable, "-c", SHOW, *NASTY)) == 0
     assert json.loads((job.files / "words.json").read_text()) == NASTY
+
+
+FILLED = {
+    "${{rank}}": "5",
+    "--out=run-${{ rank }}-of-${{world_size}}.txt": "--out=run-5-of-8.txt",
+    "${{local_rank}}/${{local_world_size}}@${{node_rank}}": "1/4@1",
+    "tcp://${{master_addr}}:${{master_port}}": "tcp://127.0.0.1:12345",
+    'it\'s ${{rank}} "$RANK" `id` $(id) * \n': 'it\'s 5 "$RANK" `id` $(id) * \n',
+    "$${{rank}}": "${{rank}}",
+    "$$${{rank}} ${{rank}}": "$${{rank}} 5",
+    "$${{ anything }}${{rank}}": "${{ anything }}5",
+    "${{rank": "${{rank",
+    "}}${{rank}}": "}}5",
+    "${{a{${{rank}}": "${{a{5",
+    "${{rank}}$": "5$",
+    "\udcff${{rank}}\udcc3\n": "\udcff5\udcc3\n",
+}
+
+
+@SHELLS
+def test_placeholders_are_filled_in_each_rank_and_nothing_else_is(
+    job: Job, shell: Sequence[str]
+) -> None:
+    words = (sys.executable, "-c", SHOW, "${{rank}}", *FILLED, *NASTY)
+    told = {**srun(5, 8, 4), "HPCRUN_PLACEHOLDERS": "4"}
+    assert status_of(task(job, shell, *words, **told)) == 0
+    found = json.loads((job.files / "words.json").read_text())
+    assert found == ["${{rank}}", *FILLED.values(), *NASTY]
+    assert status_of(task(job, shell, sys.executable, "-c", SHOW, *FILLED, **srun(5, 8, 4))) == 0
+    assert json.loads((job.files / "words.json").read_text()) == list(FILLED)
+
+
+@SHELLS
+def test_the_shim_and_the_check_agree_on_what_a_placeholder_is(
+    job: Job, shell: Sequence[str]
+) -> None:
+    dice = random.Random(7)
+    pieces = ("${{", "}}", "$", "{", "}", "rank", " ", "x", "node_rank", "ü\n", "\udcff")
+    made = ["".join(dice.choices(pieces, k=dice.randint(1, 9))) for _ in range(2000)]
+    words = [word for word in made if refusal(word) is None]
+    told = {**srun(5, 8, 4), "HPCRUN_PLACEHOLDERS": "0"}
+    assert status_of(task(job, shell, sys.executable, "-c", SHOW, *words, **told)) == 0
+    found = json.loads((job.files / "words.json").read_text())
+    for given, word in zip(words, found, strict=True):
+        assert word == given or are_in([given]), given
+    changed = [given for given, word in zip(words, found, strict=True) if word != given]
+    assert len(changed) > 20 and are_in(changed)
+    assert not any(
+        are_in([word]) for given, word in zip(words, found, strict=True) if "$$" not in given
+    )
 
 
 @SHELLS

@@ -37,6 +37,33 @@ def refused(text: str, where: str = SITE, target: str | None = None) -> list[str
 
 # -- every value and where it came from -----------------------------------------------------------
 
+# -- placeholders ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        ("script: a.py\narguments: ['${{rank}}']\n", 2),
+        ("command: [a, 'to-${{ node_rank }}']\n", 0),
+        ("script: a.py\narguments: ['$${{rank}}']\n", 2),
+        ("script: a.py\narguments: ['$rank', '{{rank}}', '${rank}']\n", None),
+        ("script: 'a${{rank}}.py'\n", None),
+        ("command: 'echo ${{rank}}'\n", None),
+    ],
+)
+def test_where_placeholders_may_stand(text: str, before: int | None) -> None:
+    assert of(text).launch.placeholders == before
+
+
+def test_a_placeholder_that_is_none_is_refused_at_its_line() -> None:
+    text = "script: a.py\narguments:\n  - --of=${{rank}}\n  - --to=${{local_rnk}}\n"
+    assert refused(text) == [
+        "run.yaml:4: there is no placeholder ${{local_rnk}} (did you mean `local_rank`?; as a text"
+        " it is written $${{local_rnk}})"
+    ]
+    assert refused("command: [a, '${{inputs.data}}']\n")[0].startswith("run.yaml:1: ")
+
+
 FULL = """\
 script: train.py
 arguments: [--lr, 1e-3]

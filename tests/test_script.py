@@ -58,7 +58,7 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
     ),
     "torchrun_static": (
         "lab",
-        "script: train.py\n"
+        "script: train.py\narguments: [--out, 'run-${{rank}}.txt']\n"
         "distributed_job_config:\n"
         "  {kind: pytorch, node_count: 2, process_count: 4, launcher: torchrun_static}\n",
     ),

@@ -55,7 +55,7 @@ def test_all_that_shells_keep_is_refused_and_nothing_else() -> None:
 def test_the_names_of_our_scripts_are_known() -> None:
     files = [ROOT / "hpcrun/agent/task.sh", *(ROOT / "templates").rglob("*.j2")]
     text = "\n".join(file.read_text() for file in files)
-    set_ = set(re.findall(r"(?:^|[;{(]|\bexport )\s*([A-Za-z_]\w*)\+?=", text, re.MULTILINE))
+    set_ = set(re.findall(r"(?:^|[;{()]|\bexport )\s*([A-Za-z_]\w*)\+?=", text, re.MULTILINE))
     set_ |= set(re.findall(r"\bfor (\w+) in [^%]*$", text, re.MULTILINE))
     set_ |= set(re.findall(r"\b(?:read -r|mapfile -t) (\w+)", text))
     lower = {name for name in set_ if name.islower() and name != "_"}

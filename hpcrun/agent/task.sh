@@ -214,6 +214,61 @@ trap 'pass USR2 140' USR2
 trap 'pass TERM 143' TERM
 trap 'pass CONT 146' CONT
 
+# Puts this rank's values in place of the ${{rank}} and its kin of a word; $${{ is ${{ itself.
+open='${{'
+close='}}'
+fill() {
+    left=$1
+    word=
+    while :; do
+        case $left in
+        *"$open"*"$close"*) ;;
+        *) break ;;
+        esac
+        word=$word${left%%"$open"*}
+        left=${left#*"$open"}
+        name=${left%%"$close"*}
+        case $name in
+        *[{}]*)
+            word=$word$open
+            continue
+            ;;
+        esac
+        left=${left#*"$close"}
+        case $word in
+        *'$')
+            word=${word%?}$open$name$close
+            continue
+            ;;
+        esac
+        name=${name# }
+        case ${name% } in
+        rank) value=$RANK ;;
+        world_size) value=$WORLD_SIZE ;;
+        local_rank) value=$LOCAL_RANK ;;
+        local_world_size) value=$LOCAL_WORLD_SIZE ;;
+        node_rank) value=$NODE_RANK ;;
+        master_addr) value=$MASTER_ADDR ;;
+        master_port) value=$MASTER_PORT ;;
+        *) value=$open$name$close ;;
+        esac
+        word=$word$value
+    done
+    word=$word$left
+}
+
+# The variable says how many words before the others are left as they are.
+if [ -n "$HPCRUN_PLACEHOLDERS" ]; then
+    place=0
+    for word; do
+        shift
+        [ "$place" -lt "$HPCRUN_PLACEHOLDERS" ] || fill "$word"
+        set -- "$@" "$word"
+        place=$((place + 1))
+    done
+    unset HPCRUN_PLACEHOLDERS
+fi
+
 # With a checkpoint to go on from, if the run asks for the argument (resume_from).
 if [ -n "$HPCRUN_RESUME_ARGUMENT" ] && [ -n "$HPCRUN_RESUME_FROM" ]; then
     set -- "$@" "$HPCRUN_RESUME_ARGUMENT" "$HPCRUN_RESUME_FROM"

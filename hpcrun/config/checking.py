@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator
 
-from hpcrun import flags, variables
+from hpcrun import flags, placeholders, variables
 from hpcrun.agent.follow.patterns import FOLDERS, FORMATS, format_of
 from hpcrun.config.distributed import (
     LAUNCHERS,
@@ -31,6 +31,7 @@ def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
             *_numbers(config),
             *_quantities(config),
             *_distributed(config),
+            *_placeholders(config),
             *_names(config),
             *_variables(config),
             *_directives(config),
@@ -148,6 +149,18 @@ def _distributed(config: RunConfiguration) -> Iterator[Finding]:
                 "process_count counts the processes of all nodes together",
                 (nodes_key(distributed),),
             )
+
+
+def _placeholders(config: RunConfiguration) -> Iterator[Finding]:
+    line = isinstance(config.command, str)
+    for key, words in (
+        ("arguments", config.arguments or ()),
+        ("command", () if line else config.command or ()),
+    ):
+        for number, word in enumerate(words):
+            refused = placeholders.refusal(str(word))
+            if refused is not None:
+                yield Finding(f"{key}[{number}]", refused.message, refused.hint)
 
 
 def _names(config: RunConfiguration) -> Iterator[Finding]:

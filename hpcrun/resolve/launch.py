@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpcrun import placeholders
 from hpcrun.config import (
     DistributedConfiguration,
     MpiConfiguration,
@@ -36,9 +37,10 @@ def launch(request: Request) -> Launch:
     mpi_type = None
     if isinstance(distributed, MpiConfiguration) and launcher == "srun":
         mpi_type = request.choose("srun --mpi", (rules.mpi.type, request.of_site))
+    before, words = _command(request)
     return Launch(
         launcher=launcher,
-        command=_command(request),
+        command=(*before, *words),
         nodes=nodes,
         tasks_per_node=tasks,
         processes_per_node=processes,
@@ -47,6 +49,7 @@ def launch(request: Request) -> Launch:
         kind=distributed.kind if distributed is not None else None,
         mpi_type=mpi_type,
         srun_args=rules.srun_args,
+        placeholders=len(before) if placeholders.are_in(words) else None,
     )
 
 
@@ -97,18 +100,19 @@ def _cpus(request: Request, processes: int) -> int | None:
     return asked * processes
 
 
-def _command(request: Request) -> tuple[str, ...]:
+def _command(request: Request) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words that stand as they are, and behind them those that may hold placeholders."""
     config = request.config
     if isinstance(config.command, str):
         request.note("command", config.command, "command")
         # Without --, bash would read a line that begins with - or + as its options.
-        return ("bash", "-c", "--", config.command)
+        return ("bash", "-c", "--", config.command), ()
     if config.command is not None:
         words = tuple(str(word) for word in config.command)
         request.note_words("command", words)
-        return words
+        return (), words
     script = str(config.script)
     request.note("script", script, "script")
     arguments = tuple(str(word) for word in config.arguments or ())
     request.note_words("arguments", arguments)
-    return (request.python, f"./{script}" if script.startswith("-") else script, *arguments)
+    return (request.python, f"./{script}" if script.startswith("-") else script), arguments

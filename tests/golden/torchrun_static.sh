@@ -63,7 +63,9 @@ done
 export HPCRUN_MASTER_PORT
 
 
-task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+# Each task puts its own values in place of placeholders in its words, but for the first of them.
+export HPCRUN_PLACEHOLDERS=2
+task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py --out 'run-${{rank}}.txt')
 # Without a rendezvous: each node is told its number, and all where the first one listens.
 late='exec "$0" -m torch.distributed.run --node-rank="${SLURM_NODEID:-0}" "$@"'
 torchrun=(sh -c "$late" python3 --master-addr="$HPCRUN_MASTER_ADDR" --master-port="$HPCRUN_MASTER_PORT")

@@ -1,0 +1,36 @@
+"""What a run's words may leave to each of its processes: ${{rank}} is that one's number. Pure.
+
+The agent's task.sh fills them in, in each process, after everything that could split or expand a
+word: what stands there arrives exactly, whatever else the word holds. `$${{` is `${{` itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hpcrun.errors import Problem
+from hpcrun.reading import nearest
+
+NAMES = (
+    *("rank", "world_size", "local_rank", "local_world_size", "node_rank"),
+    *("master_addr", "master_port"),
+)
+"""The variables of the same names in capitals."""
+
+_PLACEHOLDER = re.compile(r"(?P<literal>\$?)\$\{\{ ?(?P<name>[^{}]*?) ?\}\}")
+
+
+def refusal(word: str) -> Problem | None:
+    """What is wrong with the placeholders of a word; None if nothing is."""
+    for match in _PLACEHOLDER.finditer(word):
+        name = match["name"]
+        if not match["literal"] and name not in NAMES:
+            hint = f"{nearest(name, NAMES)}; as a text it is written ${match[0]}"
+            return Problem(f"there is no placeholder {match[0]}", hint)
+    return None
+
+
+def are_in(words: Sequence[str]) -> bool:
+    """Whether any of the words is another one to the process that gets it."""
+    return any(_PLACEHOLDER.search(word) for word in words)
