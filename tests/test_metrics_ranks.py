@@ -31,6 +31,7 @@ OPEN_MPI = {
     "OMPI_COMM_WORLD_NODE_RANK": "2",
 }
 HYDRA = {"PMI_RANK": "3", "PMI_SIZE": "4", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+MVAPICH = {name.replace("OMPI_", "MV2_"): value for name, value in OPEN_MPI.items()}
 TORCHRUN = {
     "RANK": "3",
     "WORLD_SIZE": "4",
@@ -50,6 +51,7 @@ TORCHRUN = {
         (BATCH, RankFacts(0, 1, 0, 1, 0)),
         (OPEN_MPI, RankFacts(6, 8, 2, 4, 1)),
         (HYDRA, RankFacts(3, 4, 1, 2, 1)),
+        ({**STEP, **MVAPICH}, RankFacts(6, 8, 2, 4, 1)),
         ({**STEP, **TORCH}, RankFacts(5, 8, 1, 4, 1)),
         ({**STEP, **OPEN_MPI}, RankFacts(6, 8, 2, 4, 1)),
         ({"RANK": "3"}, RankFacts(0, 1, 0, 1, 0)),

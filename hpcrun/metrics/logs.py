@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Mapping, Optional
 
 from hpcrun.metrics.charts import chart
 from hpcrun.metrics.images import image
+from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.recording import Recording
 from hpcrun.metrics.values import checked_name, checked_step, row, scalar, several, table
+from hpcrun.metrics.world import reduced
 
 
 class Logging(Recording):
     """The part of a Run that logs. TypeError and ValueError tell what cannot be logged."""
 
-    def log(self, name: str, value: object, description: str = "", step: Any = None) -> None:
+    def log(
+        self,
+        name: str,
+        value: object,
+        description: str = "",
+        step: Any = None,
+        *,
+        reduce: Optional[str] = None,
+    ) -> None:
         """Records one value: a number, a text, or an array of one element.
 
         step: an int from 0; steps may repeat and come in any order. description: as in Azure ML,
-        accepted and kept nowhere.
+        accepted and kept nowhere. reduce: "mean", "sum", "min" or "max" of the values of all
+        ranks, each of which must make this call, is what rank 0 records (see
+        `hpcrun.distributed.reduce`, also for its errors).
         """
+        if reduce is not None:
+            value = reduced(value, reduce)
+            if RankFacts.of(os.environ).rank:
+                return
         if self._is_silent():
             return
         data = {"m": checked_name(name), "v": scalar(value)}

@@ -5,6 +5,7 @@ The first family of variables that names both rank and size is believed:
     RANK, WORLD_SIZE             torch's names, which hpcrun's launchers set for every task
     OMPI_COMM_WORLD_RANK, _SIZE  Open MPI's mpirun
     PMI_RANK, PMI_SIZE           MPICH's and Intel's mpirun
+    MV2_COMM_WORLD_RANK, _SIZE   MVAPICH's
     SLURM_PROCID, _NTASKS        srun, and only inside a step
 
 MPI comes before Slurm: mpirun starts one helper per node with srun, so on all nodes but the first
@@ -73,6 +74,12 @@ _FAMILIES = (
         "OMPI_COMM_WORLD_LOCAL_SIZE",
     ),
     _Family("PMI_RANK", ("PMI_SIZE",), "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    _Family(
+        "MV2_COMM_WORLD_RANK",
+        ("MV2_COMM_WORLD_SIZE",),
+        "MV2_COMM_WORLD_LOCAL_RANK",
+        "MV2_COMM_WORLD_LOCAL_SIZE",
+    ),
     _Family(
         "SLURM_PROCID",
         ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),

@@ -1,23 +1,71 @@
-"""One answer for all processes of a run, over the world they have. Standard library only (3.8+).
+"""What all processes of a run say together, over the world they have. Standard library only (3.8+).
 
-Nothing is imported: a world counts if the script has loaded and initialized it.
+Nothing is imported: a world counts if the script has loaded and initialized it. torch.distributed
+comes before mpi4py.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from typing import Any, NamedTuple, Optional
+
+from hpcrun.errors import HpcrunError
+from hpcrun.metrics.ranks import RankFacts
+
+REDUCTIONS = ("mean", "sum", "min", "max")
+
+
+class WorldError(HpcrunError):
+    """Several processes, and no world that is initialized to speak over."""
+
+
+def reduced(value: Any, how: str = "mean") -> float:
+    """The mean, sum, min or max of the values of all processes; each of them must call it.
+
+    value: a number, or an array or tensor of one; whole numbers are exact up to 2^53. It goes over
+    torch.distributed or mpi4py, whichever the script has initialized; one process needs neither.
+    ValueError, TypeError; WorldError if there are several processes and neither.
+    """
+    if how not in REDUCTIONS:
+        raise ValueError(f"there is no reduction {how!r}: known are {', '.join(REDUCTIONS)}")
+    mine = _number(value)
+    told = _over_all(mine, "sum" if how == "mean" else how)
+    if told is None:
+        size = RankFacts.of(os.environ).world_size
+        if size > 1:
+            raise WorldError(
+                f"{size} processes have no way to reduce a value over all of them",
+                "call torch.distributed.init_process_group() or import mpi4py.MPI before; with"
+                " another library, reduce the value by its own means, and log that",
+            )
+        return mine
+    return told.value / told.size if how == "mean" else told.value
 
 
 def any_of_all(mine: bool) -> bool:
     """Whether any process says yes; all of them must call. Without a world, what this one says."""
+    told = _over_all(int(mine), "max")
+    return mine if told is None else bool(told.value)
+
+
+class _Told(NamedTuple):
+    """value: the reduced one. size: how many processes the world has."""
+
+    value: float
+    size: int
+
+
+def _over_all(mine: float, how: str) -> Optional[_Told]:
+    """A collective over the world, if there is one."""
     torch = sys.modules.get("torch")
     if torch is not None and _has_torch_world(torch):
-        return _over_torch(torch, mine)
+        return _over_torch(torch, mine, how)
     mpi = getattr(sys.modules.get("mpi4py"), "MPI", None)
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        return bool(mpi.COMM_WORLD.allreduce(int(mine), op=mpi.MAX))
-    return mine
+        world = mpi.COMM_WORLD
+        return _Told(world.allreduce(mine, op=getattr(mpi, how.upper())), world.Get_size())
+    return None
 
 
 def _has_torch_world(torch: Any) -> bool:
@@ -25,10 +73,19 @@ def _has_torch_world(torch: Any) -> bool:
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
-def _over_torch(torch: Any, mine: bool) -> bool:
+def _over_torch(torch: Any, mine: float, how: str) -> _Told:
     distributed = torch.distributed
     backend = str(distributed.get_backend())
     device = "cuda" if backend == "nccl" else "cpu"
-    answer = torch.tensor([int(mine)], dtype=torch.int32, device=device)
-    distributed.all_reduce(answer, op=distributed.ReduceOp.MAX)
-    return bool(answer.item())
+    answer = torch.tensor([mine], dtype=torch.float64, device=device)
+    distributed.all_reduce(answer, op=getattr(distributed.ReduceOp, how.upper()))
+    return _Told(answer.item(), distributed.get_world_size())
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (str, bytes)):
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            pass
+    raise TypeError(f"only a number can be reduced over processes, not a {type(value).__name__}")

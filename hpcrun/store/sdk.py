@@ -17,7 +17,7 @@ from hpcrun.faults import told
 
 MODULES = (
     *("errors", "rights", "state", "layout", "forms", "kinds"),
-    *("record", "verdict", "hints", "fold", "journal"),
+    *("record", "verdict", "hints", "fold", "journal", "distributed"),
 )
 PACKAGES = ("metrics", "agent", "agent/follow", "agent/probe")
 
