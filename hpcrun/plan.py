@@ -52,7 +52,8 @@ class Launch:
     that each task runs. nodes × tasks_per_node tasks are started by the scheduler;
     processes_per_node is what each node ends up with (torchrun starts them itself).
     placeholders: how many words of the command come before those in which each task puts its own
-    values (see `placeholders`); None: there are none.
+    values (see `placeholders`); None: there are none. parameter_servers: how many processes there
+    are besides, one on each of the first nodes.
     """
 
     launcher: str
@@ -66,11 +67,12 @@ class Launch:
     mpi_type: str | None = None
     srun_args: tuple[str, ...] = ()
     placeholders: int | None = None
+    parameter_servers: int = 0
 
     @property
     def world_size(self) -> int:
         """How many processes there are in all."""
-        return self.nodes * self.processes_per_node
+        return self.nodes * self.processes_per_node + self.parameter_servers
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ RANKS = frozenset(
         *("MASTER_ADDR", "MASTER_PORT"),
         *("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
         *("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-        *("AZ_BATCH_MASTER_NODE", "AZ_BATCHAI_MPI_MASTER_NODE"),
+        *("AZ_BATCH_MASTER_NODE", "AZ_BATCHAI_MPI_MASTER_NODE", "TF_CONFIG"),
     }
 )
 """What each task is given by hpcrun."""
@@ -33,25 +33,10 @@ SHELLS = frozenset(
 
 SCRIPTS = frozenset(
     {
-        *("agent", "again", "caught", "child", "claim", "close", "command", "counts", "early"),
-        "holder",
-        *(
-            "host",
-            "killed",
-            "late",
-            "left",
-            "log",
-            "logs",
-            "many",
-            "mark",
-            "marker",
-            "name",
-            "node",
-            "nodes",
-            "open",
-            "pipe",
-        ),
-        *("place", "stat", "status", "step", "task", "torchrun", "value", "word"),
+        *("agent", "again", "caught", "child", "claim", "close", "comma", "command", "counts"),
+        *("early", "fallen", "holder", "host", "killed", "late", "left", "log", "logs", "many"),
+        *("mark", "marker", "name", "node", "nodes", "open", "pipe", "place", "role", "servers"),
+        *("stat", "status", "step", "task", "torchrun", "value", "word", "workers"),
     }
 )
 """What the batch script and the agent's task.sh call their own variables."""

@@ -134,6 +134,62 @@ def test_azure_mls_names_of_ranks_are_those_of_open_mpi(
     assert log(job, 5) == f"{expected}\n"
 
 
+TENSORFLOW = {
+    "HPCRUN_LAUNCHER": "tensorflow",
+    "HPCRUN_NNODES": "3",
+    "HPCRUN_WORLD_SIZE": "5",
+    "HPCRUN_NODELIST": "n1 n2 n3",
+}
+
+
+@SHELLS
+@pytest.mark.parametrize(
+    ("place", "role", "task_is", "facts"),
+    [
+        (0, "", ("worker", 0), (0, 0, 0, 5, 2)),
+        (2, "", ("worker", 2), (2, 0, 2, 5, 1)),
+        (1, "ps", ("ps", 1), (4, 1, 1, 5, 2)),
+    ],
+)
+def test_tensorflow_is_told_of_its_cluster(
+    job: Job,
+    shell: Sequence[str],
+    place: int,
+    role: str,
+    task_is: tuple[str, int],
+    facts: tuple[int, ...],
+) -> None:
+    show = f"import os; print(os.environ['TF_CONFIG'], *[os.environ[n] for n in {NAMES[:5]}])"
+    told = {**srun(place, 3, 1), **TENSORFLOW, "HPCRUN_ROLE": role}
+    assert status_of(task(job, shell, sys.executable, "-c", show, **told)) == 0
+    config, *numbers = log(job, facts[0]).rsplit(maxsplit=5)
+    assert tuple(map(int, numbers)) == facts
+    assert json.loads(config) == {
+        "cluster": {
+            "worker": ["n1:12345", "n2:12345", "n3:12345"],
+            "ps": ["n1:12346", "n2:12346"],
+        },
+        "task": {"type": task_is[0], "index": task_is[1]},
+        "environment": "cloud",
+    }
+
+
+@SHELLS
+@pytest.mark.parametrize(
+    ("role", "how", "status"), [("ps", "TERM", 0), ("ps", "USR2", 0), ("worker", "TERM", 143)]
+)
+def test_a_parameter_server_that_is_told_to_end_has_not_failed(
+    job: Job, shell: Sequence[str], role: str, how: str, status: int
+) -> None:
+    told = {**srun(0, 2, 1), **TENSORFLOW, "HPCRUN_ROLE": role}
+    words = ("sh", "-c", "touch ready; exec sleep 600")
+    rank = task(job, shell, *words, **told)
+    until((job.files / "ready").exists)
+    rank.send_signal(signal.Signals[f"SIG{how}"])
+    assert status_of(rank) == status
+    assert exits(job)[0][1] == str(status)
+
+
 @SHELLS
 @pytest.mark.parametrize("launcher", ["srun", "mpirun", "ibrun"])
 def test_a_launcher_that_numbers_nothing_is_refused(

@@ -402,7 +402,17 @@ NCCL = (
             4,
             "plain starts 1 process, and 2 are asked for",
         ),
-        ("distributed_job_config: {kind: tensorflow}\n", 2, "cannot be launched yet"),
+        (
+            "distributed_job_config: {kind: tensorflow, parameter_server_count: 2}\n",
+            2,
+            "2 parameter servers for 1 workers",
+        ),
+        ("distributed_job_config: {kind: mpi, launcher: ../x}\n", 2, "no name of a launcher"),
+        (
+            "distributed_job_config: {kind: tensorflow}\nstop: {signal: USR2}\n",
+            3,
+            "USR2 tells parameter servers to end",
+        ),
         ("sbatch: {gres: 'gpu:2'}\n", 2, "asks for GPUs"),
         ("sbatch: {parti: x}\n", 2, "short for --partition"),
         ("sbatch: {switches: 1, --switches: 2}\n", 2, "--switches is given twice"),
@@ -582,6 +592,19 @@ def test_the_targets_model_is_asked_for_where_one_is_required() -> None:
     made = of(SCRIPT + "resources: {gpus_per_node: 1}\n", of_site(gpu="{typed: required}"))
     assert made.job.gpu_type == "a100"
     assert choices(made)["gpu type"] == ("a100", "target lab/gpu")
+
+
+def test_a_tensorflow_cluster() -> None:
+    made = of(SCRIPT + "distributed_job_config: {kind: tensorflow, worker_count: 3}\n")
+    launch = made.launch
+    assert (launch.launcher, launch.nodes, launch.tasks_per_node) == ("tensorflow", 3, 1)
+    assert (launch.parameter_servers, launch.world_size) == (1, 4)
+    assert choices(made)["parameter servers"] == ("1", "run.yaml:2")
+    with pytest.raises(PlanError) as caught:
+        plan(from_yaml(SCRIPT + "distributed_job_config: {kind: tensorflow}\n"), shipped("local"))
+    assert "run.yaml:2: the processes of a TensorFlow cluster are started by srun" in str(
+        caught.value
+    )
 
 
 def test_local_refuses_what_it_has_not() -> None:

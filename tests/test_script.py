@@ -67,6 +67,16 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
         "script: train.py\n"
         "distributed_job_config: {kind: mpi, node_count: 2, process_count_per_node: 4}\n",
     ),
+    "tensorflow": (
+        "lab",
+        "script: train.py\n"
+        "distributed_job_config: {kind: tensorflow, worker_count: 3, parameter_server_count: 2}\n",
+    ),
+    "tensorflow_workers": (
+        "lab",
+        "script: train.py\n"
+        "distributed_job_config: {kind: tensorflow, worker_count: 2, parameter_server_count: 0}\n",
+    ),
     "command_line": (
         "lab",
         'command: |\n  python prepare.py && python train.py --name "it\'s" | tee outputs/log\n'

@@ -48,6 +48,38 @@ of_mpi() {
     LOCAL_RANK=${OMPI_COMM_WORLD_LOCAL_RANK:-${MPI_LOCALRANKID:-${MV2_COMM_WORLD_LOCAL_RANK:-$((RANK % LOCAL_WORLD_SIZE))}}}
 }
 
+# The nodes' names with a port, the first N of them, as JSON: addresses PORT N
+addresses() {
+    comma=
+    place=0
+    for node in $HPCRUN_NODELIST; do
+        [ "$place" -lt "$2" ] || break
+        printf '%s"%s:%s"' "$comma" "$node" "$1"
+        comma=', '
+        place=$((place + 1))
+    done
+}
+
+# Workers come first, a worker on each node; then parameter servers, on the first nodes.
+tensorflow() {
+    servers=$((HPCRUN_WORLD_SIZE - HPCRUN_NNODES))
+    role=${HPCRUN_ROLE:-worker}
+    TF_CONFIG=$(
+        printf '{"cluster": {"worker": [%s]' "$(addresses "$HPCRUN_MASTER_PORT" "$HPCRUN_NNODES")"
+        [ "$servers" = 0 ] || printf ', "ps": [%s]' "$(addresses "$((HPCRUN_MASTER_PORT + 1))" "$servers")"
+        printf '}, "task": {"type": "%s", "index": %s}, "environment": "cloud"}' "$role" "$RANK"
+    )
+    export TF_CONFIG
+    if [ "$role" = ps ]; then
+        RANK=$((HPCRUN_NNODES + RANK))
+        LOCAL_RANK=1
+        export CUDA_VISIBLE_DEVICES=-1
+    fi
+    WORLD_SIZE=$HPCRUN_WORLD_SIZE
+    LOCAL_WORLD_SIZE=1
+    [ "$NODE_RANK" -ge "$servers" ] || LOCAL_WORLD_SIZE=2
+}
+
 case ${HPCRUN_LAUNCHER:-plain} in
 plain)
     RANK=0
@@ -65,6 +97,10 @@ torchrun*)
     ;;
 mpirun)
     of_mpi
+    ;;
+tensorflow)
+    of_slurm
+    tensorflow
     ;;
 *) # a site's own starter; where it uses srun, MPI names nothing before MPI_Init
     if [ -n "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${MV2_COMM_WORLD_RANK:-}}}" ]; then
@@ -213,8 +249,10 @@ trap 'pass USR1 138' USR1
 trap 'pass USR2 140' USR2
 trap 'pass TERM 143' TERM
 trap 'pass CONT 146' CONT
+[ "${HPCRUN_ROLE:-}" != ps ] || trap 'pass TERM 140' USR2
 
 # Puts this rank's values in place of the ${{rank}} and its kin of a word; $${{ is ${{ itself.
+# shellcheck disable=SC2016  # they are meant as they stand
 open='${{'
 close='}}'
 fill() {
@@ -327,6 +365,10 @@ done
 reap
 # bash 5.2 cannot run a trap while it reads `$(…)`; nobody is left to pass a signal on to.
 trap '' HUP INT QUIT USR1 USR2 TERM CONT
+# It is the end that a parameter server has when the workers are done.
+case ${HPCRUN_ROLE:-}$status in
+ps140 | ps143) status=0 ;;
+esac
 killed=
 [ "$status" != 137 ] || ! killed_for_memory || killed=memory
 note exits "$RANK $status $(date +%s.%N) $host${killed:+ $killed}"

@@ -11,6 +11,7 @@ from hpcrun.agent.follow.patterns import FOLDERS, FORMATS, format_of
 from hpcrun.config.distributed import (
     LAUNCHERS,
     PyTorchConfiguration,
+    TensorflowConfiguration,
     nodes_key,
     processes_key,
 )
@@ -140,6 +141,18 @@ def _distributed(config: RunConfiguration) -> Iterator[Finding]:
             f"{launcher!r} is no name of a launcher",
             nearest(launcher, LAUNCHERS),
         )
+    if isinstance(distributed, TensorflowConfiguration):
+        servers, workers = distributed.parameter_server_count, distributed.worker_count
+        if servers > workers > 0:
+            yield Finding(
+                "distributed_job_config.parameter_server_count",
+                f"{servers} parameter servers for {workers} workers: a node has one at most",
+                "0 for MultiWorkerMirroredStrategy",
+                (nodes_key(distributed),),
+            )
+        if servers and config.stop.signal == "USR2":
+            message = "USR2 tells parameter servers to end, and cannot tell the workers as well"
+            yield Finding("stop.signal", message, "USR1", ("distributed_job_config",))
     if isinstance(distributed, PyTorchConfiguration) and distributed.process_count:
         count, over = distributed.process_count, distributed.node_count
         if over > 0 and count % over:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-LAUNCHERS = ("plain", "srun", "mpirun", "ibrun", "torchrun", "torchrun_static")
+LAUNCHERS = ("plain", "srun", "mpirun", "ibrun", "torchrun", "torchrun_static", "tensorflow")
 """Those that ship; a template launchers/NAME.sh.j2 of a site's or one's own is one more."""
 
 
@@ -55,7 +55,7 @@ class TensorflowConfiguration:
     worker_count: int = 1
     """Workers, and so nodes."""
     parameter_server_count: int = 1
-    """Parameter servers, at most one on each node; 0 for MultiWorkerMirroredStrategy."""
+    """Parameter servers, one on each of the first nodes; 0 for MultiWorkerMirroredStrategy."""
 
     @property
     def node_count(self) -> int:

@@ -32,7 +32,7 @@ def launch(request: Request) -> Launch:
     tasks = 1 if one_task else processes
     cpus = _cpus(request, processes if one_task else 1)
     rules = request.site.launch
-    if launcher == "srun" or (one_task and nodes > 1):
+    if launcher in ("srun", "tensorflow") or (one_task and nodes > 1):
         request.choose("srun arguments", (rules.srun_args, request.of_site))
     mpi_type = None
     if isinstance(distributed, MpiConfiguration) and launcher == "srun":
@@ -50,6 +50,7 @@ def launch(request: Request) -> Launch:
         mpi_type=mpi_type,
         srun_args=rules.srun_args,
         placeholders=len(before) if placeholders.are_in(words) else None,
+        parameter_servers=getattr(distributed, "parameter_server_count", 0),
     )
 
 
@@ -58,8 +59,7 @@ def _launcher(
 ) -> tuple[str, int]:
     """(template, processes per node)."""
     if isinstance(distributed, TensorflowConfiguration):
-        request.refuse("TensorFlow clusters cannot be launched yet", "", "distributed_job_config")
-        return "plain", 1
+        return _tensorflow(request, distributed)
     rules, of_site = request.site.launch, request.of_site
     default: tuple[str, str] = ("srun", "default")
     counted = "default"
@@ -86,6 +86,18 @@ def _launcher(
         )
     request.note("processes per node", processes, counted)
     return launcher, processes
+
+
+def _tensorflow(request: Request, distributed: TensorflowConfiguration) -> tuple[str, int]:
+    key = "distributed_job_config"
+    if request.local:
+        message = "the processes of a TensorFlow cluster are started by srun, which local has not"
+        request.refuse(message, "leave distributed_job_config out to train in one process", key)
+    request.note("launcher", "tensorflow", key)
+    request.note("processes per node", 1, "default")
+    servers = distributed.parameter_server_count
+    request.note("parameter servers", servers, f"{key}.parameter_server_count")
+    return "tensorflow", 1
 
 
 def _cpus(request: Request, processes: int) -> int | None:
