@@ -9,6 +9,7 @@ import pytest
 from hpcrun.config import (
     DistributedConfiguration,
     Environment,
+    HorovodConfiguration,
     MpiConfiguration,
     PyTorchConfiguration,
     Resources,
@@ -97,6 +98,10 @@ def test_spellings_of_the_service_are_read(tmp_path: Path) -> None:
         ("communicator: openmpi\nnodeCount: 3\n", MpiConfiguration(node_count=3)),
         ("communicator: OpenMpi\nmpi: {nodeCount: 3}\n", MpiConfiguration(node_count=3)),
         ("communicator: OpenMpi\nmpi:\n", MpiConfiguration()),
+        (
+            "communicator: horovod\nnodeCount: 2\nhorovod: {processCountPerNode: 4}\n",
+            HorovodConfiguration(4, 2),
+        ),
         ("communicator: nccl\n", PyTorchConfiguration("Nccl")),
         (
             "communicator: Gloo\nnodeCount: 2\npytorch: {processCount: 8}\n",

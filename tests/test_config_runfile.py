@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hpcrun.config import (
     Environment,
+    HorovodConfiguration,
     Mail,
     MetricFiles,
     MpiConfiguration,
@@ -400,6 +401,7 @@ def test_an_empty_list_of_arguments_beside_a_command_is_none() -> None:
     [
         ("OpenMpi", MpiConfiguration(node_count=3)),
         ("intelmpi", MpiConfiguration(node_count=3)),
+        ("Horovod", HorovodConfiguration(node_count=3)),
         ("Nccl", PyTorchConfiguration("Nccl", node_count=3)),
         ("gloo", PyTorchConfiguration("Gloo", node_count=3)),
         ("ParameterServer", TensorflowConfiguration(3)),

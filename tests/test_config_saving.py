@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from hpcrun.config import (
     Environment,
+    HorovodConfiguration,
     Mail,
     MetricFiles,
     MpiConfiguration,
@@ -294,6 +295,7 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 distributed = maybe(
     st.builds(MpiConfiguration, counts, counts, launchers)
+    | st.builds(HorovodConfiguration, maybe(counts), counts, launchers)
     | st.builds(
         PyTorchConfiguration, st.sampled_from(["Nccl", "Gloo"]), maybe(counts), counts, launchers
     )

@@ -295,13 +295,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"environment": Resources()}, "`environment` must be an Environment, not a Resources"),
     (
         {"distributed_job_config": Resources()},
-        "`distributed_job_config` must be MpiConfiguration or PyTorchConfiguration or"
-        " TensorflowConfiguration, not a Resources",
+        "`distributed_job_config` must be MpiConfiguration or HorovodConfiguration or"
+        " PyTorchConfiguration or TensorflowConfiguration, not a Resources",
     ),
     (
         {"distributed_job_config": "mpi"},
-        "`distributed_job_config` must be a MpiConfiguration or a PyTorchConfiguration or"
-        " a TensorflowConfiguration, not 'mpi'",
+        "`distributed_job_config` must be a MpiConfiguration or a HorovodConfiguration or a"
+        " PyTorchConfiguration or a TensorflowConfiguration, not 'mpi'",
     ),
     (
         {"distributed_job_config": MpiConfiguration(process_count_per_node="4")},  # type: ignore[arg-type]

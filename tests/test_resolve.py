@@ -594,6 +594,39 @@ def test_the_targets_model_is_asked_for_where_one_is_required() -> None:
     assert choices(made)["gpu type"] == ("a100", "target lab/gpu")
 
 
+HOROVOD = "distributed_job_config: {kind: horovod, node_count: 2}\n"
+
+
+def test_horovod_has_a_process_for_each_gpu_and_speaks_over_mpi() -> None:
+    made = of(SCRIPT + HOROVOD + "resources: {gpus_per_node: 4}\n")
+    told = choices(made)
+    assert (made.launch.launcher, made.launch.processes_per_node) == ("srun", 4)
+    assert (made.launch.mpi_type, made.launch.world_size) == ("pmix", 8)
+    assert told["processes per node"] == ("4", "one for each GPU")
+    assert told["variable HOROVOD_CONTROLLER"] == ("mpi", "run.yaml:2")
+    assert told["variable OMPI_MCA_pml"] == ("ucx", "site lab")
+    assert of(SCRIPT + HOROVOD).launch.processes_per_node == 1
+    given = HOROVOD.replace("horovod,", "horovod, process_count_per_node: 2,")
+    assert of(SCRIPT + given + "resources: {gpus_per_node: 4}\n").launch.world_size == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (
+            "environment_variables: {HOROVOD_CONTROLLER: gloo}\n",
+            3,
+            "horovodrun reaches nodes",
+        ),
+        ("launcher: torchrun", 2, "Horovod speaks over MPI, and torchrun begins none"),
+    ],
+)
+def test_what_horovod_cannot_be_started_by(text: str, line: int, said: str) -> None:
+    more = HOROVOD.replace("}", f", {text}}}") if text.startswith("launcher") else HOROVOD + text
+    (problem,) = refused(SCRIPT + more)
+    assert problem.startswith(f"run.yaml:{line}: ") and said in problem
+
+
 def test_a_tensorflow_cluster() -> None:
     made = of(SCRIPT + "distributed_job_config: {kind: tensorflow, worker_count: 3}\n")
     launch = made.launch

@@ -15,6 +15,7 @@ from hpcrun.config import (
     After,
     Checkpoints,
     Environment,
+    HorovodConfiguration,
     Mail,
     MetricFiles,
     MpiConfiguration,
@@ -36,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 SECTIONS = (
     *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits, MetricFiles),
     *(After, Checkpoints, Requeue, Stop),
-    *(MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration),
+    *(MpiConfiguration, HorovodConfiguration, PyTorchConfiguration, TensorflowConfiguration),
 )
 SCHEMA = json_schema(RunConfiguration)
 
@@ -164,7 +165,7 @@ REFUSED = [
     "resources: {exclusive: 1}",
     "resources: 2h",
     "distributed_job_config: {node_count: 2}",
-    "distributed_job_config: {kind: horovod}",
+    "distributed_job_config: {kind: ray}",
     "distributed_job_config: {kind: mpi, process_count: 2}",
     "distributed_job_config: {kind: pytorch, communication_backend: mpi}",
     "distributed_job_config: mpi",

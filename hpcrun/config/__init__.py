@@ -4,6 +4,7 @@ from hpcrun.config.checking import EXPERIMENT, EXPERIMENT_HINT, checked
 from hpcrun.config.distributed import (
     LAUNCHERS,
     DistributedConfiguration,
+    HorovodConfiguration,
     MpiConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
@@ -37,6 +38,7 @@ __all__ = [
     "Checkpoints",
     "DistributedConfiguration",
     "Environment",
+    "HorovodConfiguration",
     "Mail",
     "MetricFiles",
     "MpiConfiguration",

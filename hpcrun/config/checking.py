@@ -10,6 +10,7 @@ from hpcrun import flags, placeholders, variables
 from hpcrun.agent.follow.patterns import FOLDERS, FORMATS, format_of
 from hpcrun.config.distributed import (
     LAUNCHERS,
+    HorovodConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
     nodes_key,
@@ -141,6 +142,8 @@ def _distributed(config: RunConfiguration) -> Iterator[Finding]:
             f"{launcher!r} is no name of a launcher",
             nearest(launcher, LAUNCHERS),
         )
+    if isinstance(distributed, HorovodConfiguration):
+        yield from _horovod(config)
     if isinstance(distributed, TensorflowConfiguration):
         servers, workers = distributed.parameter_server_count, distributed.worker_count
         if servers > workers > 0:
@@ -162,6 +165,24 @@ def _distributed(config: RunConfiguration) -> Iterator[Finding]:
                 "process_count counts the processes of all nodes together",
                 (nodes_key(distributed),),
             )
+
+
+def _horovod(config: RunConfiguration) -> Iterator[Finding]:
+    environment = config.environment
+    for section, values in (
+        (
+            "environment.environment_variables",
+            {} if isinstance(environment, str) else environment.environment_variables,
+        ),
+        ("environment_variables", config.environment_variables or {}),
+    ):
+        if values.get("HOROVOD_CONTROLLER", "mpi").lower() != "mpi":
+            message = (
+                "Horovod's Gloo controller finds its processes through a server that horovodrun"
+                " starts, and horovodrun reaches nodes by ssh"
+            )
+            hint = "leave it out: Horovod is started over MPI, and needs one that was built with it"
+            yield Finding(f"{section}.HOROVOD_CONTROLLER", message, hint)
 
 
 def _placeholders(config: RunConfiguration) -> Iterator[Finding]:

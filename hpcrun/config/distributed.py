@@ -28,6 +28,24 @@ class MpiConfiguration:
 
 
 @dataclass
+class HorovodConfiguration:
+    """Processes of Horovod, which speak over MPI; one for each GPU."""
+
+    kind: ClassVar[str] = "horovod"
+    process_count_per_node: int | None = None
+    """Processes on each node; default: as many as GPUs are asked for there, 1 without any."""
+    node_count: int = 1
+    """Nodes."""
+    launcher: str | None = None
+    """What starts them, as for MPI; default: what the site says."""
+
+    @property
+    def process_count_of_node(self) -> int:
+        """Processes on each node, where no GPUs are asked for."""
+        return self.process_count_per_node or 1
+
+
+@dataclass
 class PyTorchConfiguration:
     """Processes of a torch.distributed world."""
 
@@ -68,7 +86,9 @@ class TensorflowConfiguration:
         return 1
 
 
-DistributedConfiguration = MpiConfiguration | PyTorchConfiguration | TensorflowConfiguration
+DistributedConfiguration = (
+    MpiConfiguration | HorovodConfiguration | PyTorchConfiguration | TensorflowConfiguration
+)
 
 
 def nodes_key(distributed: DistributedConfiguration | None) -> str:
@@ -81,7 +101,7 @@ def nodes_key(distributed: DistributedConfiguration | None) -> str:
 
 def processes_key(distributed: DistributedConfiguration | None) -> str:
     """The key that says how many processes there are; empty if there is none."""
-    if isinstance(distributed, MpiConfiguration):
+    if isinstance(distributed, MpiConfiguration | HorovodConfiguration):
         return "distributed_job_config.process_count_per_node"
     if isinstance(distributed, PyTorchConfiguration):
         return "distributed_job_config.process_count"

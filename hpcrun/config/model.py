@@ -10,6 +10,7 @@ from typing import Literal
 
 from hpcrun.config.distributed import (
     DistributedConfiguration,
+    HorovodConfiguration,
     MpiConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
@@ -245,12 +246,14 @@ class RunConfiguration:
 
     @property
     def communicator(self) -> str:
-        """What the processes speak: None, OpenMpi, Nccl, Gloo or ParameterServer."""
+        """What the processes speak: None, OpenMpi, Horovod, Nccl, Gloo or ParameterServer."""
         distributed = self.distributed_job_config
         if isinstance(distributed, PyTorchConfiguration):
             return distributed.communication_backend
         if isinstance(distributed, MpiConfiguration):
             return "OpenMpi"
+        if isinstance(distributed, HorovodConfiguration):
+            return "Horovod"
         return "None" if distributed is None else "ParameterServer"
 
     @communicator.setter
@@ -260,6 +263,7 @@ class RunConfiguration:
             "openmpi": MpiConfiguration,
             "intelmpi": MpiConfiguration,
             "mpi": MpiConfiguration,
+            "horovod": HorovodConfiguration,
             "nccl": PyTorchConfiguration,
             "gloo": PyTorchConfiguration,
             "parameterserver": TensorflowConfiguration,

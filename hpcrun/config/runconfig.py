@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from hpcrun.config.distributed import (
     DistributedConfiguration,
+    HorovodConfiguration,
     MpiConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
@@ -81,13 +82,15 @@ class _File:
     target: str | None = None
     framework: str | None = None
     communicator: (
-        Literal["None", "OpenMpi", "IntelMpi", "Mpi", "Nccl", "Gloo", "ParameterServer"] | None
+        Literal["None", "OpenMpi", "IntelMpi", "Mpi", "Horovod", "Nccl", "Gloo", "ParameterServer"]
+        | None
     ) = None
     max_run_duration_seconds: int | None = None
     node_count: int = 1
     environment: _Environment = field(default_factory=_Environment)
     environment_variables: dict[str, str] | None = None
     mpi: MpiConfiguration = field(default_factory=MpiConfiguration)
+    horovod: HorovodConfiguration = field(default_factory=HorovodConfiguration)
     pytorch: PyTorchConfiguration = field(default_factory=PyTorchConfiguration)
     tensorflow: TensorflowConfiguration = field(default_factory=TensorflowConfiguration)
     source_directory: str = "."
@@ -235,6 +238,9 @@ def _distributed(read: _File) -> DistributedConfiguration | None:
     if communicator in ("OpenMpi", "IntelMpi", "Mpi"):
         read.mpi.node_count = max(read.mpi.node_count, read.node_count)
         return read.mpi
+    if communicator == "Horovod":
+        read.horovod.node_count = max(read.horovod.node_count, read.node_count)
+        return read.horovod
     if communicator in ("Nccl", "Gloo"):
         read.pytorch.node_count = max(read.pytorch.node_count, read.node_count)
         read.pytorch.communication_backend = "Nccl" if communicator == "Nccl" else "Gloo"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hpcrun import placeholders
 from hpcrun.config import (
     DistributedConfiguration,
+    HorovodConfiguration,
     MpiConfiguration,
     TensorflowConfiguration,
     nodes_key,
@@ -12,6 +13,9 @@ from hpcrun.config import (
 )
 from hpcrun.plan import Launch
 from hpcrun.resolve.request import Request
+
+OVER_MPI = (MpiConfiguration, HorovodConfiguration)
+TORCHRUN = ("torchrun", "torchrun_static")
 
 
 def launch(request: Request) -> Launch:
@@ -28,14 +32,14 @@ def launch(request: Request) -> Launch:
     reason = request.site.launch.discouraged.get(launcher)
     if reason is not None:
         request.note(f"launcher {launcher} is discouraged", reason, request.of_site)
-    one_task = launcher in ("torchrun", "torchrun_static")
+    one_task = launcher in TORCHRUN
     tasks = 1 if one_task else processes
     cpus = _cpus(request, processes if one_task else 1)
     rules = request.site.launch
     if launcher in ("srun", "tensorflow") or (one_task and nodes > 1):
         request.choose("srun arguments", (rules.srun_args, request.of_site))
     mpi_type = None
-    if isinstance(distributed, MpiConfiguration) and launcher == "srun":
+    if isinstance(distributed, OVER_MPI) and launcher == "srun":
         mpi_type = request.choose("srun --mpi", (rules.mpi.type, request.of_site))
     before, words = _command(request)
     return Launch(
@@ -63,7 +67,7 @@ def _launcher(
     rules, of_site = request.site.launch, request.of_site
     default: tuple[str, str] = ("srun", "default")
     counted = "default"
-    if isinstance(distributed, MpiConfiguration):
+    if isinstance(distributed, OVER_MPI):
         default, counted = (rules.mpi.starter, of_site), processes_key(distributed)
     elif distributed is not None and distributed.process_count:
         default, counted = (rules.pytorch, of_site), processes_key(distributed)
@@ -73,6 +77,13 @@ def _launcher(
     key = "distributed_job_config.launcher"
     launcher = request.choose("launcher", (asked, key), default)
     processes = distributed.process_count_of_node if distributed is not None else 1
+    if isinstance(distributed, HorovodConfiguration):
+        gpus = request.config.resources.gpus_per_node
+        if distributed.process_count_per_node is None and gpus:
+            processes, counted = gpus, "one for each GPU"
+        if launcher in TORCHRUN:
+            message = f"Horovod speaks over MPI, and {launcher} begins none"
+            request.refuse(message, "use launcher srun or mpirun", key)
     assert launcher is not None
     if request.local and launcher == "srun":
         request.refuse("target local has no srun", "use launcher mpirun or torchrun", key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcrun.config import MpiConfiguration
+from hpcrun.config import HorovodConfiguration, MpiConfiguration
 from hpcrun.plan import Setting
 from hpcrun.resolve.request import Request
 
@@ -50,8 +50,12 @@ def _variables(request: Request, nodes: int) -> dict[str, str]:
     launch, of_site = request.site.launch, request.of_site
     config = request.config
     found: dict[str, tuple[str, str]] = {}
+    horovod = isinstance(config.distributed_job_config, HorovodConfiguration)
+    if horovod:
+        found["HOROVOD_CONTROLLER"] = ("mpi", "distributed_job_config")
+    over_mpi = horovod or isinstance(config.distributed_job_config, MpiConfiguration)
     for of_rules, applies in (
-        (launch.mpi.env, isinstance(config.distributed_job_config, MpiConfiguration)),
+        (launch.mpi.env, over_mpi),
         (launch.env, True),
         (launch.gpu_env, bool(config.resources.gpus_per_node)),
         (launch.single_node_env, nodes == 1),
