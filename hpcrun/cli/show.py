@@ -116,6 +116,8 @@ def _why(record: RunRecord) -> Iterator[tuple[str, str]]:
         for text in record.verdict.evidence:
             for line in text.splitlines():
                 yield "evidence", line
+        if record.verdict.rank is not None:
+            yield "its log", f"hpcrun logs --rank {record.verdict.rank} {record.run_id}"
         if record.verdict.hint:
             yield "hint", record.verdict.hint
 
