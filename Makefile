@@ -1,5 +1,7 @@
 # make demo: set up, and train a real model on this machine.
 # make test: set up everything, the Slurm test cluster included when root, and run all tests.
+# make horovod, make frameworks: what docs/launchers.md has recipes for, in environments of their own
+#   that tests of the test cluster use where they are there; large, and minutes to build.
 # make campaign: every fault as often as its test asks for, and the figures.
 #
 # PYTHON=…   the interpreter to build on (default: the first of 3.11 or newer on the PATH)
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
 APT := $(shell command -v apt-get)
 
-.PHONY: demo test campaign lint bench cluster-up cluster-down cluster-shell clean
+.PHONY: demo test horovod frameworks campaign lint bench cluster-up cluster-down cluster-shell clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/hpcrun demo
@@ -22,6 +24,12 @@ test: $(VENV)/.test $(if $(and $(ROOT),$(APT)),cluster-install)
 
 campaign: $(VENV)/.test $(if $(and $(ROOT),$(APT)),cluster-install)
 	HPCRUN_CAMPAIGN=1 $(BIN)/python -m pytest -m campaign $(PYTEST)
+
+horovod: $(VENV)/.test cluster-install
+	$(BIN)/python -m tests.frameworks horovod
+
+frameworks: $(VENV)/.test cluster-install
+	$(BIN)/python -m tests.frameworks others
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check
