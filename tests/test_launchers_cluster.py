@@ -65,7 +65,17 @@ WORLDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "torch-torchrun": (TORCH, {**OF_TORCH, "launcher": "torchrun"}),
     "torch-torchrun_static": (TORCH, {**OF_TORCH, "launcher": "torchrun_static"}),
     "torch-srun": (TORCH, {**OF_TORCH, "launcher": "srun"}),
+    "torch-own": (TORCH, {"kind": "pytorch", "node_count": 2}),
 }
+
+WORDS = ("${{rank}}", "it's ${{local_rank}} of ${{ world_size }}; $RANK", "$${{rank}}")
+
+OWN = (
+    *("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2"),
+    *("--node-rank=${{node_rank}}", "--master-addr=${{master_addr}}"),
+    *("--master-port=${{master_port}}", "train.py"),
+)
+"""What `torch-own` runs once on each node, as people do who bring their own torchrun."""
 
 CLUSTER = """
 import json, os, socket, time
@@ -155,12 +165,11 @@ def runs(lab: Lab) -> Runs:
 
 def submit(lab: Lab, name: str, text: str, distributed: Mapping[str, Any]) -> str:
     request = {
-        "script": "train.py",
-        "arguments": [
-            "${{rank}}",
-            "it's ${{local_rank}} of ${{ world_size }}; $RANK",
-            "$${{rank}}",
-        ],
+        **(
+            {"command": [lab.python, *OWN]}
+            if name == "torch-own"
+            else {"script": "train.py", "arguments": list(WORDS)}
+        ),
         "compute_target": "test-cluster",
         "resources": {"time": "5m", "memory": "3G"},
         "environment": {"name": "lab", "python": {"interpreter_path": lab.python}},
@@ -185,7 +194,8 @@ def test_every_rank_knows_itself_and_speaks_with_all(runs: Runs, name: str) -> N
         assert {n: variables[n.upper()] for n in facts} == {n: str(v) for n, v in facts.items()}
         assert rank["of_world"] == [number, 4, hosts]
         assert rank["reduced"] == [1.5, 6, 0, 3]
-        assert rank["words"] == [str(number), f"it's {local} of 4; $RANK", "${{rank}}"]
+        words = [str(number), f"it's {local} of 4; $RANK", "${{rank}}"]
+        assert rank["words"] == ([] if name == "torch-own" else words)
         assert int(variables["MASTER_PORT"]) > 1024
         named = {n: v for n, v in variables.items() if n.startswith(("AZ_", "OMPI_"))}
         if distributed["kind"] == "mpi":
