@@ -322,6 +322,18 @@ def test_a_port_that_is_taken_is_not_given_to_a_job(ground: Ground, host: str) -
         assert port_of(ground, 902) == port + 7
 
 
+@pytest.mark.parametrize("launcher", ["torchrun", "torchrun_static"])
+@pytest.mark.parametrize(("own", "threads"), [({}, "3"), ({"OMP_NUM_THREADS": "7"}, "7")])
+def test_torchruns_processes_have_the_threads_of_their_cpus(
+    ground: Ground, launcher: str, own: dict[str, str], threads: str
+) -> None:
+    config = RunConfiguration(script="a.py", environment_variables=own)
+    config.distributed_job_config = PyTorchConfiguration("Gloo", 4, 2, launcher)
+    config.resources.cpus_per_task = 3
+    seen = ground.run(script(ground.plan(config)), **job_of(7))
+    assert seen.environ["OMP_NUM_THREADS"] == threads
+
+
 def test_azure_mls_names_of_the_first_node(ground: Ground) -> None:
     names = ("AZ_BATCH_MASTER_NODE", "AZ_BATCHAI_MPI_MASTER_NODE")
     for nodes, kind in ((1, MpiConfiguration), (2, MpiConfiguration), (2, PyTorchConfiguration)):

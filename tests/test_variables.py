@@ -62,5 +62,6 @@ def test_the_names_of_our_scripts_are_known() -> None:
     assert lower - SCRIPTS <= {"line"}
     assert SCRIPTS.issubset(lower)
     upper = {name for name in set_ if name.isupper()}
-    known = {"CUDA_VISIBLE_DEVICES", "PATH", "PYTHONPATH", "PYTHONUNBUFFERED", *RANKS}
+    known = {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PATH", "PYTHONPATH"}
+    known |= {"PYTHONUNBUFFERED", *RANKS}
     assert {name for name in upper if not name.startswith("HPCRUN_")} <= known

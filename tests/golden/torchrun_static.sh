@@ -69,6 +69,8 @@ task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh pyth
 # Without a rendezvous: each node is told its number, and all where the first one listens.
 late='exec "$0" -m torch.distributed.run --node-rank="${SLURM_NODEID:-0}" "$@"'
 torchrun=(sh -c "$late" python3 --master-addr="$HPCRUN_MASTER_ADDR" --master-port="$HPCRUN_MASTER_PORT")
+# torchrun gives each process one thread unless it is told.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 # It puts values in place of $local_rank and makes $ of $$; without -- it heeds words such as --no.
 torchrun+=(--nnodes=2 --nproc-per-node=2 --no-python -- "${task[@]//\$/\$\$}")
 step=(srun --nodes=2 --ntasks=2 --ntasks-per-node=1)

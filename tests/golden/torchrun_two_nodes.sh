@@ -70,6 +70,8 @@ task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh pyth
 # torchrun cannot always tell by names whether it is the rendezvous host: the node's number says it.
 late='[ "${SLURM_NODEID:-0}" = 0 ] && host=true || host=false; exec "$0" -m torch.distributed.run --rdzv-conf "is_host=$host" "$@"'
 torchrun=(sh -c "$late" python3 --rdzv-backend=c10d --rdzv-id="$HPCRUN_JOB_ID" --rdzv-endpoint="$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT")
+# torchrun gives each process one thread unless it is told.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 # It puts values in place of $local_rank and makes $ of $$; without -- it heeds words such as --no.
 torchrun+=(--nnodes=2 --nproc-per-node=4 --no-python -- "${task[@]//\$/\$\$}")
 step=(srun --nodes=2 --ntasks=2 --ntasks-per-node=1)
