@@ -286,7 +286,8 @@ words = texts | st.sampled_from(
 )
 mappings = st.dictionaries(words, words, max_size=3)
 counts = st.integers(1, 9)
-launchers = st.sampled_from([None, "plain", "srun", "mpirun", "torchrun"])
+launchers = st.sampled_from([None, "plain", "srun", "mpirun", "torchrun", "ours"])
+mpis = st.sampled_from([None, "openmpi", "cray"])
 
 
 def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -294,8 +295,8 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 distributed = maybe(
-    st.builds(MpiConfiguration, counts, counts, launchers)
-    | st.builds(HorovodConfiguration, maybe(counts), counts, launchers)
+    st.builds(MpiConfiguration, counts, counts, launchers, mpis)
+    | st.builds(HorovodConfiguration, maybe(counts), counts, launchers, mpis)
     | st.builds(
         PyTorchConfiguration, st.sampled_from(["Nccl", "Gloo"]), maybe(counts), counts, launchers
     )

@@ -14,7 +14,7 @@ from hpcrun.errors import ConfigError, PlanError
 from hpcrun.plan import Plan, experiment_name, new_run_id, refusal_of_id, split_target
 from hpcrun.reading import Origin, Read
 from hpcrun.resolve import resolve
-from tests.make_plan import AROUND, RUN_ID, SDK, SITE, from_yaml, plan, shipped, site
+from tests.make_plan import AROUND, RUN_ID, SDK, SITE, from_yaml, plan, script, shipped, site
 from tests.nasty import words
 
 SCRIPT = "script: train.py\n"
@@ -625,6 +625,21 @@ def test_what_horovod_cannot_be_started_by(text: str, line: int, said: str) -> N
     more = HOROVOD.replace("}", f", {text}}}") if text.startswith("launcher") else HOROVOD + text
     (problem,) = refused(SCRIPT + more)
     assert problem.startswith(f"run.yaml:{line}: ") and said in problem
+
+
+def test_srun_starts_the_mpi_that_a_run_names_as_the_site_says() -> None:
+    where = SITE.replace("type: pmix,", "type: pmix, types: {mpich: pmi2, openmpi: pmix_v4},")
+    text = SCRIPT + "distributed_job_config: {kind: mpi, node_count: 2, implementation: mpich}\n"
+    made = of(text, where)
+    assert made.launch.mpi_type == "pmi2" and "--mpi=pmi2" in script(made)
+    assert of(text).launch.mpi_type == "pmix"
+    assert of(text.replace(", implementation: mpich", ""), where).launch.mpi_type == "pmix"
+    assert refused(text.replace("mpich", "cray"), where) == [
+        "run.yaml:2: lab does not say how srun starts cray, only mpich, openmpi (add it to"
+        " launch.mpi.types in the site file, or use mpirun)"
+    ]
+    over = text.replace("mpich", "cray, launcher: mpirun")
+    assert of(over, where).launch.mpi_type is None
 
 
 def test_a_tensorflow_cluster() -> None:

@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 LAUNCHERS = ("plain", "srun", "mpirun", "ibrun", "torchrun", "torchrun_static", "tensorflow")
 """Those that ship; a template launchers/NAME.sh.j2 of a site's or one's own is one more."""
 
+Implementation = Literal["openmpi", "mpich", "intelmpi", "mvapich", "cray", "parastation"]
+
 
 @dataclass
 class MpiConfiguration:
@@ -20,6 +22,9 @@ class MpiConfiguration:
     """Nodes."""
     launcher: str | None = None
     """What starts them, the name of a template in launchers/; default: what the site says."""
+    implementation: Implementation | None = None
+    """The MPI that the program was built with, where srun starts each in another way; default: the
+    site's."""
 
     @property
     def process_count_of_node(self) -> int:
@@ -38,6 +43,8 @@ class HorovodConfiguration:
     """Nodes."""
     launcher: str | None = None
     """What starts them, as for MPI; default: what the site says."""
+    implementation: Implementation | None = None
+    """The MPI that Horovod was built with, as for MPI; default: the site's."""
 
     @property
     def process_count_of_node(self) -> int:

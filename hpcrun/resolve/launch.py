@@ -40,7 +40,7 @@ def launch(request: Request) -> Launch:
         request.choose("srun arguments", (rules.srun_args, request.of_site))
     mpi_type = None
     if isinstance(distributed, OVER_MPI) and launcher == "srun":
-        mpi_type = request.choose("srun --mpi", (rules.mpi.type, request.of_site))
+        mpi_type = _mpi_type(request, distributed)
     before, words = _command(request)
     return Launch(
         launcher=launcher,
@@ -97,6 +97,18 @@ def _launcher(
         )
     request.note("processes per node", processes, counted)
     return launcher, processes
+
+
+def _mpi_type(request: Request, distributed: MpiConfiguration | HorovodConfiguration) -> str | None:
+    """srun's --mpi, by the MPI that the run names."""
+    rules, named = request.site.launch.mpi, distributed.implementation
+    if named is not None and rules.types and named not in rules.types:
+        known = ", ".join(rules.types)
+        message = f"{request.site.id} does not say how srun starts {named}, only {known}"
+        key = "distributed_job_config.implementation"
+        request.refuse(message, "add it to launch.mpi.types in the site file, or use mpirun", key)
+    own = rules.types.get(named) if named is not None else None
+    return request.choose("srun --mpi", (own, request.of_site), (rules.type, request.of_site))
 
 
 def _tensorflow(request: Request, distributed: TensorflowConfiguration) -> tuple[str, int]:

@@ -27,6 +27,8 @@ class Mpi:
     """The launcher when the run names none: srun, mpirun, or the cluster's own, such as ibrun."""
     type: str | None = None
     """srun's --mpi= value; absent: the site's default."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """The same by the MPI that a run names, such as openmpi, mpich or cray."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables for MPI programs."""
 
