@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import interleaved
@@ -34,20 +34,18 @@ def bench() -> Iterator[Lab]:
     if shutil.which("slurmctld") is None and shutil.which("apt-get") is None:
         raise Unavailable("there is no Slurm and no apt-get to install it with")
     cluster = Cluster()
-    was_up = cluster.is_up()
-    try:
-        cluster.up()
-    except ClusterError as error:
-        raise Unavailable(str(error).splitlines()[0]) from error
     history = cluster.shared / "bench-history"
-    try:
-        _make_history(history, cluster.shared.stat().st_gid)
-        yield dataclasses.replace(make_lab(cluster), workspace=history)
-    finally:
-        for folder in (history, *cluster.home(USER).glob(f"work/{FOLDERS}*")):
-            shutil.rmtree(folder, ignore_errors=True)
-        if not was_up:
-            cluster.down()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(cluster.in_use())
+        except ClusterError as error:
+            raise Unavailable(str(error).splitlines()[0]) from error
+        try:
+            _make_history(history, cluster.shared.stat().st_gid)
+            yield dataclasses.replace(make_lab(cluster), workspace=history)
+        finally:
+            for folder in (history, *cluster.home(USER).glob(f"work/{FOLDERS}*")):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def times(

@@ -77,11 +77,8 @@ def cluster() -> Iterator[Cluster]:
     if shutil.which("apt-get") is None and shutil.which("slurmctld") is None:
         pytest.skip("Slurm is not installed, and there is no apt-get to install it with")
     cluster = Cluster(Layout.default(after=int(_WORKER or 0)))
-    was_up = cluster.is_up()
-    cluster.up()
-    yield cluster
-    if not was_up:
-        cluster.down()
+    with cluster.in_use():
+        yield cluster
 
 
 @pytest.fixture(scope="session")

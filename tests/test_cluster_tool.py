@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Cluster, ClusterError
+from tests.cluster.cluster import SWITCH
+from tests.cluster.failure import InUse
 from tests.cluster.hosts import holder
 from tests.cluster.layout import MOST, Layout
 from tests.cluster.processes import pid
@@ -259,11 +261,12 @@ def test_accounting_is_switched_off_and_on(cluster: Cluster) -> None:
 
 
 @pytest.fixture
-def twin(cluster: Cluster) -> Iterator[Cluster]:
-    """Another cluster, of a number that nobody has."""
+def twin(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Another cluster, of a number that nobody has, and quick to come up."""
+    monkeypatch.setenv(SWITCH, "0")
     layouts = (Layout(number, cluster.layout.base) for number in reversed(range(MOST)))
     twin = Cluster(next(layout for layout in layouts if not layout.root.exists()))
-    twin.up(accounting=False)
+    twin.up()
     yield twin
     twin.down()
 
@@ -271,6 +274,8 @@ def twin(cluster: Cluster) -> Iterator[Cluster]:
 def test_a_cluster_that_crashes_goes_away_whole_and_leaves_its_twin_alone(
     cluster: Cluster, twin: Cluster
 ) -> None:
+    with twin.in_use(), pytest.raises(InUse, match=f"cluster {twin.layout.number} is in use"):
+        twin.down()
     numbers = [submit(one, "--nodes=4", script="sleep 300") for one in (cluster, twin)]
     for one, number in zip((cluster, twin), numbers, strict=True):
         eventually(lambda one=one, number=number: job(one, number, "JobState") == "RUNNING")

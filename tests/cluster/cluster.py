@@ -6,16 +6,17 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from tests.cluster import accounting as dbd
 from tests.cluster import accounts, hosts, login, munge, network, packages, processes, slurm
-from tests.cluster.failure import ClusterError
-from tests.cluster.layout import CONTROLLER, HOSTS, LOGIN, NODES, PATH, USERS, Host, Layout
+from tests.cluster.failure import ClusterError, InUse
+from tests.cluster.layout import CONTROLLER, HOSTS, LOGIN, MOST, NODES, PATH, USERS, Host, Layout
 from tests.cluster.lock import alone
 
 SWITCH = "HPCRUN_CLUSTER_ACCOUNTING"
@@ -58,31 +59,27 @@ class Cluster:
 
         One that is up stays, and is switched to the accounting asked for. None asks for
         accounting, unless HPCRUN_CLUSTER_ACCOUNTING is 0. A cluster that does not come up is
-        removed again; its logs stay in the cache.
+        removed again; its logs stay in the cache. InUse while another process uses it.
         """
-        _check_root_user()
-        _check_place(self.root)
-        wanted = os.environ.get(SWITCH, "1") != "0" if accounting is None else accounting
-        with alone(str(self.layout.number)):
-            if self.is_up():
-                self.set_accounting(wanted)
-                return
-            packages.install()
-            self._clean()
-            try:
-                self._make(wanted)
-            except BaseException as error:
-                self._keep_logs()
-                self._remove()
-                if isinstance(error, ClusterError):
-                    raise ClusterError(f"{error}\nAll logs: {self.layout.failed_logs}") from error
-                raise
+        with self._claim():
+            self._bring_up(accounting)
 
     def down(self) -> None:
-        """Removes the cluster or what is left of one, all but its cache."""
-        _check_root_user()
-        with alone(str(self.layout.number)):
+        """Removes the cluster or what is left of one, all but its cache. InUse as with `up`."""
+        with self._claim():
             self._clean()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """The cluster is up, and this process alone uses it; afterwards it is down if it was."""
+        with self._claim():
+            was_up = self.is_up()
+            self._bring_up(None)
+            try:
+                yield
+            finally:
+                if not was_up:
+                    self._clean()
 
     def is_up(self) -> bool:
         """Whether all daemons run and the controller answers."""
@@ -252,6 +249,33 @@ class Cluster:
         return login.ssh_words(self.layout, user)
 
     # making and removing
+
+    def _claim(self) -> AbstractContextManager[None]:
+        _check_root_user()
+        number = self.layout.number
+        others = f"HPCRUN_CLUSTER=0 to {MOST - 1} name others"
+        return alone(str(number), InUse(f"cluster {number} is in use by another process; {others}"))
+
+    def _bring_up(self, accounting: bool | None) -> None:
+        _check_place(self.root)
+        wanted = os.environ.get(SWITCH, "1") != "0" if accounting is None else accounting
+        if self.is_up():
+            self.set_accounting(wanted)
+            return
+        packages.install()
+        self._clean()
+        # What daemons and users share is for all to read.
+        before = os.umask(0o022)
+        try:
+            self._make(wanted)
+        except BaseException as error:
+            self._keep_logs()
+            self._remove()
+            if isinstance(error, ClusterError):
+                raise ClusterError(f"{error}\nAll logs: {self.layout.failed_logs}") from error
+            raise
+        finally:
+            os.umask(before)
 
     def _make(self, accounting: bool) -> None:
         layout = self.layout

@@ -13,6 +13,10 @@ class NotHere(ClusterError):
     """This machine lacks what a part of the cluster needs; that is no fault of the cluster's."""
 
 
+class InUse(ClusterError):
+    """Another process uses the cluster: it stays as it is."""
+
+
 def tail(path: Path, lines: int = 8) -> str:
     """The last lines of a log, for a message."""
     try:

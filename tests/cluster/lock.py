@@ -8,21 +8,26 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.cluster.failure import ClusterError
+
 
 @contextlib.contextmanager
-def alone(name: str) -> Iterator[None]:
-    """One process at a time for each name; files that it writes are for all to read."""
+def alone(name: str, refusal: ClusterError | None = None) -> Iterator[None]:
+    """One process at a time for each name. Others wait, or get the refusal if there is one."""
     path = Path(f"/run/hpcrun-cluster-{name}.lock")
     while True:
         with path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                # The lock of a process that was killed is gone.
+                fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
+            except BlockingIOError:
+                assert refusal is not None
+                raise refusal from None
             # Who had the lock before may have removed the file meanwhile.
             if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
                 continue
-            before = os.umask(0o022)
             try:
                 yield
                 return
             finally:
-                os.umask(before)
                 path.unlink(missing_ok=True)
