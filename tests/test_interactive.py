@@ -489,13 +489,14 @@ def test_what_is_told_after_the_end_is_there_at_once_and_outlives_a_kill(
         "run = experiment.start_logging(outputs=False, snapshot_directory=None)\n"
         "run.log('acc', 1)\nrun.complete()\nrun.tag('best', 'yes')\nrun.log('acc', 2)\n"
         "assert Run.get(experiment.workspace, run.id).tags == {'best': 'yes'}\n"
-        "os.rename(run.paths.record, run.paths.record + '.sealed')\n"
+        "from hpcrun.store.sealing import seal\n"
+        "seal(experiment.workspace.session.store.stored(run.paths))\n"
         "run.archive()\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = python("from hpcrun import Run\n" + code, status=-signal.SIGKILL)
     assert done.stderr == ""
-    (sealed,) = Path(os.environ["HPCRUN_WORKSPACE"]).glob("users/*/active/*.sealed")
-    record = sealed.with_name(sealed.name.removesuffix(".sealed"))
+    sealed, record = sorted(Path(os.environ["HPCRUN_WORKSPACE"]).glob("users/*/active/*"))
+    assert sealed.name == f".sealed-{record.name}.0"
     facts = [f for path in (*sealed.iterdir(), *record.iterdir()) for f in facts_of(path)]
     assert sorted(f.data["v"] for f in facts if f.kind == "metric") == [1, 2]
     assert {"tags", "archived"} <= {f.kind for f in facts}

@@ -7,12 +7,13 @@ import pty
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hpcrun import Experiment, Run, Workspace
-from hpcrun.errors import ConfigError, StoreError
+from hpcrun.errors import ConfigError, RunNotFound, StoreError
 from hpcrun.store.experiments import read_experiment
 from tests.commands import hpcrun, told
 
@@ -211,3 +212,61 @@ def test_every_command_knows_an_interactive_run(experiment: Experiment) -> None:
     assert told("collect", run.id)["collected"] == []
     assert "has no snapshot" in hpcrun("clean", run.id, code=8).stderr
     assert "no output" in hpcrun("logs", run.id, code=8).stderr
+
+
+CALLS: dict[str, Callable[[Run], object]] = {
+    "tag": lambda run: run.tag("a"),
+    "set_tags": lambda run: run.set_tags({"a": "b"}),
+    "remove_tags": lambda run: run.remove_tags("a"),
+    "add_properties": lambda run: run.add_properties({"a": "b"}),
+    "display_name": lambda run: setattr(run, "display_name", "a"),
+    "log": lambda run: run.log("y", 2),
+    "child_run": lambda run: run.child_run(),
+    "create_children": lambda run: run.create_children(1),
+    "submit_child": lambda run: run.submit_child("notes"),
+    "upload_file": lambda run: run.upload_file("a", __file__),
+    "register_model": lambda run: run.register_model("m", "outputs/a"),
+    "start": lambda run: getattr(run, "start", run.archive)(),
+    "archive": lambda run: run.archive(),
+    "delete": lambda run: run.delete(),
+    "status": lambda run: run.get_status(),
+    "tags": lambda run: run.tags,
+    "get_all_logs": lambda run: run.get_all_logs(),
+}
+
+
+def test_a_handle_of_a_deleted_run_says_so_and_brings_nothing_back(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    with experiment.start_logging(outputs=False, snapshot_directory=None) as ended:
+        (waiting,) = ended.create_children(1)
+    known = Run.get(experiment.workspace, ended.id)
+    known.delete()
+    left = {*(tmp_path / "history").rglob("*")}
+    for run in (known, ended, waiting):
+        for name, call in CALLS.items():
+            with pytest.raises(StoreError) as caught:
+                call(run)
+            assert f"there is no run {run.id} any more" in caught.value.message, (name, run)
+    assert {*(tmp_path / "history").rglob("*")} == left
+
+
+def test_only_an_experiment_that_there_is_can_be_deleted(experiment: Experiment) -> None:
+    workspace = experiment.workspace
+    run = make(experiment)
+    for name, error in (("absent", RunNotFound), ("../active", ConfigError), ("", ConfigError)):
+        with pytest.raises(error):
+            Experiment.delete(workspace, name)
+    assert Run.get(workspace, run.id).get_metrics() == {"x": 1}
+    run.delete()
+    experiment.tag("a")
+    Experiment.delete(workspace, experiment.name)
+    with pytest.raises(RunNotFound, match="there is no experiment 'notes'"):
+        Experiment.delete(workspace, experiment.name)
+
+
+def test_a_private_run_is_not_exported_and_why_is_told(experiment: Experiment) -> None:
+    with experiment.start_logging(outputs=False, snapshot_directory=None, private=True) as run:
+        pass
+    said = hpcrun("store", "export", run.id, "-o", "x.tar", code=8).stderr
+    assert "it is private, and whoever took it in would show it (its files can be copied" in said

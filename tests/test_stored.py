@@ -267,7 +267,7 @@ def test_nothing_is_told_of_a_run_that_is_not_there(twin: Twin) -> None:
     paths = store.paths("gone_1700000000_0123abcd")
     with pytest.raises(StoreError, match="No such file"):
         store.append(paths, Attempt(1), "tags", {"set": {"b": "2"}})
-    with pytest.raises(StoreError, match="No such file"):
+    with pytest.raises(StoreError, match="there is no run gone_1700000000_0123abcd any more"):
         store.read(paths.run_id)
     assert not Path(paths.record).exists()
 

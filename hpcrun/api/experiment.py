@@ -13,7 +13,7 @@ from hpcrun.api.run import Run
 from hpcrun.api.workspace import Workspace
 from hpcrun.config import RunConfiguration, ScriptRunConfig
 from hpcrun.config.runconfig import load_runconfig
-from hpcrun.errors import ConfigError, Problem, StoreError
+from hpcrun.errors import ConfigError, Problem, RunNotFound, StoreError
 from hpcrun.layout import experiment_of
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.plan import check_experiment
@@ -80,12 +80,15 @@ class Experiment:
 
     @classmethod
     def delete(cls, workspace: Workspace, experiment_id: str) -> None:
-        """Removes an experiment without runs: its tags. StoreError: it has runs."""
+        """Removes an experiment without runs: its tags. StoreError: it has runs. RunNotFound: there
+        is none."""
+        check_experiment(experiment_id)
         runs = [r for r in workspace.session.store.run_ids() if experiment_of(r) == experiment_id]
         if runs:
             hint = "delete them first: hpcrun delete"
             raise StoreError(f"experiment {experiment_id!r} has {len(runs)} runs", hint)
-        forget_experiment(workspace.session.store, experiment_id)
+        if not forget_experiment(workspace.session.store, experiment_id):
+            raise RunNotFound(f"there is no experiment {experiment_id!r}", "hpcrun list shows all")
 
     @property
     def id(self) -> str:

@@ -84,6 +84,7 @@ class RunFiles(KnownRun):
         return Model(self._experiment.workspace, record.name, version=record.version)
 
     def _log_names(self) -> list[str]:
+        self._session.store.request(self.paths)  # tells whether it is there
         names = [file.name for file in files_on_disk(self.paths)]
         return [name for name in names if name.split("/")[0] in ("logs", "user_logs")]
 

@@ -33,7 +33,9 @@ class InteractiveRun(Run):
         return self._live.output_directory
 
     def start(self) -> None:
-        """It begins now; a second time nothing happens."""
+        """It begins now; a second time nothing happens. StoreError: it was deleted."""
+        if not self._live.goes_on:
+            self._must_be_own()
         self._live.start()
 
     def complete(self) -> None:
@@ -62,6 +64,8 @@ class InteractiveRun(Run):
         return super()._metrics()
 
     def _append(self, kind: str, data: Mapping[str, Any]) -> None:
+        if not self._live.goes_on:
+            self._must_be_own()
         self._live._append(kind, dict(data))
 
     def __enter__(self) -> InteractiveRun:

@@ -120,7 +120,9 @@ class KnownRun(LoggingRun):
         self._session.store.append(self.paths, attempt, kind, data)
 
     def _must_be_own(self) -> None:
+        """ForeignRun; StoreError: it was deleted."""
         self._session.store.expect_own(self.id, self._user)
+        self._session.store.request(self.paths)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(experiment={self.experiment.name!r}, id={self.id!r})"

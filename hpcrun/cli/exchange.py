@@ -62,8 +62,8 @@ def export(
         found = [session.store.find(run, user) for run in runs]
         records = family(session, [session.store.read(run_id, of) for of, run_id in found])
         for record in records:
-            if reason := obstacle(session, record):
-                hint = "export it when nothing more happens to it"
+            reason, hint = obstacle(session, record)
+            if reason:
                 raise StoreError(f"run {record.run_id} cannot be exported: {reason}", hint)
     elif wanted == Wanted() and user is None:
         raise ConfigError(Problem("nothing is named", "hpcrun store export RUN…, or -e, -s, -u"))
@@ -87,7 +87,7 @@ def _chosen(
     tops = [session.store.read(row.record.run_id, row.record.user) for row in rows]
     chosen = []
     for record in family(session, tops):
-        reason = obstacle(session, record)
+        reason, _ = obstacle(session, record)
         if reason:
             notes.append(f"run {record.run_id} is left out: {reason}")
         else:

@@ -47,6 +47,11 @@ class InteractiveRun(Run):
         """The folder whose files are copied into the run at its end; else the run's own."""
         return self._collected or super().output_directory
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has begun, and has not ended."""
+        return self._started and not self._ended
+
     def start(self) -> None:
         """It begins now. What is logged begins it too; a second time nothing happens."""
         if self._started or self._is_silent():

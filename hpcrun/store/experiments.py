@@ -67,13 +67,14 @@ def tell_experiment(store: FileStore, name: str, kind: str, data: Mapping[str, A
     store.append(paths, Attempt(1), kind, data)
 
 
-def forget_experiment(store: FileStore, name: str) -> None:
-    """Removes what was said of an experiment."""
+def forget_experiment(store: FileStore, name: str) -> bool:
+    """Removes what was said of an experiment; whether anything was."""
+    folders = [Path(_paths(room, name).record) for room in store.rooms()]
+    there = [folder for folder in folders if folder.is_dir()]
     with told(f"remove the record of experiment {name}"):
-        for room in store.rooms():
-            folder = Path(_paths(room, name).record)
-            if folder.is_dir():
-                shutil.rmtree(folder)
+        for folder in there:
+            shutil.rmtree(folder)
+    return bool(there)
 
 
 def _room(store: FileStore, name: str) -> UserPaths:

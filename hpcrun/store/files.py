@@ -308,10 +308,10 @@ class FileStore:
 
     def request(self, paths: RunPaths) -> dict[str, Any]:
         """What was asked and resolved, as it was written before submission."""
-        text = self.stored(paths).text("run.json")
+        run = self.stored(paths)
+        text = run.text("run.json")
         if text is None:
-            with told(f"read {paths.request}"):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), paths.request)
+            run.raise_missing()
         value = object_in(Path(paths.request), text)
         wrong = REQUEST.wrong(value)
         if wrong:

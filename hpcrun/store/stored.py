@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
@@ -154,8 +154,16 @@ class StoredRun:
                     return value
         if damaged:
             raise damaged[max(damaged)]
+        self.raise_missing()
+
+    def raise_missing(self) -> NoReturn:
+        """Says that nothing tells of it. StoreError, caused by a FileNotFoundError."""
+        missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.paths.request)
+        if not os.path.lexists(self.paths.record):
+            message = f"there is no run {self.paths.run_id} any more"
+            raise StoreError(message, "hpcrun list shows all") from missing
         with told(f"read {self.paths.request}"):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.paths.request)
+            raise missing
 
     @property
     def is_whole(self) -> bool:

@@ -61,16 +61,17 @@ def family(session: Session, records: Iterable[RunRecord]) -> list[RunRecord]:
     return session.refreshed(found[run_id] for run_id in sorted(found, key=newest_first))
 
 
-def obstacle(session: Session, record: RunRecord) -> str:
-    """Why a run cannot be exported; empty if it can."""
-    if not session.is_over(record):
-        return f"it is {record.state}"
+def obstacle(session: Session, record: RunRecord) -> tuple[str, str]:
+    """Why a run cannot be exported, and what to do about it; empty if it can."""
     if record.is_private:
-        return "it is private, and whoever took it in would show it"
+        why = "it is private, and whoever took it in would show it"
+        return why, "its files can be copied: hpcrun download"
+    if not session.is_over(record):
+        return f"it is {record.state}", "export it when nothing more happens to it"
     size = bytes_of_record(session.store.paths(record.run_id, record.user))
     if size > LARGEST:
-        return f"its record has {size} bytes; {LARGEST} are sealed at most"
-    return ""
+        return f"its record has {size} bytes; {LARGEST} are sealed at most", ""
+    return "", ""
 
 
 def export(
