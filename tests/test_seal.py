@@ -120,6 +120,15 @@ def test_a_run_that_goes_on_is_not_sealed(here: Here) -> None:
     assert here.json("store", "seal", run_id)[0]["sealed"]
 
 
+def test_a_record_that_is_too_large_stays_as_it_is(here: Here) -> None:
+    run_id = here.json("submit", "--follow")["run_id"]
+    with Path(here.own.active, run_id, "large").open("wb") as file:
+        file.truncate((256 << 20) + 1)
+    done = here.run("store", "seal", run_id)
+    assert done.returncode == StoreError.exit_code
+    assert "268435456 are sealed at most (its journals stay, and every" in done.stderr
+
+
 def test_a_run_whose_job_lives_is_not_sealed(here: Here) -> None:
     """Its end is told, and a process of it is still there."""
     (here.source / "wait").write_text("")

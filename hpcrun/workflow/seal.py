@@ -51,6 +51,12 @@ def seal_run(session: Session, record: RunRecord, read: float) -> Path:
     if reason:
         hint = "seal it when nothing more can happen to it"
         raise StoreError(f"run {record.run_id} cannot be sealed: {reason}", hint)
+    paths = session.store.paths(record.run_id)
+    size = bytes_of_record(paths)
+    if size > LARGEST:
+        message = f"its record has {size} bytes; {LARGEST} are sealed at most"
+        hint = "its journals stay, and every command reads them"
+        raise StoreError(f"run {record.run_id} cannot be sealed: {message}", hint)
     from hpcrun.store.sealing import seal
     from hpcrun.workflow.clean import clean
     from hpcrun.workflow.files import take_inventory
@@ -63,7 +69,6 @@ def seal_run(session: Session, record: RunRecord, read: float) -> Path:
 
     with contextlib.suppress(HpcrunError, OSError, RecursionError):  # they can be taken later, too
         take_inventory(session.store, record, READ)
-    paths = session.store.paths(record.run_id)
     with kept_to(paths.owner.root):
         path = seal(session.store.stored(paths), is_over)
     if record.target != INTERACTIVE:  # nothing was laid there
@@ -76,9 +81,6 @@ def obstacle(session: Session, record: RunRecord, read: float) -> str:
     """Why a run of this user's may not be sealed; empty if it may."""
     if not record.has_ended:
         return f"it is {record.state}"
-    size = bytes_of_record(session.store.paths(record.run_id))
-    if size > LARGEST:
-        return f"its record has {size} bytes; {LARGEST} are sealed at most"
     return _reader(session, record) or _writer(session, record, read)
 
 
