@@ -90,7 +90,8 @@ def test_a_site_that_is_not_there_names_the_nearest(assets: Assets, name: str, h
 def test_all_shipped_sites_can_be_read(name: str) -> None:
     site = load_site(name, Assets())
     assert site.id == name
-    assert choose_target(name, Assets())[1] in site.targets
+    if site.status != "abstract":
+        assert choose_target(name, Assets())[1] in site.targets
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The sites that ship: what each would submit, and that a source says so.
 
+A site of which nobody says how GPUs are asked for has no PyTorch job here.
+
 UPDATE_GOLDEN=1 pytest tests/test_presets.py    writes tests/golden/sites anew; read the difference.
 """
 
@@ -82,12 +84,19 @@ def _suitable(site: SiteConfig, kind: str) -> str | None:
         for name, target in site.targets.items()
         if target.nodes.min <= nodes and (target.nodes.max is None or target.nodes.max >= nodes)
     }
-    with_gpus = [name for name, target in fitting.items() if target.node.gpus]
-    without = [name for name, target in fitting.items() if not target.node.gpus]
-    named = without or [
-        name for name in with_gpus if kind == "mpi" or not fitting[name].gpus_required
-    ]
-    return next(iter(with_gpus if kind == "pytorch" else named), None)
+    if kind == "pytorch":
+        known = {fact.key for fact in facts_of(site.id, Assets())}
+        forms = [f"{place}scheduler.gpu.form" for place in ("", *_overrides(site))]
+        suitable = [name for name, target in fitting.items() if target.node.gpus]
+        return next(iter(suitable), None) if known.intersection(forms) else None
+    named = {name: target for name, target in fitting.items() if not target.gpus_required}
+    of_cpus = [name for name, target in named.items() if target.kind == "cpu"]
+    required = fitting if kind == "mpi" else {}
+    return next(iter([*of_cpus, *named, *required]), None)
+
+
+def _overrides(site: SiteConfig) -> list[str]:
+    return [f"targets.{name}.override." for name in site.targets]
 
 
 def _request(site: SiteConfig, target: Target, kind: str) -> str:
@@ -165,7 +174,7 @@ def test_every_value_has_a_source_that_may_be_written(site: SiteConfig) -> None:
     for fact in facts_of(site.id, Assets()):
         if not fact.key.startswith(UNSOURCED):
             assert fact.source is not None, fact
-            assert fact.source.grade in ("A", "B") and fact.source.date, fact
+            assert fact.source.grade in ("A", "B") and fact.source.url, fact
 
 
 def test_every_file_is_sound() -> None:

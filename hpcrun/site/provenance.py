@@ -14,7 +14,7 @@ class Source:
     url: str = ""
     """The page, or the repository with the path in it."""
     date: str = ""
-    """The day it was read, as yyyy-mm-dd."""
+    """The day it was read, as yyyy-mm-dd; absent where the address names the version."""
     grade: Literal["A", "B", "C"] = "A"
     """A: the site's own documentation. B: kept by its staff. C: third-party."""
     fields: tuple[str, ...] = ()
