@@ -1,1 +1,1 @@
-"""Schedulers: Slurm through its commands, and this machine alone."""
+"""Schedulers: Slurm through its commands or its library, and this machine alone."""

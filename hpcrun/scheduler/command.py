@@ -33,9 +33,11 @@ class Missing(Exception):
     """The command is not on PATH, or cannot be started."""
 
 
-def run(words: Sequence[str], environ: Mapping[str, str], timeout: float) -> Answer:
-    """Runs a command; it reads nothing. Late, or Missing. timeout: seconds."""
+def run(words: Sequence[str], environ: Mapping[str, str], timeout: float, name: str = "") -> Answer:
+    """Runs a command; it reads nothing. Late, or Missing. timeout: seconds. name: for people."""
     import subprocess
+
+    name = name or words[0]
 
     try:
         done = subprocess.run(
@@ -49,16 +51,16 @@ def run(words: Sequence[str], environ: Mapping[str, str], timeout: float) -> Ans
             errors="replace",
         )
     except subprocess.TimeoutExpired as error:
-        raise Late(f"{words[0]} did not answer within {timeout:.0f} s") from error
+        raise Late(f"{name} did not answer within {timeout:.0f} s") from error
     except OSError as error:
-        raise Missing(f"{words[0]} cannot be run: {error.strerror}") from error
+        raise Missing(f"{name} cannot be run: {error.strerror}") from error
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def ask(words: Sequence[str], environ: Mapping[str, str], timeout: float) -> Answer:
+def ask(words: Sequence[str], environ: Mapping[str, str], timeout: float, name: str = "") -> Answer:
     """Runs a command that changes nothing; SchedulerError where it gives no answer at all."""
     try:
-        return run(words, environ, timeout)
+        return run(words, environ, timeout, name)
     except Late as error:
         raise SchedulerError(str(error), BUSY, transient=True) from error
     except Missing as error:

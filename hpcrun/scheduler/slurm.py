@@ -16,6 +16,7 @@ from hpcrun.ports import JobId, JobWord, Submission
 from hpcrun.scheduler import refusal, tables
 from hpcrun.scheduler.command import NO_SLURM, Late, Missing, ask, failure, run
 from hpcrun.scheduler.environment import inherited
+from hpcrun.scheduler.inventory import configuration
 from hpcrun.scheduler.states import Told, word_of, word_of_past
 from hpcrun.scheduler.tables import Life
 from hpcrun.state import Cause, State
@@ -43,20 +44,20 @@ _LAG = (0.2, 0.4, 0.8, 1.6)
 _FRESH = 30.0
 
 _JOB_ID = re.compile(r"(\d+)(;[^\s;]+)?\Z")
-_NO_SUCH_JOB = "Invalid job id"
-_ENDED_ALREADY = (_NO_SUCH_JOB, "already completing or completed", "Job has already finished")
-_NO_RECORDS = "accounting storage is disabled"
+NO_SUCH_JOB = "Invalid job id"
+ENDED_ALREADY = (NO_SUCH_JOB, "already completing or completed", "Job has already finished")
+NO_ACCOUNTING = "accounting storage is disabled"
 _NO_NAME = "allocation"
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """A job's number, and the words that name its cluster."""
 
     number: str
     where: tuple[str, ...]
 
     @classmethod
-    def of(cls, job_id: JobId) -> _Job:
+    def of(cls, job_id: JobId) -> Job:
         number, _, cluster = job_id.partition(";")
         return cls(number, ("-M", cluster) if cluster else ())
 
@@ -112,7 +113,7 @@ class Slurm:
         answer, earlier lives are left out. What goes on in sacct alone does not respond: a
         controller that knows the job would say so.
         """
-        job = _Job.of(job_id)
+        job = Job.of(job_id)
         held: Told | None = None
         silence: SchedulerError | None = None
         try:
@@ -122,7 +123,7 @@ class Slurm:
         if held is not None and not held.is_end and not held.restart:
             return [word_of(held)]
         try:
-            lives = self._lives(job) if held is None else self._lives_up_to(job, held)
+            lives = self._lives(job, held) if held is None else self._lives_up_to(job, held)
         except SchedulerError as error:
             if held is None:
                 raise (silence or error) from error
@@ -146,10 +147,17 @@ class Slurm:
 
     def cancel(self, job_id: JobId) -> None:
         """Asks for the job's end. One that has ended already, or is unknown, is no error."""
-        job = _Job.of(job_id)
+        job = Job.of(job_id)
         answer = ask(["scancel", *job.where, job.number], self._asking(), QUESTION_TIMEOUT)
-        if answer.status and not any(words in answer.said for words in _ENDED_ALREADY):
+        if answer.status and not any(words in answer.said for words in ENDED_ALREADY):
             raise failure("scancel", answer)
+
+    def running_version(self) -> str:
+        """That of the controller, which may be another than that of its commands."""
+        answer = ask(["scontrol", "show", "config"], self._asking(), QUESTION_TIMEOUT)
+        if answer.status:
+            raise failure("scontrol", answer)
+        return configuration(answer.output).get("SLURM_VERSION", "")
 
     # -- the commands -------------------------------------------------------------------------
 
@@ -161,16 +169,16 @@ class Slurm:
             raise failure("squeue", answer)
         return list(tables.queue_rows(answer.output))
 
-    def _controlled(self, job: _Job) -> Told | None:
+    def _controlled(self, job: Job) -> Told | None:
         words = ["scontrol", *job.where, "--oneliner", "show", "job", job.number]
         answer = ask(words, self._asking(), QUESTION_TIMEOUT)
         if answer.status == 0:
             return tables.controlled(answer.output, job.number)
-        if _NO_SUCH_JOB in answer.said:
+        if NO_SUCH_JOB in answer.said:
             return None
         raise failure("scontrol", answer)
 
-    def _lives_up_to(self, job: _Job, held: Told) -> list[Life] | None:
+    def _lives_up_to(self, job: Job, held: Told) -> Sequence[Life] | None:
         """The lives of a job that has just ended, once sacct has heard of its end; None where
         accounting is off.
 
@@ -178,14 +186,17 @@ class Slurm:
         """
         fresh = held.end is not None and abs(time.time() - held.end) < _FRESH
         for pause in _LAG if fresh else ():
-            lives = self._lives(job)
+            lives = self._lives(job, held)
             if lives is None or (lives and lives[-1].told.base == held.base):
                 return lives
             time.sleep(pause)
-        return self._lives(job)
+        return self._lives(job, held)
 
-    def _lives(self, job: _Job) -> list[Life] | None:
-        """The lives of a job in sacct, oldest first; None where accounting is off."""
+    def _lives(self, job: Job, held: Told | None) -> Sequence[Life] | None:
+        """The lives of a job in sacct, oldest first; None where accounting is off.
+
+        held: what the controller says of it, if anything.
+        """
         output = self._records(
             *job.where, "--jobs", job.number, "--duplicates", "--format", tables.RECORDS_FORMAT
         )
@@ -215,7 +226,7 @@ class Slurm:
         answer = ask(words, environ, RECORDS_TIMEOUT)
         if answer.status == 0:
             return answer.output
-        if _NO_RECORDS in answer.said:
+        if NO_ACCOUNTING in answer.said:
             return None
         raise failure("sacct", answer)
 

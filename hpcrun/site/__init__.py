@@ -9,11 +9,12 @@ from __future__ import annotations
 from hpcrun.site.config import SiteConfig
 from hpcrun.site.launch import LaunchRules, Modules, Mpi
 from hpcrun.site.provenance import Source, source_of
-from hpcrun.site.scheduler import SchedulerRules
+from hpcrun.site.scheduler import Adapter, SchedulerRules
 from hpcrun.site.storage import Storage
 from hpcrun.site.target import NodeShape, Target
 
 __all__ = [
+    "Adapter",
     "LaunchRules",
     "Modules",
     "Mpi",

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+Adapter = Literal["auto", "commands", "pyslurm"]
+"""How Slurm is asked: by its commands, or by its library through pyslurm."""
+
 
 @dataclass(frozen=True)
 class Account:
@@ -82,6 +85,9 @@ class SchedulerRules:
 
     kind: Literal["slurm", "local"] = "slurm"
     """Which scheduler."""
+    adapter: Adapter = "commands"
+    """How Slurm is asked: by its commands, or by its library through pyslurm; auto takes the
+    library where pyslurm is installed and made for the release of the Slurm that runs."""
     account: Account = Account()
     """The rules for accounts."""
     gpu: Gpu = Gpu()

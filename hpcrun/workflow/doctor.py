@@ -127,7 +127,15 @@ def _slurm(session: Session, target: str | None) -> Iterator[Finding]:
         return
     yield Finding("ok", "Slurm", done.stdout.strip())
     try:
-        jobs = session.scheduler(target or "generic-slurm").jobs()
+        choice = session.choice(target or "generic-slurm")
+    except HpcrunError as error:
+        yield Finding("error", "adapter", str(error))
+        return
+    cure = "install a pyslurm of this release, or set `commands`" if choice.is_less else ""
+    said = f"{choice.name}: {choice.why}"
+    yield Finding("warning" if choice.is_less else "ok", "adapter", said, cure)
+    try:
+        jobs = choice.scheduler.jobs()
     except HpcrunError as error:
         yield Finding("error", "controller", str(error), "wait, or ask your cluster's staff")
         return

@@ -79,9 +79,8 @@ def _refreshed(
     if not asks and not past:
         return record
     try:
-        scheduler = scheduler_of(record.target)
         if record.job_id is None:
-            return _found_again(record, store, scheduler)
+            return _found_again(record, store, scheduler_of(record.target))
         job_id = JobId(record.job_id)
         word = jobs_of(record.target).get(job_id) if asks else None
         lives: Sequence[JobWord] = ()
@@ -92,7 +91,7 @@ def _refreshed(
             past = _unexplained(record)
         if past or word is None or word.state.is_end:
             # The list of jobs tells neither who canceled nor how a step or an earlier life ended.
-            lives = scheduler.lives(job_id)
+            lives = scheduler_of(record.target).lives(job_id)
     except HpcrunError as error:
         return _with_problem(record, NOT_REFRESHED + error.message)
     for attempt in past:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, Problem
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from hpcrun.config import RunConfiguration
     from hpcrun.plan import Awaiting
     from hpcrun.reading import Read
-    from hpcrun.site import SchedulerRules, SiteConfig
+    from hpcrun.scheduler.adapters import Choice
+    from hpcrun.site import Adapter, SiteConfig
     from hpcrun.workflow.prepare import Prepared
 
 CONFIG = Path(".hpcrun", "config.json")
-"""The project's settings: {"workspace": "<folder>"}, found by an upward search."""
+"""The project's settings: {"workspace": "<folder>", "scheduler_adapter": "auto"}, each if it is
+there, found by an upward search. The user's own have the same form."""
 
 WORKSPACE = "HPCRUN_WORKSPACE"
 
@@ -42,7 +45,7 @@ class Session:
         self.user = own_name(workspace)
         self.store = FileStore(workspace, self.user)
         self._sites: dict[str, SiteConfig] = {}
-        self._schedulers: dict[str, Scheduler] = {}
+        self._choices: dict[str, Choice] = {}
 
     @property
     def cache(self) -> Path:
@@ -61,23 +64,43 @@ class Session:
 
     def scheduler(self, target: str) -> Scheduler:
         """The scheduler behind a target."""
+        if self.site(target).scheduler.kind == "slurm":
+            return self.choice(target).scheduler
+        from hpcrun.scheduler.local import Local
+
+        return Local()
+
+    def choice(self, target: str) -> Choice:
+        """The adapter to the Slurm behind a target, for as long as this session lives.
+
+        Where `auto` does without pyslurm, that is told on standard error.
+        """
         site = self.site(target)
-        if site.id not in self._schedulers:
-            self._schedulers[site.id] = _scheduler(site.scheduler)
-        return self._schedulers[site.id]
+        if site.id not in self._choices:
+            from hpcrun.scheduler.adapters import choose
+
+            rules = site.scheduler
+            choice = choose(_adapter(self.assets.folders) or rules.adapter, rules.client_env)
+            if choice.is_less:
+                sys.stderr.write(f"hpcrun: Slurm is asked by its commands: {choice.why}\n")
+            self._choices[site.id] = choice
+        return self._choices[site.id]
 
     def jobs(self, target: str, not_older_than: float | None = None) -> Mapping[JobId, JobWord]:
         """All jobs of this user behind a target, at the pace that its site allows."""
-        site, scheduler = self.site(target), self.scheduler(target)
+        site = self.site(target)
         if site.scheduler.kind == "local":
-            return scheduler.jobs()
+            return self.scheduler(target).jobs()
         from hpcrun.scheduler.shared import shared_jobs
+
+        def ask() -> Mapping[JobId, JobWord]:
+            return self.scheduler(target).jobs()
 
         poll = site.scheduler.poll
         if not_older_than is not None:
-            return shared_jobs(scheduler.jobs, self._answer(site), not_older_than)
+            return shared_jobs(ask, self._answer(site), not_older_than)
         pace, relaxed = poll.interval_seconds, poll.max_interval_seconds
-        return shared_jobs(scheduler.jobs, self._answer(site), pace, relaxed)
+        return shared_jobs(ask, self._answer(site), pace, relaxed)
 
     def _answer(self, site: SiteConfig) -> Path:
         """Where a site's answer is kept for all of this user's processes."""
@@ -194,16 +217,6 @@ class Session:
         return self.refreshed([self.store.read(run_id, user)], not_older_than)[0]
 
 
-def _scheduler(rules: SchedulerRules) -> Scheduler:
-    if rules.kind == "local":
-        from hpcrun.scheduler.local import Local
-
-        return Local()
-    from hpcrun.scheduler.slurm import Slurm
-
-    return Slurm(client_env=rules.client_env)
-
-
 def find_config(start: Path) -> Path | None:
     """The nearest .hpcrun/config.json in a folder or above it."""
     for folder in (start, *start.parents):
@@ -240,16 +253,36 @@ def open_session(start: Path | None = None, given: str | None = None) -> Session
 
 
 def _workspace_in(file: Path) -> Path | None:
+    named = _settings(file).get("workspace") or ""
+    if not isinstance(named, str):
+        raise ConfigError(Problem("`workspace` must be the name of a folder", "", str(file)))
+    return _folder(named, str(file), file.parent.parent) if named else None
+
+
+def _adapter(folders: Iterable[Path]) -> Adapter | None:
+    """The adapter that the project or the user wants, nearest first. ConfigError if it is none."""
+    from hpcrun.site import Adapter
+
+    known: tuple[Adapter, ...] = get_args(Adapter)
+    for file in (folder / CONFIG.name for folder in folders):
+        named = _settings(file).get("scheduler_adapter") if file.is_file() else None
+        if named is not None and named not in known:
+            message = f"`scheduler_adapter` is {named!r}"
+            raise ConfigError(Problem(message, f"one of {', '.join(known)}", str(file)))
+        for adapter in known:
+            if adapter == named:
+                return adapter
+    return None
+
+
+def _settings(file: Path) -> Mapping[str, object]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(Problem(f"not JSON: {error}", "", str(file))) from error
-    if not isinstance(value, dict) or not isinstance(value.get("workspace", ""), str):
-        raise ConfigError(Problem("`workspace` must be the name of a folder", "", str(file)))
-    named = value.get("workspace")
-    if not named:
-        return None
-    return _folder(named, str(file), file.parent.parent)
+    if not isinstance(value, dict):
+        raise ConfigError(Problem("its settings must be one object", "", str(file)))
+    return value
 
 
 def _folder(named: str, origin: str, start: Path = Path()) -> Path:
