@@ -14,6 +14,7 @@ import pytest
 
 from hpcrun.store.sdk import publish
 from tests import campaign
+from tests.alice import Alice, at_work, code_for_all
 from tests.cluster import Cluster
 from tests.cluster.failure import NotHere
 from tests.cluster.hosts import has_controllers
@@ -79,6 +80,20 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster(Layout.default(after=int(_WORKER or 0)))
     with cluster.in_use():
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def code(cluster: Cluster) -> Iterator[Path]:
+    """A copy of hpcrun that the users of the test cluster can read."""
+    with code_for_all(cluster) as code:
+        yield code
+
+
+@pytest.fixture
+def alice(cluster: Cluster, code: Path) -> Iterator[Alice]:
+    """A user at work on the login node."""
+    with at_work(cluster, code) as alice:
+        yield alice
 
 
 @pytest.fixture(scope="session")
