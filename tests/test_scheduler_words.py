@@ -190,6 +190,12 @@ def test_a_job_that_never_had_a_node_was_not_launched() -> None:
     assert word.raw == "FAILED 1:0, BadConstraints"
 
 
+def test_who_canceled_a_job_that_waited_for_ever() -> None:
+    told = Told("CANCELLED", Exit(0, 0), reason="DependencyNeverSatisfied")
+    assert word_of(told).by == "Slurm: a job that it depends on failed"
+    assert word_of(told, by="alice").by == "alice"
+
+
 def test_only_a_job_that_waits_has_a_reason() -> None:
     assert word_of(Told("PENDING", reason="JobHeldUser")).reason == "JobHeldUser"
     assert word_of(Told("PENDING", reason="None")).reason == ""

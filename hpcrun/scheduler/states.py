@@ -133,7 +133,7 @@ def word_of(told: Told, steps: Sequence[Step] = (), by: str | None = None) -> Jo
     if fallen and cause in (Cause.COMPLETED, Cause.EXIT_CODE, Cause.SIGNAL):
         cause = Cause.OUT_OF_MEMORY
     exit_code, signal = _exit_of(told)
-    if cause is Cause.CANCELED and told.reason.startswith("Dependency"):
+    if by is None and cause is Cause.CANCELED and told.reason.startswith("Dependency"):
         by = "Slurm: a job that it depends on failed"  # --kill-on-invalid-dep
     return JobWord(
         state=_END_STATES.get(_ENDS[told.base], State.FAILED),

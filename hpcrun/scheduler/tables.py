@@ -7,7 +7,7 @@ SLURM_TIME_FORMAT=%s. JSON is not asked for: its shape changes between releases.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hpcrun.scheduler.states import Exit, Step, Told
@@ -110,14 +110,15 @@ def controlled(output: str, job: str) -> Told | None:
     """A job in the output of `scontrol --oneliner show job`; an array's tasks are apart."""
     for line in output.splitlines():
         ids = _IDS.match(line)
-        # The job's name stands before UserId and may hold anything, as may what comes late.
-        values = dict(reversed(_FIELD.findall(line.partition(" UserId=")[2])))
+        # The job's name stands before the owner and may hold anything, as may what comes late.
+        owner = _OWNER.search(line)
+        values = dict(reversed(_FIELD.findall(line, owner.end()))) if owner else {}
         if ids is None or job not in (ids[1], f"{ids[2]}_{ids[3]}") or "JobState" not in values:
             continue
         return Told(
             state=values["JobState"],
             exit=Exit.parse(values.get("ExitCode", "")),
-            reason=values.get("Reason", ""),
+            reason=_reason(values),
             restart=_count(values.get("Restarts", "")),
             nodes=values.get("NodeList", ""),
             start=_seconds(values.get("StartTime", "")),
@@ -126,8 +127,17 @@ def controlled(output: str, job: str) -> Told | None:
     return None
 
 
+def _reason(values: Mapping[str, str]) -> str:
+    """Why a job waits. One that Slurm cancels for its dependency keeps any other reason (22.05)."""
+    failed = values["JobState"] == "CANCELLED" and "(failed)" in values.get("Dependency", "")
+    return "DependencyNeverSatisfied" if failed else values.get("Reason", "")
+
+
 _IDS = re.compile(r"JobId=(\d+)(?: ArrayJobId=(\d+) ArrayTaskId=(\S+))?")
-_FIELD = re.compile(r" (JobState|Reason|Restarts|ExitCode|StartTime|EndTime|NodeList)=(\S*)")
+_OWNER = re.compile(r" UserId=\S+\(\d+\)(?= )")
+_FIELD = re.compile(
+    r" (JobState|Reason|Dependency|Restarts|ExitCode|StartTime|EndTime|NodeList)=(\S*)"
+)
 
 
 def submit_times(output: str) -> Sequence[tuple[str, float]]:
