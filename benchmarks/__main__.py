@@ -14,6 +14,7 @@ from benchmarks import (
     history,
     lab,
     network,
+    poll,
     run_log,
     show,
     sizes,
@@ -30,6 +31,7 @@ CLUSTER: dict[str, Callable[[Lab, int], Iterator[Row]]] = {
     "submit": submission.rows,
     "start": first_instruction.rows,
     "fuse": network.rows,
+    "poll": poll.rows,
 }
 
 
