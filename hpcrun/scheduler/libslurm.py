@@ -24,6 +24,9 @@ from hpcrun.scheduler.slurm import NO_SUCH_JOB, Job, Slurm
 from hpcrun.scheduler.states import Exit, Step, Told, word_of
 from hpcrun.scheduler.tables import Life
 
+LOADING_TIMEOUT = 10.0
+"""Seconds for loading it; without a configuration libslurm looks for one by DNS (22.05)."""
+
 NOT_INSTALLED = "pyslurm is not installed"
 
 _CALL = Path(__file__).with_name("libslurm_call.py")
@@ -40,7 +43,7 @@ class LibSlurm(Slurm):
 
     def version(self) -> str:
         """pyslurm's, once it has been loaded. SchedulerError if it cannot be."""
-        return str(self._call("version"))
+        return str(self._call("version", timeout=LOADING_TIMEOUT))
 
     def jobs(self) -> Mapping[JobId, JobWord]:
         """All jobs of this user that the controller holds, in one call, the just ended too."""

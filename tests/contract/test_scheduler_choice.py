@@ -42,11 +42,13 @@ def test_the_library_asks_without_the_commands(alice: Alice) -> None:
 
 @pytest.mark.parametrize("adapter", ["pyslurm"], indirect=True)
 def test_a_library_that_ends_its_process_ends_nothing_else(alice: Alice) -> None:
-    name, is_less, why = alice.python(CHOOSE, env={"SLURM_CONF": "/nowhere"})
+    conf = alice.folder / "slurm.conf"
+    conf.write_text("Nonsense=1\n")
+    name, is_less, why = alice.python(CHOOSE, env={"SLURM_CONF": str(conf)})
     assert (name, is_less) == ("commands", True)
     assert why.startswith("libslurm: ")
     body = "tell([told(slurm.jobs), told(slurm.version)])"
-    for told in alice.python(body, env={"SLURM_CONF": "/nowhere"}):
+    for told in alice.python(body, env={"SLURM_CONF": str(conf)}):
         assert told["error"] == "SchedulerError"
 
 
