@@ -56,7 +56,7 @@ def _records(pyslurm: Any, number: str) -> list[Mapping[str, Any]]:
 
 
 def _cancel(pyslurm: Any, number: str) -> bool:
-    """Whether it was for this call to end: of a job with several parts it would end just one."""
+    """Whether it was for this call to end: one of several parts, or all of them, it is not."""
     job = pyslurm.Job.load(int(number))
     if list(_names(job)) != [number]:
         return False
