@@ -276,8 +276,9 @@ def _latest_text(facts: Sequence[Fact], key: str, default: str) -> str:
 
 
 def _uploads(facts: Sequence[Fact]) -> tuple[RunFile, ...]:
-    """The newest file of each name."""
-    told = [RunFile(*f) for fact in _latest(facts, "uploaded") for f in fact.data["files"]]
+    """The newest file of each name: a later attempt's stands, whatever the clocks say."""
+    latest = sorted(_latest(facts, "uploaded"), key=lambda fact: fact.attempt)
+    told = [RunFile(*f) for fact in latest for f in fact.data["files"]]
     return tuple(sorted({file.name: file for file in told}.values()))
 
 

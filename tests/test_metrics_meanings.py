@@ -18,11 +18,14 @@ import pytest
 
 from hpcrun.api.columns import columns_of, frame_of
 from hpcrun.errors import StoreError
+from hpcrun.fold import fold
 from hpcrun.layout import Attempt, JournalKind
 from hpcrun.metrics import Context, Metric, RankFacts, Run, metrics_of
 from hpcrun.metrics.charts import CHARTS, chart
 from hpcrun.metrics.images import IMAGE_LIMIT, image
+from hpcrun.metrics.uploads import place_of
 from hpcrun.metrics.values import decoded
+from hpcrun.record import RunFile
 from tests.metrics_job import RUN_ID, VERSIONS, Job, interpreter
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/metrics.md"
@@ -49,7 +52,10 @@ def job(tmp_path: Path) -> Job:
     return Job(tmp_path).make()
 
 
-def make_run(job: Job, rank: int = 0, attempt: str = "1.0") -> Run:
+REQUEST = {"run_id": RUN_ID, "experiment": "x", "user": "x", "target": "x", "created": 0.0}
+
+
+def make_run(job: Job, rank: int = 0, attempt: str = "1.0", outputs: Path | None = None) -> Run:
     context = Context(
         run_id=RUN_ID,
         experiment="digits",
@@ -58,7 +64,7 @@ def make_run(job: Job, rank: int = 0, attempt: str = "1.0") -> Run:
         record=str(job.record),
         spool=str(job.spool),
         files=str(job.root / "files"),
-        outputs=str(job.root / "files/outputs"),
+        outputs=str(outputs or job.root / "files/outputs"),
         offline=False,
     )
     return Run(context, rank_guard=False)
@@ -306,7 +312,7 @@ def test_uploads(job: Job, caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("outputs/a", "has a file 'outputs/a' already"),
+        ("outputs/a", "has another file 'outputs/a' already"),
         ("../a", "no name for a file"),
         ("/a", "no name for a file"),
         ("a/../../b", "no name for a file"),
@@ -325,6 +331,54 @@ def test_uploads_that_are_refused(job: Job, name: str, sentence: str) -> None:
     assert (job.root / "files/outputs/a").read_bytes() == b"first"
     files = [path for path in (job.root / "files").rglob("*") if path.is_file()]
     assert len(files) == 1
+
+
+@pytest.mark.parametrize("name", ["outputs/model.pt", "weights"])
+def test_a_later_attempt_uploads_its_own(job: Job, name: str) -> None:
+    path = Path(place_of(str(job.root / "files"), name))
+    for attempt, content in (("1.0", b"old"), ("1.1", b"new"), ("2.0", b"newest")):
+        run = make_run(job, attempt=attempt)
+        for _ in range(2):  # the same content once more is no news
+            run.upload_file(name, io.BytesIO(content))
+        with pytest.raises(StoreError, match="has another file"):
+            run.upload_file(name, io.BytesIO(b"another"))
+        assert path.read_bytes() == content
+        digest = hashlib.sha256(content).hexdigest()
+        # Clocks of nodes differ, and the agent may bring an old node's journals late.
+        told = job.facts(kind=JournalKind.FACTS)
+        late = [f._replace(time=f.time + 60 * (f.attempt == Attempt(1))) for f in told]
+        assert fold(REQUEST, late).uploads == (RunFile(name, len(content), digest),)
+    files = [path for path in (job.root / "files").rglob("*") if path.is_file()]
+    assert files == [path]
+
+
+def test_an_output_of_the_nodes_own_disk_replaces_what_was_uploaded_before(job: Job) -> None:
+    outputs = job.root / "node/outputs"
+    outputs.mkdir(parents=True)
+    run = make_run(job, outputs=outputs)
+    for content in ("first", "second"):
+        (outputs / "model.pt").write_text(content)
+        run.upload_file("outputs/model.pt", outputs / "model.pt")
+        assert (job.root / "files/outputs/model.pt").read_text() == content
+    (job.root / "other").write_text("third")
+    with pytest.raises(StoreError, match="has another file"):
+        run.upload_file("outputs/model.pt", job.root / "other")
+
+
+def test_what_was_uploaded_before_an_error_is_in_the_record(job: Job) -> None:
+    run = make_run(job)
+    (job.root / "a").write_text("a")
+    with pytest.raises(FileNotFoundError):
+        run.upload_files(["a", "b"], [job.root / "a", job.root / "absent"])
+    told = fold(REQUEST, job.facts(kind=JournalKind.FACTS)).uploads
+    assert [file.name for file in told] == ["a"]
+
+
+def test_a_pipe_of_the_scripts_is_no_file_to_be_compared(job: Job) -> None:
+    (job.root / "files/outputs").mkdir()
+    os.mkfifo(job.root / "files/outputs/pipe")
+    with pytest.raises(StoreError, match="has another file"):
+        make_run(job).upload_file("outputs/pipe", io.BytesIO(b""))
 
 
 def test_uploads_of_unequal_length_and_of_nothing(job: Job) -> None:

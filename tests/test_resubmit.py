@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hpcrun import Environment, Experiment, HpcrunError, Run, ScriptRunConfig, Workspace
 from hpcrun.errors import ConfigError, SchedulerError, StoreError
 from hpcrun.workflow.cut import first_unknown
+from tests.commands import answer, script_of
 from tests.lab import eventually
 
 # Fails until the file that its first attempt wrote is there.
@@ -63,6 +65,40 @@ def test_a_second_submission_goes_on_in_the_same_run(workspace: Workspace, tmp_p
         log = Path(run.paths.user_logs, attempt, "rank-0.log")
         assert log.read_text() == f"attempt {attempt}\n"
     assert Path(run.paths.script).read_bytes() == script
+
+
+UPLOADS = """\
+import os
+from hpcrun import Run
+
+run, attempt = Run.get_context(), os.environ["HPCRUN_ATTEMPT"]
+with open("outputs/aside", "w") as aside:
+    aside.write("the model of " + attempt)
+os.replace("outputs/aside", "outputs/model.pt")
+run.upload_file("outputs/model.pt", "outputs/model.pt")
+run.upload_file("weights", "outputs/model.pt")
+run.upload_file("same", "train.py")
+raise SystemExit(0 if attempt == "2.0" else 3)
+"""
+
+
+@pytest.mark.parametrize("place", ["history", "node"])
+def test_each_attempt_uploads_its_own_files(
+    workspace: Workspace, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "source/train.py").write_text(UPLOADS)
+    config = script_of(UPLOADS, tmp_path / "source")
+    config.run_config.working_directory = place
+    run = Experiment(workspace, "again").submit(config)
+    run.wait_for_completion(raise_on_error=False)
+    run.resubmit()
+    run.wait_for_completion()
+    for name in ("outputs/model.pt", "weights"):
+        copy = run.download_file(name, tmp_path / "copy")
+        assert copy.read_text() == "the model of 2.0"
+        file = next(file for file in run.get_files() if file.name == name)
+        assert file.sha256 == hashlib.sha256(b"the model of 2.0").hexdigest()
+    assert answer(workspace.path, "store", "check", "--digests") == "nothing is wrong\n"
 
 
 def test_a_run_that_goes_on_is_not_submitted_again(workspace: Workspace, tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ class InteractiveRun(Run):
         self.flush()
         return super()._metrics()
 
+    def _may_replace(self, name: str, source: Any) -> bool:
+        return self._live._may_replace(name, source)
+
     def _append(self, kind: str, data: Mapping[str, Any]) -> None:
         if not self._live.goes_on:
             self._must_be_own()

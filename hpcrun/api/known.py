@@ -110,6 +110,10 @@ class KnownRun(LoggingRun):
         self._must_be_own()
         return self.paths.files
 
+    def _may_replace(self, name: str, source: Any) -> bool:
+        """Nothing: what is uploaded from outside of a job belongs to no attempt."""
+        return False
+
     def _models_folder(self) -> str:
         return self.paths.owner.models
 

@@ -22,7 +22,6 @@ from hpcrun.metrics.companion import COMPANION
 from hpcrun.metrics.context import OFFLINE, Context
 from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.run import Run
-from hpcrun.metrics.uploads import files_below, upload_all
 from hpcrun.rights import kept_to
 
 LETTING_GO = 5.0
@@ -130,10 +129,7 @@ class InteractiveRun(Run):
         if folder is None or not os.path.isdir(folder):
             return
         try:
-            found = files_below("outputs", folder)
-            names = [name for name, _ in found]
-            files = upload_all(self._files_folder(), names, [path for _, path in found])
-            self._recorder.append("uploaded", {"files": [list(file) for file in files]})
+            self.upload_folder("outputs", folder)
         except (OSError, StoreError) as error:
             message = f"outputs in {folder} were not all collected: {error}"
             self._recorder.append("problem", {"message": message})

@@ -122,7 +122,7 @@ def _check(name: str) -> None:
 
 def _copied(root: str, name: str, path: str) -> RunFile:
     with open(path, "rb") as stream:
-        return put(os.path.join(root, name), name, stream)
+        return put(os.path.join(root, name), name, stream, lambda: False)
 
 
 def _take_version(aside: str, folder: str) -> int:

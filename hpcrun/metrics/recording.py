@@ -32,6 +32,10 @@ class Recording(ABC):
         """Where its files stand."""
 
     @abstractmethod
+    def _may_replace(self, name: str, source: Any) -> bool:
+        """Whether an upload may replace another file that stands under its name."""
+
+    @abstractmethod
     def _models_folder(self) -> str:
         """Where its user's models stand."""
 

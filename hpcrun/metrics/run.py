@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from hpcrun.fold import fold
-from hpcrun.layout import RESUME_VARIABLE, JournalKind, journal_kind
+from hpcrun.layout import RESUME_VARIABLE, Attempt, JournalKind, journal_kind
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
 from hpcrun.metrics.family import Parent
 from hpcrun.metrics.logs import Logging
@@ -275,6 +275,24 @@ class Run(Logging, Parent, Uploading, Registering):
 
     def _files_folder(self) -> str:
         return self._context.files
+
+    def _may_replace(self, name: str, source: Any) -> bool:
+        """What an earlier attempt left, and what gives way to this output at the end anyway."""
+        own = self._context.attempt
+        if isinstance(source, (str, os.PathLike)) and self._is_output(name, source):
+            return True
+        return own != Attempt(1, 0) and not any(
+            name == file[0]
+            for fact in self._facts(JournalKind.FACTS)
+            if fact.kind == "uploaded" and fact.attempt == own
+            for file in fact.data["files"]
+        )
+
+    def _is_output(self, name: str, source: Any) -> bool:
+        """Whether a path is that of the output of this name, on the node's own disk perhaps."""
+        folder, _, rest = name.partition("/")
+        path = os.path.join(self.output_directory, rest)
+        return folder == "outputs" and os.path.realpath(source) == os.path.realpath(path)
 
     def _models_folder(self) -> str:
         return os.path.join(os.path.dirname(os.path.dirname(self._context.record)), "models")
