@@ -66,6 +66,8 @@ def test_rows_and_tables() -> None:
     }
     assert shape(log({"a": 1}, y="row")) == {"a": [1]}
     assert shape(log({}, y="table")) == {}
+    assert shape(log({"a": [], "b": []}, y="table")) == {"a": [], "b": []}
+    assert shape(log({"b": []}, y="table"), log({"a": 1}, y="row")) == {"b": [None], "a": [1]}
 
 
 def test_value_beside_rows_has_the_metrics_own_column() -> None:
@@ -80,6 +82,11 @@ def test_ints_among_floats_are_floats() -> None:
     assert [type(v) for v in mixed[:2]] == [float, float]
     assert shape(log(1), log("a"), log(0.5)) == [1, "a", 0.5]
     assert shape(log(0.5), log({"i": hex(10**400)})) == [0.5, 10**400]
+    assert shape(log(2**53), log(0.5)) == [2.0**53, 0.5]
+    for large in (2**53 + 1, -(2**53) - 1):
+        exact: Any = shape(log(1), log(large), log(0.5))
+        assert [type(value) for value in exact] == [int, int, float]
+        assert exact[1] == large
     kept: Any = shape(log(True), log(2))
     assert [type(v) for v in kept] == [bool, int]
 

@@ -99,6 +99,8 @@ def runs(draw: st.DrawFn) -> list[Fact]:
 @example([metric(1, v=1.5, s=0), metric(2, v=2.5, s=1), metric(1, SECOND, "b", v=2.5, s=0)])
 @example([metric(1, v=1.5), metric(2, v=10**7)])
 @example([metric(1, v={"i": hex(10**400)}), metric(2, v=1.5), metric(3, v=10**7)])
+@example([metric(1, v=1.5), metric(2, v=2**53 + 1)])
+@example([metric(1, v=1.5), metric(2, v=-(2**53) - 1), metric(3, v=10**7)])
 @example([metric(1, v=1.5, s=0), metric(1, SECOND, "b", v=10**7, s=0)])
 @example([metric(5, writer="a", v=1.5), metric(1, writer="b", v=2), metric(9, writer="b", v=3)])
 @example(

@@ -8,6 +8,7 @@ import math
 from decimal import Decimal
 from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,7 +135,6 @@ def test_tensors_by_their_methods() -> None:
 
 
 def test_numpy() -> None:
-    numpy = pytest.importorskip("numpy", reason="NumPy is not installed")
     assert same(scalar(numpy.float64(0.1)), 0.1)
     assert same(scalar(numpy.float32(0.5)), 0.5)
     assert same(scalar(numpy.int64(-3)), -3)
@@ -148,7 +148,6 @@ def test_numpy() -> None:
     assert several(numpy.arange(3)) == [0, 1, 2]
     assert table({"x": numpy.arange(2), "y": [1.0, 2.0]}) == {"x": [0, 1], "y": [1.0, 2.0]}
     assert table({"x": numpy.float64(1)}) == {"x": [1.0]}
-    assert checked_step(numpy.int32(4)) == 4
     for array in (numpy.arange(2), numpy.array([])):
         with pytest.raises(TypeError, match=r"log_list\(\)"):
             scalar(array)
@@ -173,6 +172,11 @@ def test_lists() -> None:
     for wrong in ("abc", b"abc", {"a": 1}, 3, None):
         with pytest.raises(TypeError, match="a list of values is needed"):
             several(wrong)
+    for unordered in ({1, 2}, frozenset("ab")):
+        with pytest.raises(TypeError, match="set have no order"):
+            several(unordered)
+        with pytest.raises(TypeError, match="set have no order"):
+            table({"x": unordered})
 
 
 def test_tables() -> None:
@@ -199,14 +203,34 @@ def test_names() -> None:
         checked_name(3)
 
 
-def test_steps() -> None:
-    assert checked_step(None) is None
-    assert checked_step(2**63 - 1) == 2**63 - 1
-    for wrong in (-1, 2**63):
-        with pytest.raises(ValueError, match="a step must be"):
-            checked_step(wrong)
-    with pytest.raises(TypeError):
-        checked_step(1.5)
+@pytest.mark.parametrize(
+    ("step", "read"),
+    [
+        (None, None),
+        (0, 0),
+        (2**63 - 1, 2**63 - 1),
+        (3.0, 3),
+        (Color.RED, 3),
+        (numpy.int32(4), 4),
+        (numpy.float32(4), 4),
+        (numpy.array([4]), 4),
+    ],
+)
+def test_steps(step: object, read: int | None) -> None:
+    assert same(checked_step(step), read)
+
+
+WRONG_STEPS = (-1, 2**63, 10**9999, -0.5, 1.5, 2.0**63, math.nan, math.inf, True, numpy.bool_(True))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [*WRONG_STEPS, "1", b"1", [1], {}, numpy.arange(2), 1j, object()],
+    ids=lambda step: type(step).__name__,
+)
+def test_what_is_no_step(step: object) -> None:
+    with pytest.raises(ValueError, match="a step must be a whole number from 0 to"):
+        checked_step(step)
 
 
 @given(

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.metrics import Metric, Value
+from hpcrun.metrics.series import EXACT
 
 if TYPE_CHECKING:
     import numpy
     import pandas
 
 Array = "numpy.ndarray[Any, Any]"
-
-EXACT = 2**53
-"""A float64 holds every int up to it."""
 
 
 def columns_of(metric: Metric) -> dict[str, numpy.ndarray[Any, Any]]:

@@ -76,6 +76,6 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if hasattr(value, "numpy"):
         return value.numpy().tolist()
-    if isinstance(value, (set, frozenset, range)) or hasattr(value, "__next__"):
+    if isinstance(value, range) or hasattr(value, "__next__"):
         return list(value)
     raise TypeError(f"a {type(value).__name__} cannot stand in a chart")

@@ -27,9 +27,9 @@ class Logging(Recording):
     ) -> None:
         """Records one value: a number, a text, or an array of one element.
 
-        step: an int from 0; steps may repeat and come in any order. description: as in Azure ML,
-        accepted and kept nowhere. reduce: "mean", "sum", "min" or "max" of the values of all
-        ranks, each of which must make this call, is what rank 0 records (see
+        step: a whole number from 0; steps may repeat and come in any order. description: as in
+        Azure ML, accepted and kept nowhere. reduce: "mean", "sum", "min" or "max" of the values of
+        all ranks, each of which must make this call, is what rank 0 records (see
         `hpcrun.distributed.reduce`, also for its errors).
         """
         if reduce is not None:

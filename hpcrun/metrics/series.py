@@ -39,6 +39,9 @@ from hpcrun.record import Fact, Numbers
 
 SCALAR, LIST, TABLE, IMAGE = "scalar", "list", "table", "image"
 
+EXACT = 2**53
+"""Up to here every int is a float."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -173,10 +176,11 @@ class _Row(NamedTuple):
 
 def metric_of(name: str, facts: Sequence[Fact]) -> Metric:
     """The metric that facts of one name tell, which stand in the order of their series."""
-    rows = [row for fact in standing(facts) for row in _rows(name, fact)]
-    columns = list(dict.fromkeys(column for row in rows for column in row.cells))
-    if not columns:
-        columns = [] if _kind(facts) == TABLE else [name]
+    stand = standing(facts)
+    rows = [row for fact in stand for row in _rows(name, fact)]
+    columns = list(dict.fromkeys(column for fact in stand for column in _columns(name, fact)))
+    if not columns and _kind(facts) != TABLE:
+        columns = [name]
     return Metric(
         name=name,
         kind=_kind(facts),
@@ -207,6 +211,15 @@ def _kind(facts: Sequence[Fact]) -> str:
     return str(kinds.pop() or SCALAR) if len(kinds) == 1 else SCALAR
 
 
+def _columns(name: str, fact: Fact) -> Iterable[str]:
+    """The columns that a fact tells, also where it tells no row."""
+    kind, value = fact.data.get("y"), fact.data["v"]
+    if kind in ("row", "table"):
+        columns: Iterable[str] = value
+        return columns
+    return () if kind == "list" and not value else (name,)
+
+
 def _rows(name: str, fact: Fact) -> List[_Row]:
     kind, value = fact.data.get("y"), fact.data["v"]
     if kind == "list":
@@ -220,14 +233,14 @@ def _rows(name: str, fact: Fact) -> List[_Row]:
 
 
 def _unified(values: List[Value]) -> List[Value]:
-    """A column of ints and floats as floats, as far as floats reach."""
+    """A column of ints and floats as floats, if floats hold all of its ints."""
     kinds = {type(value) for value in values} - {type(None)}
     if kinds != {int, float}:
         return values
-    try:
-        return [float(value) if isinstance(value, int) else value for value in values]
-    except OverflowError:
+    ints = [value for value in values if isinstance(value, int)]
+    if max(ints) > EXACT or min(ints) < -EXACT:
         return values
+    return [float(value) if isinstance(value, int) else value for value in values]
 
 
 def finite(value: Value) -> Optional[float]:

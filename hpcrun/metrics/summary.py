@@ -27,7 +27,7 @@ from typing import (
 )
 
 from hpcrun.layout import Attempt
-from hpcrun.metrics.series import Metric, finite, metrics_of, numbers_of, text_of
+from hpcrun.metrics.series import EXACT, Metric, finite, metrics_of, numbers_of, text_of
 from hpcrun.metrics.values import decoded
 from hpcrun.record import Fact, Numbers, decode
 
@@ -247,11 +247,11 @@ class _Reading:
 
 
 def _told_by_series(found: List[_Series]) -> bool:
-    """Whether the series of a metric tell enough: where attempts logged ints and floats, the
-    values that stand decide whether all are shown as floats."""
-    kinds = _kinds(found)
+    """Whether the series of a metric tell enough: where ints and floats were logged, the values
+    that stand decide whether all are shown as floats, and an int that no float holds."""
     several = len({series.life.attempt for series in found}) > 1
-    return not (several and {int, float} <= kinds)
+    large = any(max(series.greatest, -series.least) > EXACT for series in found)
+    return not ((several or large) and {int, float} <= _kinds(found))
 
 
 def _summary(name: str, found: List[_Series]) -> MetricSummary:

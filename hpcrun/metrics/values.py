@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 from typing import Any, Dict, List, Mapping, Optional, Union
 
 from hpcrun.forms import NAME_LIMIT, STEP_LIMIT
@@ -25,7 +24,8 @@ Document = Dict[str, Any]
 
 Value = Union[None, bool, int, float, str, Document]
 
-_SEVERAL = (list, tuple, set, frozenset, dict, range)
+_UNORDERED = (set, frozenset)
+_SEVERAL = (list, tuple, dict, range, *_UNORDERED)
 
 
 def scalar(value: object) -> Any:
@@ -44,7 +44,7 @@ def scalar(value: object) -> Any:
 
 
 def several(values: Any) -> List[Any]:
-    """The JSON forms of the values in a list, array, range or generator. TypeError."""
+    """The JSON forms of the values in a list, array, range or generator. TypeError: a set's too."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     elif hasattr(values, "numpy"):
@@ -52,6 +52,10 @@ def several(values: Any) -> List[Any]:
     if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__iter__"):
         kind = type(values).__name__
         raise TypeError(f"a list of values is needed, not a {kind}; log() takes one value")
+    if isinstance(values, _UNORDERED):
+        raise TypeError(
+            f"the values of a {type(values).__name__} have no order; sorted() gives one"
+        )
     return [scalar(value) for value in values]
 
 
@@ -74,7 +78,7 @@ def table(columns: Mapping[str, Any]) -> Dict[str, List[Any]]:
 def checked_name(name: object) -> str:
     """A name of 1 to 1,024 characters, any characters. TypeError, ValueError."""
     if not isinstance(name, str):
-        raise TypeError(f"a name must be a str, not {name!r}")
+        raise TypeError(f"a name must be a str, not {repr(name)[:40]}")
     if not 0 < len(name) <= NAME_LIMIT:
         raise ValueError(
             f"a name must have 1 to {NAME_LIMIT} characters; {name[:40]!r} has {len(name)}"
@@ -83,13 +87,28 @@ def checked_name(name: object) -> str:
 
 
 def checked_step(step: Any) -> Optional[int]:
-    """A step, an int from 0 below 2**63, or None. TypeError, ValueError."""
+    """A step, a whole number from 0 below 2**63, or None. ValueError.
+
+    A float or a number of NumPy or torch is one if it is whole; a bool is none.
+    """
     if step is None:
         return None
-    number = operator.index(step)
-    if not 0 <= number < STEP_LIMIT:
-        raise ValueError(f"a step must be an int from 0 to 2**63 - 1, not {number}")
+    number = step if type(step) is int else _whole(step)
+    if number is None or not 0 <= number < STEP_LIMIT:
+        large = isinstance(step, int) and abs(step) > STEP_LIMIT
+        told = f"one of {step.bit_length()} bits" if large else repr(step)[:40]
+        raise ValueError(f"a step must be a whole number from 0 to 2**63 - 1, not {told}")
     return number
+
+
+def _whole(value: object) -> Optional[int]:
+    try:
+        number = scalar(value)
+    except TypeError:
+        return None
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    return number if type(number) is int else None
 
 
 def decoded(value: Any) -> Value:
@@ -119,7 +138,7 @@ def _of_object(value: Any) -> Any:
 
 
 def _column(column: Any) -> List[Any]:
-    if isinstance(column, (list, tuple, range)):
+    if isinstance(column, (list, tuple, range, *_UNORDERED)):
         return several(column)
     return several(column) if _is_array(column) else [scalar(column)]
 

@@ -29,6 +29,7 @@ from hpcrun.forms import is_count, is_ordinal, is_time
 from hpcrun.layout import Attempt
 from hpcrun.metrics import Metric
 from hpcrun.metrics.series import (
+    EXACT,
     SCALAR,
     metric_of,
     numbers_of,
@@ -43,9 +44,6 @@ KIND, FORMAT = "run", 1
 
 POINTS = "points/"
 """The group of the columns of numbers: a group of more than eight datasets takes up a kilobyte."""
-
-EXACT = 2**53
-"""Up to here every int is a float."""
 
 
 class Journal(NamedTuple):
