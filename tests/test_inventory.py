@@ -150,11 +150,17 @@ def test_a_deleted_run_does_not_come_back(care: Care) -> None:
     assert not Path(paths.record).exists()
 
 
-@pytest.mark.parametrize("damage", ["{}", '{"files": [[1, 2, 3, 4]]}', '{"files": [["a", "b"]]}'])
+DAMAGES = [
+    *("", "[1]", "3", "{}", '{"files": 3}', '{"files": {"abcd": 1}}', '{"files": [3]}'),
+    *('{"files": [[1, 2, 3, 4]]}', '{"files": [["a", "b"]]}', '{"files": [[{}, 1, 2, null]]}'),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_inventory_is_told(care: Care, damage: str) -> None:
     paths = care.make()
     Path(paths.record, FILE).write_text(damage)
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(StoreError, match="it tells no files, their sizes and times"):
         known(care.run(paths))
     sealed(care, paths)  # all the same
 

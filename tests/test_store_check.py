@@ -198,6 +198,10 @@ TOLD: dict[str, tuple[str, Damage]] = {
     "a content cut short": ("snapshot", lambda c: shortened(content_of(c))),
     "a content with another byte": ("snapshot", lambda c: flip(content_of(c))),
     "files of no run": ("orphan", lambda c: orphaned(c, "model")),
+    "a model whose record is none": (
+        "model",
+        lambda c: Path(c.own.models, "digits/1/model.json").write_text('{"files": [[1]]}'),
+    ),
     "a model whose file is gone": (
         "model",
         lambda c: Path(c.own.models, "digits/1/model/model").unlink(),

@@ -17,6 +17,7 @@ import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.errors import StoreError
+from hpcrun.forms import array_of, is_count, is_text, is_time, object_of, or_none, tuple_of
 from hpcrun.metrics.uploads import files_below, put
 from hpcrun.record import RunFile
 from hpcrun.rights import kept_to
@@ -63,7 +64,8 @@ def register(models: str, name: str, source: str, details: Mapping[str, Any]) ->
     """
     _check(name)
     if not os.path.exists(source):
-        raise StoreError(f"there is no file or folder {source}", "upload it to the run first")
+        hint = "upload it to the run first" if details.get("run_id") else ""
+        raise StoreError(f"there is no file or folder {source!r}", hint)
     folder = os.path.join(models, name)
     aside = os.path.join(folder, f".{os.urandom(6).hex()}")
     base = os.path.basename(os.path.normpath(source))
@@ -91,14 +93,38 @@ def read(models: str, name: str, version: int) -> ModelRecord:
     """A version of a model. StoreError."""
     folder = os.path.join(models, name, str(version))
     try:
-        with open(os.path.join(folder, RECORD), encoding="utf-8") as file:
-            told: Dict[str, Any] = json.load(file)
-        told["files"] = tuple([RunFile(*each) for each in told["files"]])
-        return ModelRecord(name, version, os.path.join(folder, CONTENT), **told)
+        with open(os.path.join(folder, RECORD), "rb") as file:
+            text = file.read()
     except FileNotFoundError as error:
         raise StoreError(f"there is no model {name}:{version}") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"the model in {folder} cannot be read: {error}") from error
+    except OSError as error:
+        raise StoreError(f"the model in {folder} cannot be read: {error.strerror}") from error
+    return record_in(text, folder)
+
+
+def record_in(text: bytes, folder: str) -> ModelRecord:
+    """The record that the text of a version's model.json tells. StoreError: it is damaged."""
+    try:
+        told: Dict[str, Any] = json.loads(text)
+        is_whole = {"created", "files"} <= told.keys() <= _FORMS.keys()
+    except (ValueError, AttributeError, RecursionError):
+        is_whole = False
+    if not is_whole or not all(_FORMS[field](value) for field, value in told.items()):
+        raise StoreError(f"{folder}/{RECORD} is damaged: it is no record of a model")
+    rest, number = os.path.split(folder)
+    files = tuple([RunFile(*each) for each in told.pop("files")])
+    content = os.path.join(folder, CONTENT)
+    return ModelRecord(os.path.basename(rest), int(number), content, files=files, **told)
+
+
+_FORMS = {
+    "created": is_time,
+    "files": array_of(tuple_of(is_text, is_count, or_none(is_text))),
+    "description": is_text,
+    **dict.fromkeys(("tags", "properties"), object_of(is_text)),
+    **dict.fromkeys(("run_id", "framework", "framework_version"), or_none(is_text)),
+}
+"""What model.json holds."""
 
 
 def versions(models: str, name: str) -> List[int]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from hpcrun.agent.copying import BLOCK
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
-from hpcrun.forms import is_count, is_int, is_text, or_none
+from hpcrun.forms import array_of, is_count, is_int, is_text, or_none, tuple_of
 from hpcrun.layout import RunPaths
 from hpcrun.metrics.uploads import place_of
 from hpcrun.record import RunRecord
@@ -70,17 +70,16 @@ def known(run: StoredRun) -> Inventory | None:
     if text is None:
         return None
     try:
-        found = {name: Taken(*taken) for name, *taken in json.loads(text)["files"]}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise StoreError(f"{paths.record}/{FILE} is damaged: {error}", "remove it") from error
-    if not all(is_text(name) and _is_one(taken) for name, taken in found.items()):
-        raise StoreError(f"{paths.record}/{FILE} is damaged: it tells of what is none", "remove it")
-    return found
+        files = json.loads(text)["files"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        files = None
+    if not _are_taken(files):
+        message = f"{paths.record}/{FILE} is damaged: it tells no files, their sizes and times"
+        raise StoreError(message, "remove it")
+    return {name: Taken(*taken) for name, *taken in files}
 
 
-def _is_one(taken: Taken) -> bool:
-    has_digest = or_none(is_text)(taken.sha256)
-    return is_count(taken.size) and is_int(taken.mtime) and has_digest
+_are_taken = array_of(tuple_of(is_text, is_count, is_int, or_none(is_text)))
 
 
 def take(store: FileStore, record: RunRecord, files: Found, limit: int | None = None) -> Inventory:

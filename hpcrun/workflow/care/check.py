@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 from hpcrun.errors import HpcrunError, RunNotFound, StoreError
 from hpcrun.layout import FORMAT, FORMATS, JOURNAL_SUFFIX, RUN_ID, UserPaths
 from hpcrun.metrics import models
-from hpcrun.record import RunFile
 from hpcrun.store import FileStore
 from hpcrun.store.formats import NewerFormat, expect_known
 from hpcrun.store.hdf5 import BLOCK
@@ -231,7 +230,7 @@ def _of_model(folder: Path, look: Look) -> Iterator[str]:
     told = folder / models.RECORD
     if told.lstat().st_size > LARGEST:
         raise StoreError(f"{told} has more than {LARGEST} bytes")
-    for file in (RunFile(*each) for each in json.loads(read_plain(told))["files"]):
+    for file in models.record_in(read_plain(told), str(folder)).files:
         path = folder / models.CONTENT / file.name
         found = path.lstat() if os.path.lexists(path) else None
         if found is None or not stat.S_ISREG(found.st_mode):
