@@ -145,6 +145,10 @@ def test_images_charts_and_uploads_of_a_job_can_be_read(project: Path) -> None:
     assert json.loads(json.dumps(told("metrics", run.id)))["plot"] == name
     assert {f["name"] for f in told("files", run.id)} >= {name, "weights.bin"}
     assert Path(told("download", run.id, name, "there.png")["path"]).read_bytes()[:4] == b"\x89PNG"
+    # A / at the end asks for a folder, as of cp and rsync.
+    path = told("download", run.id, "weights.bin", "new/deep/")["path"]
+    assert path == "new/deep/weights.bin" and Path(path).read_bytes()[:4] == b"\x89PNG"
+    assert run.download_file("weights.bin", "made/") == Path("made/weights.bin")
     logs = run.get_all_logs(project / "logs")
     assert [p.read_text() for p in logs if p.name == "rank-0.log"] == ["said\n"]
     assert run.get_details_with_logs()["logFiles"]["user_logs/1.0/rank-0.log"] == "said\n"

@@ -28,9 +28,13 @@ class RunFiles(KnownRun):
         return [file.name for file in self.get_files()]
 
     def download_file(self, name: str, output_file_path: str | Path | None = None) -> Path:
-        """Copies one file; default: its last name in the current folder. Gives the copy's path."""
-        destination = Path(output_file_path) if output_file_path is not None else Path.cwd()
-        return fetch_file(self._session.store, self.paths, name, destination)
+        """Copies one file; gives the copy's path.
+
+        output_file_path: a file, or a folder that is there or whose name ends in /, where the
+        copy has the last part of its name; default: the current folder.
+        """
+        target = output_file_path if output_file_path is not None else Path.cwd()
+        return fetch_file(self._session.store, self.paths, name, target)
 
     def download_files(
         self,

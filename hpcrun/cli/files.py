@@ -59,13 +59,14 @@ def _check(session: Session, record: RunRecord, as_json: bool) -> None:
 @click.command()
 @click.argument("run")
 @click.argument("name")
-@click.argument("destination", required=False, type=click.Path(path_type=Path))
+@click.argument("destination", required=False, type=click.Path())
 @json_option
 @click.pass_obj
 def download(
-    workspace: str | None, run: str, name: str, destination: Path | None, as_json: bool
+    workspace: str | None, run: str, name: str, destination: str | None, as_json: bool
 ) -> None:
-    """Copy the file NAME of a run here, or to DESTINATION."""
+    """Copy the file NAME of a run here, or to DESTINATION: a file, or a folder (made if it ends
+    in /)."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
     paths = session.store.paths(run_id, user)

@@ -158,13 +158,16 @@ def find_file(paths: RunPaths, name: str) -> Path:
     ) from FileNotFoundError(name)
 
 
-def fetch_file(store: FileStore, paths: RunPaths, name: str, destination: Path) -> Path:
+def fetch_file(store: FileStore, paths: RunPaths, name: str, target: str | Path) -> Path:
     """Copies one file of a run, or a logged image; gives the copy's path.
 
-    destination: an existing folder takes it under the last part of its name.
+    target: a folder takes it under the last part of its name: one that is there, or that a / at
+    the end says to make.
     """
-    if destination.is_dir():
-        destination = destination / Path(name).name
+    destination = Path(target)
+    with told(f"copy {name} to {target}"):
+        if os.fspath(target).endswith("/") or destination.is_dir():
+            destination /= Path(name).name
     content = None
     if name.startswith(f"{IMAGES}/"):
         content = content_of(store.facts(paths, JournalKind.ARTIFACTS)[0], name)
