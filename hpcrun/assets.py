@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from hpcrun.arguments import is_path
 from hpcrun.errors import ConfigError, Problem, SiteError, TemplateError
 
 SHIPPED = "shipped/"
@@ -63,13 +64,15 @@ class Assets:
 
         ConfigError names the nearest name if there is none.
         """
-        paths = [folder / "site_configs" / f"{name}.yaml" for folder in self.folders]
+        is_name = is_path(f"{name}.yaml")
+        folders = self.folders if is_name else ()
+        paths = [folder / "site_configs" / f"{name}.yaml" for folder in folders]
         if self.site_file is not None and self.site_file.name == f"{name}.yaml":
             own = self.site_file.resolve()
             paths = [own, *(path for path in paths if path.resolve() != own)]
         found = [(_text(path, SiteError), str(path)) for path in paths if path.is_file()]
         resource = _shipped("site_configs").joinpath(f"{name}.yaml")
-        if "/" not in name and resource.is_file():
+        if is_name and "/" not in name and resource.is_file():
             found.append((resource.read_text(encoding="utf-8"), str(resource)))
         if not found:
             known = self.sites()

@@ -19,6 +19,9 @@ NAME_LIMIT = 1024
 STEP_LIMIT = 2**63
 """A step is below it."""
 
+PRINTED_BITS = 14_000
+"""Python prints ints of up to 4,300 digits, unless it is told otherwise."""
+
 DEPTH_LIMIT = 100
 """How deep lists and objects of a chart or of run.json may stand in each other."""
 
@@ -85,6 +88,12 @@ def one_of(words: Iterable[object]) -> Check:
     """Whether it is one of these words."""
     known = frozenset(str(word) for word in words)
     return lambda value: isinstance(value, str) and value in known
+
+
+def as_text(value: object) -> str:
+    """Its str(); of an int with more digits than Python prints its hexadecimal form."""
+    is_long = isinstance(value, int) and value.bit_length() > PRINTED_BITS
+    return f"{value:#x}" if is_long else str(value)
 
 
 # -- of several -----------------------------------------------------------------------------------

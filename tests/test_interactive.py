@@ -354,7 +354,7 @@ def test_children(experiment: Experiment) -> None:
 
 def test_children_that_are_refused(experiment: Experiment) -> None:
     run = experiment.start_logging(snapshot_directory=None)
-    with pytest.raises(ValueError, match="100 at most"):
+    with pytest.raises(ValueError, match="one call makes 0 to 100"):
         run.create_children(101)
     with pytest.raises(ValueError, match="either count"):
         run.create_children()

@@ -90,8 +90,27 @@ def test_what_is_not_there(workspace: Workspace, run: Run) -> None:
     with pytest.raises(StoreError, match="no model 'net'"):
         Model(workspace, "net")
     run.register_model("net", "outputs/one.pt")
-    with pytest.raises(StoreError, match=r"version 3 \(it has 1\)"):
+    with pytest.raises(StoreError, match=r"no model 'net:3' \(it has the versions 1\)"):
         Model(workspace, "net", version=3)
+
+
+def test_an_id_names_a_version(workspace: Workspace, run: Run) -> None:
+    for _ in range(2):
+        run.register_model("net", "outputs/one.pt")
+    assert Model(workspace, id="net:1").id == Model(workspace, "net:1").id == "net:1"
+    for wrong in ("net:", "net:x", "net:-1", "net:1:1", "../net"):
+        with pytest.raises(StoreError, match="there is no model"):
+            Model(workspace, id=wrong)
+
+
+RECORDS = ["", "3", "[]", "{}", '{"created": 1}', '{"created": 1, "files": [[1]]}']
+
+
+@pytest.mark.parametrize("text", [*RECORDS, '{"created": 1, "files": [], "more": 1}'])
+def test_a_damaged_record_is_told(workspace: Workspace, run: Run, text: str) -> None:
+    (run.register_model("net", "outputs/one.pt").path.parent / "model.json").write_text(text)
+    with pytest.raises(StoreError, match=r"model.json is damaged: it is no record of a model"):
+        Model(workspace, "net")
 
 
 def test_a_deleted_versions_number_is_not_given_again(workspace: Workspace, run: Run) -> None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.run import Run
 from hpcrun.api.workspace import Workspace
+from hpcrun.arguments import checked
 from hpcrun.config import RunConfiguration, ScriptRunConfig
 from hpcrun.config.runconfig import load_runconfig
 from hpcrun.errors import ConfigError, Problem, RunNotFound, StoreError
 from hpcrun.layout import experiment_of
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
+from hpcrun.metrics.recording import texts_of
 from hpcrun.plan import check_experiment
 from hpcrun.reading import Read, read_value
 from hpcrun.record import RunRecord
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from hpcrun.api.interactive import InteractiveRun
 
 
+@checked
 class Experiment:
     """A name that groups runs. It exists as soon as a run has it.
 
@@ -100,13 +103,13 @@ class Experiment:
         """Its tags."""
         return self._record().tags
 
-    def tag(self, key: str, value: str | None = None) -> None:
+    def tag(self, key: str, value: object = None) -> None:
         """Sets one tag; without a value to the empty text."""
-        self.set_tags({key: "" if value is None else value})
+        self.set_tags({key: value})
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags; others stay."""
-        self._tell("tags", {"set": {str(k): str(v) for k, v in tags.items()}})
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Sets tags; others stay. None is the empty text, all else its str()."""
+        self._tell("tags", {"set": texts_of(tags)})
 
     def remove_tags(self, tags: str | Sequence[str]) -> None:
         """Removes tags; one that is not there is no error."""
@@ -163,7 +166,7 @@ class Experiment:
     def submit(
         self,
         config: ScriptRunConfig | RunConfiguration | str,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
         *,
         run_id: str | None = None,
         source_directory: str | Path | None = None,
@@ -180,7 +183,7 @@ class Experiment:
         asked = self._asked(config, source_directory)
         own = asked.value.tags or {}
         asked.value.experiment = self.name
-        asked.value.tags = {**own, **{str(k): str(v) for k, v in (tags or {}).items()}}
+        asked.value.tags = {**own, **texts_of(tags or {})}
         session = self.workspace.session
         if parent is not None:
             asked.value.private = _as_private_as(session.store.read(parent), asked.value.private)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.known import KnownRun
+from hpcrun.arguments import checked
 from hpcrun.errors import StoreError
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.metrics.interactive import interactive_context, make_child
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hpcrun.config import RunConfiguration, ScriptRunConfig
 
 
+@checked
 class RunFamily(KnownRun):
     """What a run can do with its parent and children."""
 
@@ -65,7 +67,7 @@ class RunFamily(KnownRun):
     def submit_child(
         self,
         config: ScriptRunConfig | RunConfiguration | str,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Run:
         """Submits a run of the same experiment as a child of this one; see `Experiment.submit`."""

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from hpcrun.api.known import KnownRun
 from hpcrun.api.model import Model
+from hpcrun.arguments import checked
 from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.metrics.models import ModelRecord
 from hpcrun.workflow.code import code_of, known_digest
 from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
 
 
+@checked
 class RunFiles(KnownRun):
     """What can be done with a run's files."""
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.run import Run
+from hpcrun.arguments import checked
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.record import RunRecord
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from hpcrun.metrics import Metric
 
 
+@checked
 class InteractiveRun(Run):
     """A run without a job, from `Experiment.start_logging()` or `child_run()`.
 
@@ -42,7 +44,7 @@ class InteractiveRun(Run):
         """It has completed. Waits until its record holds everything, 300 s at most."""
         self._live.complete()
 
-    def fail(self, error_details: object = None, error_code: str | None = None) -> None:
+    def fail(self, error_details: object = None, error_code: object = None) -> None:
         """It has failed; waits like complete(). The details are its verdict."""
         self._live.fail(error_details, error_code)
 

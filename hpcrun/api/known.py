@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.arguments import checked, is_path
+from hpcrun.errors import ConfigError, Problem, RunNotFound
+from hpcrun.forms import is_run_id
 from hpcrun.layout import RunPaths
 from hpcrun.metrics import RankFacts
 from hpcrun.metrics import Run as LoggingRun
+from hpcrun.metrics.recording import texts_of
 from hpcrun.record import RunRecord
 from hpcrun.store.wanted import type_of
 
@@ -16,10 +19,13 @@ if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
 
 
+@checked
 class KnownRun(LoggingRun):
     """One run of a workspace, as its record knows it."""
 
     def __init__(self, experiment: Experiment, run_id: str, user: str | None = None) -> None:
+        if not is_run_id(run_id) or not is_path(user or "x") or "/" in (user or ""):
+            raise RunNotFound(f"there is no run {run_id!r}", "hpcrun list shows all")
         self._experiment = experiment
         self._run_id = run_id
         self._session = experiment.workspace.session
@@ -85,10 +91,10 @@ class KnownRun(LoggingRun):
         """Its status, as get_status() gives it."""
         return self.get_status()
 
-    def add_properties(self, properties: Mapping[str, str]) -> None:
+    def add_properties(self, properties: Mapping[str, Any]) -> None:
         """Adds properties. They are write-once: changing one raises ConfigError."""
-        known = self.properties
-        changed = [k for k, v in properties.items() if k in known and known[k] != str(v)]
+        known, given = self.properties, texts_of(properties)
+        changed = [name for name in given if known.get(name, given[name]) != given[name]]
         if changed:
             raise ConfigError(
                 Problem(
@@ -96,7 +102,7 @@ class KnownRun(LoggingRun):
                     "properties are write-once; use a tag",
                 )
             )
-        self._append("properties", {"set": {str(k): str(v) for k, v in properties.items()}})
+        self._append("properties", {"set": given})
 
     # -----------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.columns import columns_of, frame_of
 from hpcrun.api.known import KnownRun
+from hpcrun.arguments import checked
 from hpcrun.errors import StoreError
 from hpcrun.layout import JournalKind
 from hpcrun.metrics import Metric, azure_shapes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 
+@checked
 class RunMetrics(KnownRun):
     """What can be read of a run's metrics."""
 

@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hpcrun.arguments import checked
 from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.faults import told
-from hpcrun.metrics.models import CONTENT, DELETED, RECORD, read, register, versions
+from hpcrun.forms import as_text
+from hpcrun.metrics.models import CONTENT, DELETED, NAME, RECORD, read, register, versions
+from hpcrun.metrics.recording import texts_of
 from hpcrun.record import RunFile
 from hpcrun.store.policy import read_policy
 from hpcrun.store.wanted import Names, has_names, names_of
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from hpcrun.api.workspace import Workspace
 
 
+@checked
 class Model:
     """One version of a model of this user's: a folder of files, and a record written once.
 
@@ -35,16 +39,19 @@ class Model:
         id: str | None = None,
         version: int | None = None,
     ) -> None:
-        given, _, number = (id or name or "").partition(":")
+        asked = id if id is not None else name or ""
+        given, colon, number = asked.partition(":")
         wanted = int(number) if number.isdecimal() else version
-        places = {n: f for f in _folders(workspace) for n in versions(f, given)} if given else {}
+        is_name = NAME.match(given) and (not colon or number.isdecimal())
+        places = {n: f for f in _folders(workspace) for n in versions(f, given)} if is_name else {}
         known = sorted(places)
         if not known or (wanted is not None and wanted not in known):
+            told = asked if colon or wanted is None else f"{asked}:{as_text(wanted)}"
             some = ", ".join(str(each) for each in known[-5:])
-            hint = f"it has {some}" if known else "Model.list(workspace) gives all"
-            raise StoreError(f"there is no model {id or name!r}, version {wanted or 'any'}", hint)
+            hint = f"it has the versions {some}" if known else "Model.list(workspace) gives all"
+            raise StoreError(f"there is no model {told!r}", hint)
         self.workspace = workspace
-        chosen = wanted or known[-1]
+        chosen = known[-1] if wanted is None else wanted
         self._record = read(places[chosen], given, chosen)
 
     @classmethod
@@ -79,8 +86,8 @@ class Model:
         workspace: Workspace,
         model_path: str | Path,
         model_name: str,
-        tags: Mapping[str, str] | None = None,
-        properties: Mapping[str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | None = None,
         description: str = "",
         model_framework: str | None = None,
         model_framework_version: str | None = None,
@@ -90,8 +97,8 @@ class Model:
         room = store.prepare(read_policy(store.workspace).private)
         details = {
             "description": description,
-            "tags": dict(tags or {}),
-            "properties": dict(properties or {}),
+            "tags": texts_of(tags or {}),
+            "properties": texts_of(properties or {}),
             "framework": model_framework,
             "framework_version": model_framework_version,
         }

@@ -14,9 +14,11 @@ from hpcrun.api.family import RunFamily
 from hpcrun.api.files import RunFiles
 from hpcrun.api.measures import RunMetrics
 from hpcrun.api.stream import stream
+from hpcrun.arguments import checked
 from hpcrun.config import Environment
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import RunFailed, StoreError, WaitTimeout
+from hpcrun.forms import as_text
 from hpcrun.layout import INTERACTIVE, experiment_of
 from hpcrun.record import RunRecord
 from hpcrun.scheduler.reasons import reason_in_words
@@ -36,6 +38,7 @@ FIRST_LOOK, LAST_LOOK = 0.5, 15.0
 """Seconds between two looks at a run's record while waiting: they grow from one to the other."""
 
 
+@checked
 class Run(RunFiles, RunFamily, RunMetrics):
     """One run of a workspace. In a training script, `Run.get_context()` gives the script's own.
 
@@ -225,12 +228,12 @@ class Run(RunFiles, RunFamily, RunMetrics):
         """
         self._end(Cause.COMPLETED, f"{self._session.user} completed the run")
 
-    def fail(self, error_details: object = None, error_code: str | None = None) -> None:
+    def fail(self, error_details: object = None, error_code: object = None) -> None:
         """Ends an interactive run from outside of its process, as failed; see `complete`.
 
         To a submitted run a problem is added.
         """
-        told = [str(part) for part in (error_code, error_details) if part is not None]
+        told = [as_text(part) for part in (error_code, error_details) if part is not None]
         message = ": ".join(told) or f"{self._session.user} called fail()"
         if not self._end(Cause.REPORTED, message):
             self._append("problem", {"message": message})

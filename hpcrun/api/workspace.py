@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcrun.arguments import checked
 from hpcrun.assets import Assets
 from hpcrun.workflow.session import Session, find_config, open_session
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from hpcrun.api.run import Run
 
 
+@checked
 class Workspace:
     """The root of a run history: a folder that all nodes see.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcrun.forms import PRINTED_BITS
 from hpcrun.layout import RunPaths
 from hpcrun.record import AttemptRecord, Imported, RunRecord, Verdict
 from hpcrun.store.stored import StoredRun
@@ -27,10 +28,6 @@ COLORS = {
     "NotResponding": "magenta",
     "CancelRequested": "yellow",
 }
-
-
-MAX_BITS = 14_000
-"""Of an int that is printed in decimal. Python reads and writes 4,300 digits."""
 
 
 def print_json(value: Any) -> None:
@@ -56,7 +53,7 @@ def _escaped(line: str) -> str:
 def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+    if isinstance(value, int) and value.bit_length() > PRINTED_BITS:
         return hex(value)
     if isinstance(value, dict):
         return {key: _strict(item) for key, item in value.items()}

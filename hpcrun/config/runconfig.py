@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from hpcrun.arguments import is_path
 from hpcrun.config.distributed import (
     DistributedConfiguration,
     HorovodConfiguration,
@@ -158,7 +159,7 @@ def find_runconfig(name: str, folder: Path) -> Path:
     places = [folder / sub for sub in (*FOLDERS, ".")]
     for place in places:
         for file in (place / name, place / f"{name}{SUFFIX}"):
-            if file.is_file():
+            if is_path(file) and file.is_file():
                 return file
     known = sorted({f.stem for place in places for f in place.glob(f"*{SUFFIX}")})
     where = f"{folder / FOLDERS[0]}"

@@ -6,14 +6,17 @@ import os
 import time
 from typing import Any, List, Mapping, Optional, Sequence
 
+from hpcrun.arguments import AnyPath, checked
 from hpcrun.errors import StoreError
+from hpcrun.forms import as_text
 from hpcrun.layout import RUN_ID, RunPaths, UserPaths, sealed_of
-from hpcrun.metrics.recording import Recording
+from hpcrun.metrics.recording import Recording, texts_of
 
 CHILDREN_LIMIT = 100
 """Children that one call of create_children makes."""
 
 
+@checked
 class Parent(Recording):
     """The part of a Run that makes children: runs without a job, which this process keeps."""
 
@@ -21,7 +24,7 @@ class Parent(Recording):
         self,
         name: Optional[str] = None,
         run_id: Optional[str] = None,
-        outputs: Optional[str] = None,
+        outputs: Optional[AnyPath] = None,
     ) -> Any:
         """A child of this run, an InteractiveRun that begins now; use it in a `with` statement.
 
@@ -33,7 +36,8 @@ class Parent(Recording):
         if run_id is not None:
             own = UserPaths(os.path.dirname(self._models_folder()))
             _expect_not_sealed(own.run(new))
-        child = self._make_child(new, name, {}, outputs)
+        folder = os.fspath(outputs) if outputs is not None else None
+        child = self._make_child(new, name, {}, folder)
         child.start()
         return child
 
@@ -78,9 +82,9 @@ def tags_of_children(
     """The tags of each child that create_children makes. ValueError."""
     if (count is None) == (tag_key is None or tag_values is None):
         raise ValueError("create_children() takes either count, or tag_key and tag_values")
-    tags: List[Mapping[str, str]] = [{str(tag_key): str(value)} for value in tag_values or ()]
+    many = len(tag_values or ()) if count is None else count
+    if not 0 <= many <= CHILDREN_LIMIT:
+        raise ValueError(f"{as_text(many)} children; one call makes 0 to {CHILDREN_LIMIT}")
     if count is not None:
-        tags = [{"azureml.batch_child_number": str(number)} for number in range(count)]
-    if len(tags) > CHILDREN_LIMIT:
-        raise ValueError(f"{len(tags)} children; one call makes {CHILDREN_LIMIT} at most")
-    return tags
+        return [{"azureml.batch_child_number": str(number)} for number in range(count)]
+    return [texts_of({str(tag_key): value}) for value in tag_values or ()]

@@ -14,10 +14,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import os
 import re
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
+from hpcrun.arguments import is_path
 from hpcrun.record import Fact, RunFile
 
 IMAGE_LIMIT = 64 << 20
@@ -86,7 +86,9 @@ def content_of(facts: Iterable[Fact], name: str) -> Optional[bytes]:
 
 
 def _read(path: Any) -> bytes:
-    with open(os.fspath(path), "rb") as file:
+    if not is_path(path):
+        raise TypeError(f"the image of log_image() comes from a path, not from {repr(path)[:40]}")
+    with open(path, "rb") as file:
         return file.read(IMAGE_LIMIT + 1)
 
 

@@ -16,7 +16,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Dict, Mapping, Optional, Type
 
+from hpcrun.arguments import checked
 from hpcrun.errors import StoreError
+from hpcrun.forms import as_text
 from hpcrun.layout import INTERACTIVE, Attempt, RunPaths, UserPaths, experiment_of
 from hpcrun.metrics.companion import COMPANION
 from hpcrun.metrics.context import OFFLINE, Context
@@ -28,6 +30,7 @@ LETTING_GO = 5.0
 """Seconds for which the companion is waited for once all is in the record."""
 
 
+@checked
 class InteractiveRun(Run):
     """A run that this process itself keeps, from start() to complete(), fail() or cancel().
 
@@ -70,9 +73,9 @@ class InteractiveRun(Run):
         """It has completed. Waits until its record holds everything, 300 s at most."""
         self._end(exit_code=0, cause="completed", message="the script completed the run")
 
-    def fail(self, error_details: object = None, error_code: Optional[str] = None) -> None:
+    def fail(self, error_details: object = None, error_code: object = None) -> None:
         """It has failed; waits like complete(). The details are its verdict."""
-        told = [str(part) for part in (error_code, error_details) if part is not None]
+        told = [as_text(part) for part in (error_code, error_details) if part is not None]
         message = ": ".join(told) or "the script called fail()"
         self._end(exit_code=None, cause="reported", message=message)
 

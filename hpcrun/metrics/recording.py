@@ -5,6 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Dict, Mapping, Optional
 
+from hpcrun.forms import as_text
+
+
+def texts_of(values: Mapping[str, Any]) -> Dict[str, str]:
+    """Tags or properties as texts; None is the empty text, as of a tag without a value."""
+    return {name: "" if value is None else as_text(value) for name, value in values.items()}
+
 
 class Recording(ABC):
     """A run that facts and files can be added to."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Mapping, Optional
 
-from hpcrun.metrics.recording import Recording
+from hpcrun.arguments import checked
+from hpcrun.metrics.recording import Recording, texts_of
 from hpcrun.metrics.uploads import place_of
 
 if TYPE_CHECKING:
     from hpcrun.metrics.models import ModelRecord
 
 
+@checked
 class Registering(Recording):
     """The part of a Run that registers models."""
 
@@ -38,8 +40,8 @@ class Registering(Recording):
         details = {
             "run_id": self.id,
             "description": description,
-            "tags": {str(k): str(v) for k, v in (tags or {}).items()},
-            "properties": {str(k): str(v) for k, v in (properties or {}).items()},
+            "tags": texts_of(tags or {}),
+            "properties": texts_of(properties or {}),
             "framework": model_framework,
             "framework_version": model_framework_version,
         }

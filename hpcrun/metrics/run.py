@@ -10,12 +10,16 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
+from hpcrun.arguments import checked
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.fold import fold
+from hpcrun.forms import as_text
 from hpcrun.layout import RESUME_VARIABLE, Attempt, JournalKind, journal_kind
 from hpcrun.metrics.context import Context, job_context, missing_variables, offline_context
 from hpcrun.metrics.family import Parent
 from hpcrun.metrics.logs import Logging
 from hpcrun.metrics.ranks import RankFacts
+from hpcrun.metrics.recording import texts_of
 from hpcrun.metrics.registering import Registering
 from hpcrun.metrics.series import azure_shapes, metrics_of
 from hpcrun.metrics.spool import recorder_of
@@ -26,6 +30,7 @@ from hpcrun.record import Fact, RunRecord, decode_page
 _log = logging.getLogger("hpcrun")
 
 
+@checked
 class Run(Logging, Parent, Uploading, Registering):
     """The run that this process belongs to; `Run.get_context()` gives it.
 
@@ -33,7 +38,8 @@ class Run(Logging, Parent, Uploading, Registering):
     record do nothing, and the first says so in the log at level DEBUG.
 
     What a call that records has returned from survives the death of this process. A file system
-    that refuses writes makes no call fail. TypeError and ValueError tell what cannot be logged.
+    that refuses writes makes no call fail. TypeError and ValueError tell what cannot be logged,
+    ConfigError which other argument is of a wrong type.
     """
 
     _silent = False
@@ -85,7 +91,7 @@ class Run(Logging, Parent, Uploading, Registering):
 
     @display_name.setter
     def display_name(self, value: str) -> None:
-        self._append("renamed", {"display_name": str(value)})
+        self._append("renamed", {"display_name": value})
 
     @property
     def description(self) -> str:
@@ -94,7 +100,7 @@ class Run(Logging, Parent, Uploading, Registering):
 
     @description.setter
     def description(self, value: str) -> None:
-        self._append("renamed", {"description": str(value)})
+        self._append("renamed", {"description": value})
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -164,22 +170,22 @@ class Run(Logging, Parent, Uploading, Registering):
 
     # -- tags and properties ------------------------------------------------------------------
 
-    def tag(self, key: str, value: Optional[str] = None) -> None:
+    def tag(self, key: str, value: object = None) -> None:
         """Sets one tag; without a value to the empty text."""
-        self.set_tags({key: "" if value is None else value})
+        self.set_tags({key: value})
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Sets tags; others stay."""
-        self._append("tags", {"set": _texts(tags)})
+        """Sets tags; others stay. None is the empty text, all else its str()."""
+        self._append("tags", {"set": texts_of(tags)})
 
     def remove_tags(self, tags: Union[str, Sequence[str]]) -> None:
         """Removes tags; one that is not there is no error."""
-        keys = [tags] if isinstance(tags, str) else [str(key) for key in tags]
+        keys = [tags] if isinstance(tags, str) else list(tags)
         self._append("tags", {"removed": keys})
 
     def add_properties(self, properties: Mapping[str, Any]) -> None:
         """Adds properties. They are write-once: a name that is set already keeps its value."""
-        self._append("properties", {"set": _texts(properties)})
+        self._append("properties", {"set": texts_of(properties)})
 
     # -- end ----------------------------------------------------------------------------------
 
@@ -209,8 +215,10 @@ class Run(Logging, Parent, Uploading, Registering):
     def flush(self, timeout_seconds: float = 300) -> None:
         """Waits until the run's record holds all that this process has recorded.
 
-        timeout_seconds: after that, it warns in the log and returns.
+        timeout_seconds: after that, it warns in the log and returns. ConfigError: it is negative.
         """
+        if not timeout_seconds >= 0:
+            raise ConfigError(Problem(f"flush() cannot wait for {timeout_seconds} seconds"))
         if not self._recorder.flush(timeout_seconds):
             _log.warning(
                 "hpcrun: not all records of run %s reached %s in %g s; they follow when they can",
@@ -222,9 +230,9 @@ class Run(Logging, Parent, Uploading, Registering):
     def complete(self) -> None:
         """Does nothing: the exit code of the job's command decides how a run ends."""
 
-    def fail(self, error_details: object = None, error_code: Optional[str] = None) -> None:
+    def fail(self, error_details: object = None, error_code: object = None) -> None:
         """Records what went wrong as a problem of the run; the exit code decides how it ends."""
-        parts = [str(part) for part in (error_code, error_details) if part is not None]
+        parts = [as_text(part) for part in (error_code, error_details) if part is not None]
         self._append("problem", {"message": ": ".join(parts) or "the script called fail()"})
 
     def cancel(self) -> None:
@@ -344,7 +352,3 @@ def _request(context: Context) -> Mapping[str, Any]:
     except (OSError, ValueError):
         pass
     return request
-
-
-def _texts(values: Mapping[str, Any]) -> Dict[str, str]:
-    return {str(key): str(value) for key, value in values.items()}

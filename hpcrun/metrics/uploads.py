@@ -16,6 +16,7 @@ import os
 import posixpath
 from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Sequence, Tuple
 
+from hpcrun.arguments import AnyPath, checked, is_path
 from hpcrun.errors import StoreError
 from hpcrun.metrics.recording import Recording
 from hpcrun.record import RunFile
@@ -45,7 +46,7 @@ _log = logging.getLogger("hpcrun")
 def place_of(files: str, name: str) -> str:
     """The path of a run's file. files: the run's folder. StoreError: no name for a file."""
     parts = name.split("/")
-    if not name or name != posixpath.normpath(name) or parts[0] in ("", "..") or "\0" in name:
+    if not name or name != posixpath.normpath(name) or parts[0] in ("", ".", "..") or "\0" in name:
         raise StoreError(f"{name!r} is no name for a file of a run", "such as outputs/model.pt")
     return os.path.join(files, name if parts[0] in FOLDERS else os.path.join(UPLOADS, name))
 
@@ -62,9 +63,11 @@ def upload(files: str, name: str, source: Any, may_replace: MayReplace = _NEVER)
     if hasattr(source, "read"):
         with kept_to(files):
             return put(target, name, source, replaces)
-    path = os.fspath(source)
-    with open(path, "rb") as stream:
-        if os.path.exists(target) and os.path.samefile(path, target):
+    if not is_path(source):
+        told = repr(source)[:40]
+        raise StoreError(f"{name!r} comes from a path or a stream of bytes, not from {told}")
+    with open(source, "rb") as stream:
+        if os.path.exists(target) and os.path.samefile(source, target):
             return _read(name, stream)
         with kept_to(files):
             return put(target, name, stream, replaces)
@@ -96,6 +99,7 @@ def files_below(name: str, folder: str) -> List[Tuple[str, str]]:
     return sorted(found)
 
 
+@checked
 class Uploading(Recording):
     """The part of a Run that uploads."""
 
@@ -137,7 +141,7 @@ class Uploading(Recording):
         return uploaded
 
     def upload_folder(
-        self, name: str, path: Any, datastore_name: Optional[str] = None
+        self, name: str, path: AnyPath, datastore_name: Optional[str] = None
     ) -> List[RunFile]:
         """Copies all files of a folder; their names begin with the given one. See `upload_file`."""
         if self._is_silent():
@@ -174,6 +178,8 @@ def _read(name: str, stream: BinaryIO, copy: Optional[BinaryIO] = None) -> RunFi
     """A file of that name, read to its end, and what it holds written to a copy."""
     digest, size = hashlib.sha256(), 0
     for block in iter(lambda: stream.read(_BLOCK), b""):
+        if not isinstance(block, bytes):
+            raise StoreError(f"{name!r} is read from a stream of text; open it with mode 'rb'")
         if copy is not None:
             copy.write(block)
         digest.update(block)

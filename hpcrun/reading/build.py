@@ -11,6 +11,7 @@ from numbers import Number
 from typing import Any, Literal
 
 from hpcrun.errors import Problem
+from hpcrun.forms import PRINTED_BITS
 from hpcrun.reading.kinds import (
     NAMES,
     choices_of,
@@ -24,6 +25,9 @@ from hpcrun.reading.kinds import (
 )
 from hpcrun.reading.nearest import nearest
 from hpcrun.reading.tree import Branch, Leaf, Origin, Tree, items, plain, shown
+
+FLOAT_BITS = 1024
+"""Every int of fewer bits lies among the floats."""
 
 
 @dataclass
@@ -168,10 +172,11 @@ class Builder:
         if kind is str:
             return self._build_text(tree, path)
         value = tree.value
+        bits = value.bit_length() if isinstance(value, int) and type(value) is not bool else None
         fits = {
             bool: isinstance(value, bool),
-            int: isinstance(value, int) and not isinstance(value, bool),
-            float: isinstance(value, (int, float)) and not isinstance(value, bool),
+            int: bits is not None and bits <= PRINTED_BITS,
+            float: isinstance(value, float) or (bits is not None and bits < FLOAT_BITS),
         }[kind]
         if not fits:
             hint = "true or false" if kind is bool else ""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from hpcrun.forms import as_text
 from hpcrun.reading.tree import DEPTH, Branch, Endless, Leaf, Origin, Tree
 
 
@@ -34,7 +35,7 @@ def tree_of(value: Any, depth: int) -> Tree:
         value = f"{value.total_seconds():.0f}s"
     if isinstance(value, str):
         return Leaf(str.__str__(value), value, origin)  # an enum's own __str__ gives its name
-    text = "" if value is None else str(value)
+    text = "" if value is None else as_text(value)
     if getattr(value, "shape", None) == ():  # a scalar of NumPy or a tensor without dimensions
         value = value.item()
         text = text if "(" not in text else str(value)

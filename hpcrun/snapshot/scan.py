@@ -99,7 +99,10 @@ def _kept_target(root: bytes, path: bytes, target: bytes) -> bytes:
     if not leaves(text(path), text(target)):
         return target
     full = os.path.join(root, path)
-    real = os.path.realpath(full)
+    try:
+        real = os.path.realpath(full)
+    except OSError:
+        return target  # it has just vanished, which is found out when it is copied
     if real != root and _below(root, real) is None:
         return target
     return os.path.relpath(real, os.path.dirname(full))

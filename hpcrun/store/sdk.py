@@ -16,7 +16,7 @@ import hpcrun
 from hpcrun.faults import told
 
 MODULES = (
-    *("errors", "rights", "state", "layout", "forms", "kinds"),
+    *("errors", "arguments", "rights", "state", "layout", "forms", "kinds"),
     *("record", "verdict", "hints", "fold", "journal", "distributed"),
 )
 PACKAGES = ("metrics", "agent", "agent/follow", "agent/probe")

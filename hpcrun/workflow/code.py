@@ -31,6 +31,8 @@ def known_digest(record: RunRecord) -> str:
 
 def code_of(workspace: Path, record: RunRecord, digest: str | None = None) -> Side:
     """A run's snapshot, or another one of the same user. StoreError: there is none."""
+    if digest is not None and not _DIGEST.match(digest):
+        raise StoreError(f"{digest[:80]!r} is the digest of no snapshot", "it has 64 hex digits")
     own = UserPaths.of(str(workspace), record.user)
     own = own.private if record.is_private else own
     return Side(read_manifest(own, digest or known_digest(record)), Path(own.objects))
