@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hpcrun.store.sdk import publish
 from tests import campaign
@@ -27,6 +28,10 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 
 # A shell that starts them in the background has them ignore it, and all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Of all properties: how long an example takes on a busy machine says nothing of what is tested.
+settings.register_profile("hpcrun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hpcrun")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -39,7 +39,7 @@ Steps = st.lists(
 
 
 @given(steps=Steps)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_keeper_goes_on_where_another_stopped(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, bytes]]
 ) -> None:

@@ -354,14 +354,14 @@ def same(one: RunConfiguration, other: RunConfiguration) -> bool:
 
 
 @given(configs)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_saved_in_a_new_file_reads_back(config: RunConfiguration) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assert same(RunConfiguration.load(config.save(folder)), config)
 
 
 @given(configs)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_saved_over_the_template_reads_back_and_keeps_its_comments(
     config: RunConfiguration,
 ) -> None:
@@ -374,7 +374,7 @@ def test_what_is_saved_over_the_template_reads_back_and_keeps_its_comments(
 
 
 @given(configs, configs)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_saved_over_another_configuration_leaves_nothing_of_it(
     first: RunConfiguration, second: RunConfiguration
 ) -> None:

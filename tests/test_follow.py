@@ -134,7 +134,7 @@ Steps = st.lists(
 
 
 @given(steps=Steps, block=st.sampled_from([70, 200, 1 << 20]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_each_line_is_one_point_of_the_attempt_that_wrote_it(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], block: int
 ) -> None:

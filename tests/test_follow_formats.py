@@ -148,7 +148,7 @@ def test_a_damaged_record_ends_what_is_read(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_in_a_record_are_a_reading(body: bytes) -> None:
     framed = struct.pack("<QI", len(body), event_file.masked(struct.pack("<Q", len(body))))
     whole = framed + body + struct.pack("<I", event_file.masked(body))

@@ -253,7 +253,7 @@ DEEDS = st.one_of(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.lists(DEEDS, max_size=20), st.sampled_from([None, 1, 3]))
 def test_a_listing_is_right_whatever_was_done(
     tmp_path_factory: pytest.TempPathFactory, deeds: list[Any], limit: int | None

@@ -169,7 +169,7 @@ def test_what_a_metric_needs(value: Any, told: str | None) -> None:
     assert page.bad_lines == (told is None)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(facts(), max_size=8))
 def test_no_fact_makes_a_reader_fall(told: list[Fact]) -> None:
     page = decode_page(b"".join(map(line, told)), "w")

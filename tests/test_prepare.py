@@ -301,7 +301,7 @@ def mutated(draw: st.DrawFn) -> str:
 
 
 @given(text=mutated())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_file_is_a_run_or_refused_at_its_lines(
     text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -225,8 +225,10 @@ def shim(made: Plan) -> str:
 
 many = settings(
     max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[
+        *settings.default.suppress_health_check,
+        HealthCheck.function_scoped_fixture,
+    ],
 )
 
 
@@ -443,7 +445,7 @@ def test_a_secret_that_is_gone_ends_the_job(ground: Ground) -> None:
 
 
 @given(st.lists(words, max_size=6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_quoted_words_are_what_bash_reads(given_words: list[str]) -> None:
     line = f"printf '%s\\0' - {quote(given_words)}"
     assert "\n" not in line and "\r" not in line
@@ -606,7 +608,7 @@ def test_a_wrong_launcher_is_refused_at_its_own_line(tmp_path: Path) -> None:
 
 
 @given(words)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_way_of_writing_a_value_leaves_it_unquoted(word: str) -> None:
     ways = (
         "{{ v }}",

@@ -102,7 +102,7 @@ def by_us(root: bytes) -> list[bytes]:
 
 
 @needs_git
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(folders())
 def test_random_trees_with_random_rules(tree: dict[bytes, object]) -> None:
     with laid(tree) as root:

@@ -79,7 +79,7 @@ def test_words_that_leave(link: str, target: str, expected: bool) -> None:
 targets = st.lists(st.sampled_from(["..", ".", "f", "d", "e", "l", "m", "n", "x"]), min_size=1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(targets, targets, targets)
 def test_the_system_agrees(one: list[str], two: list[str], three: list[str]) -> None:
     links = {"l": "/".join(one), "d/m": "/".join(two), "d/e/n": "/".join(three)}

@@ -61,7 +61,7 @@ DEEDS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(DEEDS)
 def test_whatever_was_damaged_nothing_more_is_lost(
     template: Care, tmp_path_factory: pytest.TempPathFactory, deeds: list[tuple[str, float, float]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcrun.agent.follow import recorded
@@ -191,7 +191,6 @@ def answers(store: FileStore, paths: RunPaths) -> tuple[Any, ...]:
     )
 
 
-@settings(deadline=None)
 @given(DEEDS)
 def test_the_answer_does_not_depend_on_where_it_lies(
     tmp_path_factory: pytest.TempPathFactory, deeds: list[Any]

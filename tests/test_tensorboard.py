@@ -100,7 +100,7 @@ POINTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(POINTS, min_size=1, max_size=4))
 def test_tensorboard_shows_the_last_of_what_was_wanted(looks: list[list[Point]]) -> None:
     """Whatever came, and went, between two looks; the file is only appended to."""
