@@ -413,6 +413,14 @@ def test_columns(job: Job) -> None:
     assert (columns["x"].dtype, columns["x"].tolist()) == (numpy.float64, [1.0, 2.0, 0.5])
 
 
+def test_columns_with_the_names_of_others(job: Job) -> None:
+    make_run(job).log_table("x", {"step": [1], "step_": [2], "rank": [3], "y": [4]})
+    columns = columns_of(metrics_of(job.facts())["x"])
+    assert list(columns)[4:] == ["step__", "step_", "rank_", "y"]
+    assert [columns[name].tolist() for name in list(columns)[4:]] == [[1], [2], [3], [4]]
+    assert columns["step"].tolist() == [-1]
+
+
 @pytest.mark.parametrize(
     ("values", "dtype", "read"),
     [

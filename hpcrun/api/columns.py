@@ -25,10 +25,12 @@ def columns_of(metric: Metric) -> dict[str, numpy.ndarray[Any, Any]]:
         "attempt": numpy.array([str(attempt) for attempt in metric.attempts], numpy.str_),
         "time": numpy.array(metric.times, numpy.float64),
     }
-    columns = {
-        f"{name}_" if name in own else name: _array(values)
-        for name, values in metric.columns.items()
-    }
+    columns = {}
+    for name, values in metric.columns.items():
+        shown = name
+        while shown in own or (shown != name and shown in metric.columns):
+            shown += "_"
+        columns[shown] = _array(values)
     return own | columns
 
 

@@ -57,8 +57,9 @@ class RunMetrics(KnownRun):
         step (int64, -1 where none was given), rank (int64), attempt (text), time (float64, Unix
         seconds by the writer's clock), then the metric's columns under their own names; that of
         values that are no table has the metric's name. A table's column named like one of the
-        four gets a _ behind its name. bool, int64 or float64 where all values fit, with None as
-        nan among floats and ints up to 2**53; else objects. StoreError: there is no such metric.
+        four gets a _ behind its name, two where that name is taken too. bool, int64 or float64
+        where all values fit, with None as nan among floats and ints up to 2**53; else objects.
+        StoreError: there is no such metric.
         """
         found = self._metrics()
         if name not in found:
