@@ -82,10 +82,17 @@ def _check(function: Callable[..., Any], args: Any, kwargs: Any) -> None:
     for name, value in given.items():
         kind = kinds.get(name, Any)
         if not _fits(value, kind):
-            made = function.__name__ == "__init__"
-            called = type(args[0]).__name__ if made else function.__name__
-            message = f"`{name}` of {called}() must be {_words(kind)}, not {_shown(value)}"
-            raise ConfigError(Problem(message))
+            what = _called(function, name, args)
+            raise ConfigError(Problem(f"{what} must be {_words(kind)}, not {_shown(value)}"))
+
+
+def _called(function: Callable[..., Any], name: str, args: Any) -> str:
+    """What a parameter is called, for a sentence."""
+    owner = type(args[0]) if args else None
+    if isinstance(getattr(owner, function.__name__, None), property):
+        return f"`{function.__name__}`"
+    made = function.__name__ == "__init__"
+    return f"`{name}` of {owner.__name__ if made and owner else function.__name__}()"
 
 
 _signature = functools.lru_cache(maxsize=None)(inspect.signature)
@@ -176,8 +183,8 @@ def _shown(value: object) -> str:
         return repr(value)[:60]
     if isinstance(value, int):
         return str(value) if value.bit_length() <= 64 else f"an int of {value.bit_length()} bits"
-    if isinstance(value, (list, tuple)) and value:
-        return f"{_a(type(value).__name__)} with {_shown(value[0])}"
+    if isinstance(value, (list, tuple, dict)) and value:
+        return f"{_a(type(value).__name__)} with {_shown(next(iter(value)))}"
     return _a(type(value).__name__)
 
 

@@ -245,6 +245,9 @@ def test_what_is_to_be_run(place: Path, kind: type) -> None:
             lambda run: run.download_file("outputs/a", 3),
             "`output_file_path` of download_file() must be a path or None, not 3",
         ),
+        (lambda run: setattr(run, "display_name", 3), "`display_name` must be a text, not 3"),
+        (lambda run: run.set_tags({3: "x"}), "`tags` of set_tags() must be a mapping of names to"),
+        (lambda run: Model(run.experiment.workspace), "Model() needs the name of a model, or an"),
         (lambda run: run.upload_file(".", "plot.png"), "'.' is no name for a file of a run"),
         (lambda run: Experiment(3, "x"), "`workspace` of Experiment() must be a Workspace, not 3"),
     ],
@@ -266,6 +269,8 @@ def test_a_tag_without_a_value_is_the_empty_text(ended: Run, logging: LoggingRun
         run.tag("alone")
         wanted = {"none": "", "number": "3", "path": "x", "alone": ""}
         assert wanted.items() <= run.tags.items()
+    found = ended.experiment.get_runs(tags={"number": 3, "none": None})
+    assert [run.id for run in found] == [ended.id]
 
 
 def test_no_name_of_an_experiment_leads_elsewhere(ended: Run) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.arguments import checked
-from hpcrun.errors import RunNotFound, StoreError
+from hpcrun.errors import ConfigError, Problem, RunNotFound, StoreError
 from hpcrun.faults import told
 from hpcrun.forms import as_text
 from hpcrun.metrics.models import CONTENT, DELETED, NAME, RECORD, read, register, versions
@@ -29,7 +29,7 @@ class Model:
     """One version of a model of this user's: a folder of files, and a record written once.
 
     name: the model; or id: `<name>:<version>`. version: default: the newest. StoreError: there is
-    none.
+    none. ConfigError: neither name nor id is given.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class Model:
         id: str | None = None,
         version: int | None = None,
     ) -> None:
-        asked = id if id is not None else name or ""
+        asked = id if id is not None else name
+        if asked is None:
+            raise ConfigError(Problem("Model() needs the name of a model, or an id"))
         given, colon, number = asked.partition(":")
         wanted = int(number) if number.isdecimal() else version
         is_name = NAME.match(given) and (not colon or number.isdecimal())

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hpcrun.errors import ConfigError, Problem
+from hpcrun.forms import as_text
 from hpcrun.layout import INTERACTIVE, RUN_ID
 from hpcrun.reading import nearest
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 
-Names = str | Mapping[str, str | None] | None
-"""A name that must be there, or names with their values (None: any)."""
+Names = str | Mapping[str, Any] | None
+"""A name that must be there, or names with their values (None: any), which count as texts."""
 
 VIEWS = ("ActiveOnly", "ArchivedOnly", "All")
 """Azure ML's names for what a list shows."""
@@ -128,7 +129,9 @@ def in_view(view: str, archived: bool) -> bool:
 
 def names_of(given: Names) -> Mapping[str, str | None]:
     """Names with their values."""
-    return {given: None} if isinstance(given, str) else dict(given or {})
+    if isinstance(given, str):
+        return {given: None}
+    return {name: None if v is None else as_text(v) for name, v in (given or {}).items()}
 
 
 def has_names(given: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
