@@ -247,6 +247,8 @@ def test_what_is_to_be_run(place: Path, kind: type) -> None:
         ),
         (lambda run: setattr(run, "display_name", 3), "`display_name` must be a text, not 3"),
         (lambda run: run.set_tags({3: "x"}), "`tags` of set_tags() must be a mapping of names to"),
+        (lambda run: Workspace(""), "a workspace is a folder, and '' names none"),
+        (lambda run: Workspace("~nobody-here/x"), "there is no home folder ~nobody-here (from"),
         (lambda run: Model(run.experiment.workspace), "Model() needs the name of a model, or an"),
         (lambda run: run.upload_file(".", "plot.png"), "'.' is no name for a file of a run"),
         (lambda run: Experiment(3, "x"), "`workspace` of Experiment() must be a Workspace, not 3"),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from hpcrun.arguments import checked
 from hpcrun.assets import Assets
-from hpcrun.workflow.session import Session, find_config, open_session
+from hpcrun.errors import ConfigError, Problem
+from hpcrun.workflow.session import Session, find_config, named_folder, open_session
 
 if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
@@ -20,11 +21,13 @@ class Workspace:
     """The root of a run history: a folder that all nodes see.
 
     path: the folder; it is made at the first submission. For the one that the current project or
-    user has configured, use `Workspace.from_config()`.
+    user has configured, use `Workspace.from_config()`. ConfigError: it is no path.
     """
 
     def __init__(self, path: str | Path) -> None:
-        root = Path(path).expanduser().absolute()
+        if not str(path):
+            raise ConfigError(Problem("a workspace is a folder, and '' names none"))
+        root = named_folder(str(path), "Workspace()")
         config = find_config(Path.cwd())
         import os
 

@@ -230,9 +230,9 @@ def find_workspace(
 ) -> tuple[Path, str]:
     """(the workspace, where its name came from): flag, variable, project, user, default."""
     if given:
-        return _folder(given, "--workspace"), "--workspace"
+        return named_folder(given, "--workspace"), "--workspace"
     if environ.get(WORKSPACE):
-        return _folder(environ[WORKSPACE], WORKSPACE), WORKSPACE
+        return named_folder(environ[WORKSPACE], WORKSPACE), WORKSPACE
     home = Path(environ.get("HOME", "/"))
     config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     for file in (find_config(start), config_home / "hpcrun" / "config.json"):
@@ -256,7 +256,7 @@ def _workspace_in(file: Path) -> Path | None:
     named = _settings(file).get("workspace") or ""
     if not isinstance(named, str):
         raise ConfigError(Problem("`workspace` must be the name of a folder", "", str(file)))
-    return _folder(named, str(file), file.parent.parent) if named else None
+    return named_folder(named, str(file), file.parent.parent) if named else None
 
 
 def _adapter(folders: Iterable[Path]) -> Adapter | None:
@@ -285,7 +285,7 @@ def _settings(file: Path) -> Mapping[str, object]:
     return value
 
 
-def _folder(named: str, origin: str, start: Path = Path()) -> Path:
+def named_folder(named: str, origin: str, start: Path = Path()) -> Path:
     """A folder by its name: `~` is a home, and what is relative begins at `start`."""
     try:
         return (start / Path(named).expanduser()).absolute()
