@@ -290,5 +290,5 @@ def test_no_digest_leads_elsewhere(ended: Run) -> None:
 
 
 def test_a_stream_of_text_is_refused(logging: LoggingRun) -> None:
-    with pytest.raises(StoreError, match="stream of text; open it with mode 'rb'"):
+    with pytest.raises(StoreError, match="stream of no bytes; open it with mode 'rb'"):
         logging.upload_file("text", io.StringIO("text"))

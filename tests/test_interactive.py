@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -98,6 +99,8 @@ def test_a_run_in_a_with_statement(experiment: Experiment, here: Path) -> None:
         run.log("loss", 0.5, step=0)
         run.log_image("plot", "plot.png")
         run.tag("kind", "x")
+        (here / "outputs/model.txt").write_text("half a model")
+        run.upload_file("outputs/model.txt", "outputs/model.txt")
         (here / "outputs/model.txt").write_text("model")
         assert run.get_metrics("loss") == {"loss": 0.5}
         assert run.output_directory == str(here / "outputs")
@@ -115,6 +118,8 @@ def test_a_run_in_a_with_statement(experiment: Experiment, here: Path) -> None:
         found.get_metrics("plot")["plot"],
         "outputs/model.txt",
     ]
+    assert Path(found.paths.outputs, "model.txt").read_text() == "model"
+    assert found.get_files()[1].sha256 == hashlib.sha256(b"model").hexdigest()
     assert found.restore_snapshot(path=here / "zip").name == f"{found.get_snapshot_id()}.zip"
     assert found.get_details()["status"] == found.wait_for_completion()["status"] == "Completed"
     # complete() has waited for the companion: where a job ends, it is killed at once.

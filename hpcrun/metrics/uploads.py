@@ -178,8 +178,8 @@ def _read(name: str, stream: BinaryIO, copy: Optional[BinaryIO] = None) -> RunFi
     """A file of that name, read to its end, and what it holds written to a copy."""
     digest, size = hashlib.sha256(), 0
     for block in iter(lambda: stream.read(_BLOCK), b""):
-        if not isinstance(block, bytes):
-            raise StoreError(f"{name!r} is read from a stream of text; open it with mode 'rb'")
+        if not isinstance(block, (bytes, bytearray, memoryview)):
+            raise StoreError(f"{name!r} comes from a stream of no bytes; open it with mode 'rb'")
         if copy is not None:
             copy.write(block)
         digest.update(block)
