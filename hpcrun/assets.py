@@ -49,6 +49,8 @@ class Assets:
 
     def template(self, name: str) -> tuple[str, str] | None:
         """(text, file) of a template, or None."""
+        if not is_path(name):
+            return None
         if not name.startswith(SHIPPED):
             for folder in self.folders:
                 path = folder / "templates" / name

@@ -43,7 +43,7 @@ NONSENSE: list[Any] = [
     *([], ["x"], [None], {}, {"x": object()}, {1: "x"}, {"x"}, lambda: None),
 ]
 
-OF_FILES = [object(), 10**5000, "\0", "\udcff", "x" * 5000, [None], {1: "x"}]
+OF_FILES = [object(), 10**5000, "\0", "x" * 5000, [None]]
 """Of what is checked as a file's values are, in tests of their own."""
 
 Call = Callable[[Any], Any]

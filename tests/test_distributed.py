@@ -83,7 +83,7 @@ def test_rank_facts_without_importing_anything(
 def test_one_process_needs_no_world(job: Job) -> None:
     assert job.python(ALONE).stdout.splitlines() == [
         "{'loss': [0.25, 0.5]}",
-        "ValueError there is no reduction 'median': known are mean, sum, min, max",
+        "ValueError 'median' is no reduction: known are mean, sum, min, max",
         "TypeError only a number can be reduced over processes, not a str",
         "TypeError only a number can be reduced over processes, not a list",
     ]

@@ -27,8 +27,9 @@ def reduced(value: Any, how: str = "mean") -> float:
     torch.distributed or mpi4py, whichever the script has initialized; one process needs neither.
     ValueError, TypeError; WorldError if there are several processes and neither.
     """
-    if how not in REDUCTIONS:
-        raise ValueError(f"there is no reduction {how!r}: known are {', '.join(REDUCTIONS)}")
+    if not isinstance(how, str) or how not in REDUCTIONS:
+        named = repr(how)[:40] if isinstance(how, str) else f"a {type(how).__name__}"
+        raise ValueError(f"{named} is no reduction: known are {', '.join(REDUCTIONS)}")
     mine = _number(value)
     told = _over_all(mine, "sum" if how == "mean" else how)
     if told is None:
@@ -86,6 +87,6 @@ def _number(value: Any) -> float:
     if not isinstance(value, (str, bytes)):
         try:
             return float(value)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             pass
     raise TypeError(f"only a number can be reduced over processes, not a {type(value).__name__}")
