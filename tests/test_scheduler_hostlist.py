@@ -33,8 +33,10 @@ hosts = st.one_of(
 
 @settings(
     max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[
+        *settings.default.suppress_health_check,
+        HealthCheck.function_scoped_fixture,
+    ],
 )
 @given(st.lists(hosts, min_size=1, max_size=4).map(",".join))
 def test_node_lists_are_expanded_as_slurm_does(cluster: Cluster, text: str) -> None:
@@ -45,8 +47,10 @@ def test_node_lists_are_expanded_as_slurm_does(cluster: Cluster, text: str) -> N
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12, unique=True), st.integers(1, 3))
 @settings(
     max_examples=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[
+        *settings.default.suppress_health_check,
+        HealthCheck.function_scoped_fixture,
+    ],
 )
 def test_what_slurm_folds_is_unfolded(cluster: Cluster, numbers: list[int], width: int) -> None:
     names = [f"r{number % 3}n{number:0{width}d}" for number in numbers]
