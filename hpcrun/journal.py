@@ -48,7 +48,7 @@ class Journal:
         try:
             _write_all(self._descriptor, line)
         except OSError:
-            self._abandon()
+            self.abandon()
             raise
 
     def sync(self) -> None:
@@ -62,8 +62,8 @@ class Journal:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
 
-    def _abandon(self) -> None:
-        """Closes after a failed write: opening again puts a newline after a torn line."""
+    def abandon(self) -> None:
+        """Closes after a failure: opening again puts a newline after a torn line."""
         try:
             self.close()
         except OSError:
