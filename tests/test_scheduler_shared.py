@@ -239,9 +239,12 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("short_wait")
-def test_a_holder_that_hangs_is_not_waited_for_long(file: Path) -> None:
+def test_a_holder_that_hangs_is_not_waited_for_long(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file.parent.mkdir()
     held = FileLock(f"{file}.lock", fallback_to_soft=False)
     with held:
         assert JobId("1") in shared_jobs(Numbered(), file, 60)
     assert json.loads(file.read_text())["jobs"]
+    assert "waiting for Slurm: another process of yours asks it" in caplog.text

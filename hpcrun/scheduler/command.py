@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpcrun.errors import SchedulerError
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+QUIET = 2.0
+"""Seconds for which it is waited without a word."""
 
 
 class Answer(NamedTuple):
@@ -40,21 +46,46 @@ def run(words: Sequence[str], environ: Mapping[str, str], timeout: float, name: 
     name = name or words[0]
 
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             words,
             env=environ,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
         )
-    except subprocess.TimeoutExpired as error:
-        raise Late(f"{name} did not answer within {timeout:.0f} s") from error
     except OSError as error:
         raise Missing(f"{name} cannot be run: {error.strerror}") from error
-    return Answer(done.returncode, done.stdout, done.stderr)
+    with process:
+        try:
+            output, said = _heard(process, name, timeout)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise Late(f"{name} did not answer within {timeout:.0f} s") from error
+        except BaseException:
+            process.kill()
+            raise
+    return Answer(process.returncode, output, said)
+
+
+def _heard(process: Popen[str], name: str, timeout: float) -> tuple[str, str]:
+    """What a command says. subprocess.TimeoutExpired. timeout: seconds."""
+    import subprocess
+
+    quiet = min(QUIET, timeout)
+    try:
+        return process.communicate(timeout=quiet)
+    except subprocess.TimeoutExpired:
+        say_waiting(f"{name} has not answered yet, and is given {timeout:.0f} s")
+    return process.communicate(timeout=timeout - quiet)
+
+
+def say_waiting(why: str) -> None:
+    """Tells who looks on, on standard error, that and why nothing happens."""
+    import logging
+
+    logging.getLogger("hpcrun").warning("hpcrun: waiting for Slurm: %s", why)
 
 
 def ask(words: Sequence[str], environ: Mapping[str, str], timeout: float, name: str = "") -> Answer:

@@ -17,6 +17,7 @@ from typing import Any
 
 from hpcrun.errors import SchedulerError
 from hpcrun.ports import JobId, JobWord
+from hpcrun.scheduler.command import QUIET, say_waiting
 from hpcrun.state import Cause, State
 
 FORMAT = 2
@@ -107,14 +108,18 @@ def _asked(ask: Callable[[], Mapping[JobId, JobWord]]) -> _Answer:
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Alone with the file, if that can be had."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     lock = FileLock(
         file.with_name(f"{file.name}.lock"), LOCK_TIMEOUT, mode=0o600, fallback_to_soft=False
     )
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=min(QUIET, LOCK_TIMEOUT))
+        except Timeout:
+            say_waiting("another process of yours asks it, and shares the answer")
+            lock.acquire()
     except OSError:
         pass  # no lock here, or a holder that hangs: a question more does no harm
     try:
