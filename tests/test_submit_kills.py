@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hpcrun.record import decode_page
+from hpcrun.workflow.refresh import CUT
 from tests.campaign import Figures, seeded, times
 from tests.lab import Lab, eventually
 from tests.submission import Place, make_place
@@ -24,6 +25,9 @@ pytestmark = pytest.mark.cluster
 
 SEEDS = times(100)
 """Kills at seeded moments; those at boundaries come on top."""
+
+GO_ON = times(10, 1)
+"""How many of the runs without a job are submitted again."""
 
 
 @pytest.fixture
@@ -91,6 +95,19 @@ def settled(place: Place) -> dict[str, dict[str, str]] | None:
     return runs if all(run["verdict"] for run in runs.values()) else None
 
 
+def no_job(run_id: str) -> str:
+    """The words on a run that has none, and how to go on."""
+    return f"{run_id}: {CUT}there is no job; `hpcrun resubmit {run_id}` hands it over\n"
+
+
+def go_on(place: Place, run_id: str) -> None:
+    """Submits a run again that has no job, as it was told: that is its first life."""
+    assert place.run("resubmit", run_id).returncode == 0
+    run = eventually(lambda: r if (r := place.json("show", run_id))["verdict"] else None)
+    assert run["status"] == "Completed" and run["job_id"] in place.jobs()[run_id]
+    assert place.ran(run_id) == ["begun", *["logged"] * 3]
+
+
 def hand_in_again(place: Place, run_id: str, has_run: bool) -> None:
     """The stored script, submitted by hand: its user code does not run (again)."""
     before = place.runs()[run_id]
@@ -108,9 +125,12 @@ def test_kill_before_sbatch(place: Place) -> None:
     words, environ = place.words("list", "--json"), place.environment()
     elsewhere = place.lab.cluster.run("alice", words, env=environ, node="n1").stdout
     assert '"status": "NotStarted"' in elsewhere and "not known yet" in elsewhere
+    said = place.run("list", XDG_CACHE_HOME="/dev/null").stderr
     ((run_id, has_job),) = check(place).items()
-    assert not has_job
+    assert not has_job and said == f"hpcrun: run {no_job(run_id)}"
     hand_in_again(place, run_id, has_run=False)
+    assert f"`hpcrun resubmit {run_id}` hands it over" in place.run("show", run_id).stdout
+    go_on(place, run_id)
 
 
 def test_kill_after_sbatch(place: Place) -> None:
@@ -182,13 +202,26 @@ def test_kill_at_seeded_moments(place: Place, figures: Figures) -> None:
         moment = chance.uniform(0, whole)
         return kill_when(client, lambda: snapshots(place) != known, moment)
 
-    killed = 0
+    tries = killed = 0
     for chance in seeded("submit", 10 * SEEDS):
+        tries += 1
         killed += kill_one(chance)
         if killed == SEEDS:
             break
-    jobs = sum(check(place).values())
-    figures.tell("client killed during submit", killed=killed, runs_with_one_job=jobs)
+    has_job = check(place)
+    runs = place.runs()
+    without = [run_id for run_id, is_there in has_job.items() if not is_there]
+    for run_id in without:
+        assert runs[run_id]["verdict"]["hint"] == f"`hpcrun resubmit {run_id}` hands it over"
+    for run_id in without[:GO_ON]:
+        go_on(place, run_id)
+    figures.tell(
+        "client killed during submit",
+        killed=killed,
+        runs_with_one_job=len(has_job) - len(without),
+        runs_with_none_and_told_so=len(without),
+        no_run_yet=2 + tries - len(has_job),
+    )
 
 
 def snapshots(place: Place) -> set[str]:

@@ -28,7 +28,7 @@ from hpcrun.store.rows import Row
 from hpcrun.store.wanted import TYPES, Key, Wanted, state_of
 from hpcrun.workflow.due import seal_later
 from hpcrun.workflow.listing import EVERYBODY, list_rows
-from hpcrun.workflow.refresh import NOT_REFRESHED
+from hpcrun.workflow.refresh import CUT, NOT_REFRESHED
 from hpcrun.workflow.session import Session, open_session
 
 
@@ -105,6 +105,7 @@ def list_runs(
     numbers = any(column.name.startswith(METRICS) for column in chosen or ())
     rows = list_rows(session, last or None, wanted, user, order, numbers, _tell)
     _tell_what_is_old([row.record for row in rows])
+    _tell_what_was_cut([row.record for row in rows])
     if metric is not None:
         _tell_what_none_has(rows, metric)
     seal_later(session)
@@ -184,6 +185,14 @@ def _tell_what_is_old(records: Sequence[RunRecord]) -> None:
     problems = {problem for record in records for problem in record.problems}
     for problem in sorted(p for p in problems if p.startswith(NOT_REFRESHED)):
         say(f"hpcrun: states may be old, {problem}", err=True)
+
+
+def _tell_what_was_cut(records: Sequence[RunRecord]) -> None:
+    """Says on standard error what has just been found out about submissions that were cut."""
+    for record in records:
+        for problem in record.problems:
+            if problem.startswith(CUT):
+                say(f"hpcrun: run {record.run_id}: {problem}", err=True)
 
 
 def _object(session: Session, row: Row, metric: Key | None) -> dict[str, object]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpcrun.layout import JournalKind
-from hpcrun.ports import Scheduler
+from hpcrun.ports import JobId
 from hpcrun.record import Fact, RunRecord
 from hpcrun.scheduler.process import ProcessName, start_ticks
 from hpcrun.store import FileStore
@@ -37,10 +37,12 @@ def this_client() -> dict[str, str]:
     return {"client": str(ProcessName(_host(), os.getpid(), ticks)), "pids": _pids()}
 
 
-def job_of(record: RunRecord, store: FileStore, scheduler: Scheduler) -> str | None:
+def job_of(
+    record: RunRecord, store: FileStore, find: Callable[[str], Sequence[JobId]]
+) -> str | None:
     """The id of a cut submission's job; WITHDRAWN: there is none; None: nothing new is known.
 
-    SchedulerError, StoreError.
+    find: the ids of the jobs of a name. SchedulerError, StoreError.
     """
     paths, submission = store.paths(record.run_id), record.attempt.attempt.submission
     goes_on = _goes_on(record, _told(record, store), paths.script)
@@ -51,7 +53,7 @@ def job_of(record: RunRecord, store: FileStore, scheduler: Scheduler) -> str | N
     claimed = store.claimed(paths, submission)
     if claimed is not None:
         return claimed
-    found = scheduler.find(record.run_id) if "submitting" in told else ()
+    found = find(record.run_id) if "submitting" in told else ()
     job_id = first_unknown(found, known_jobs(record))
     if job_id is not None:
         return job_id

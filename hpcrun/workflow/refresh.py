@@ -28,6 +28,9 @@ FORGOTTEN = 120.0
 NOT_REFRESHED = "not refreshed: "
 """How the problem of a record begins that may be out of date."""
 
+CUT = "no word from its submission: "
+"""How the problem of a record begins that has just been found out about."""
+
 NO_JOB = "the submission was cut before the scheduler had the job; there is no job"
 
 
@@ -80,7 +83,7 @@ def _refreshed(
         return record
     try:
         if record.job_id is None:
-            return _found_again(record, store, scheduler_of(record.target))
+            return _found_again(record, store, scheduler_of(record.target), jobs_of)
         job_id = JobId(record.job_id)
         word = jobs_of(record.target).get(job_id) if asks else None
         lives: Sequence[JobWord] = ()
@@ -138,19 +141,31 @@ def _told_of(attempt: Attempt, lives: Sequence[JobWord]) -> Sequence[JobWord]:
     return [word for word in lives if word.restart == attempt.restart and word.state.is_end]
 
 
-def _found_again(record: RunRecord, store: FileStore, scheduler: Scheduler) -> RunRecord:
+def _found_again(
+    record: RunRecord,
+    store: FileStore,
+    scheduler: Scheduler,
+    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
+) -> RunRecord:
     """A submission that was cut: exactly one job, or none."""
     from hpcrun.workflow.cut import WITHDRAWN, job_of
 
-    job, attempt = job_of(record, store, scheduler), record.attempt.attempt
+    def find(name: str) -> Sequence[JobId]:
+        jobs_of(record.target)  # who does not answer is not asked again for each run
+        return scheduler.find(name)
+
+    job, attempt = job_of(record, store, find), record.attempt.attempt
     if job is None:
         record = store.read(record.run_id)
         open_yet = record.job_id is None and record.verdict is None
         problem = "whether it has a job is not known yet"
         return _with_problem(record, problem) if open_yet else record
     if job == WITHDRAWN:
-        return _noted(record, store, attempt, "submit_failed", {"message": NO_JOB})
-    return _noted(record, store, attempt, "submitted", {"job_id": job, "found": True})
+        hint = f"`hpcrun resubmit {record.run_id}` hands it over"
+        record = _noted(record, store, attempt, "submit_failed", {"message": NO_JOB, "hint": hint})
+        return _with_problem(record, f"{CUT}there is no job; {hint}")
+    record = _noted(record, store, attempt, "submitted", {"job_id": job, "found": True})
+    return _with_problem(record, f"{CUT}it has job {job} all the same, and goes on")
 
 
 def _unknown(record: RunRecord, word: JobWord | None) -> JobWord | None:
