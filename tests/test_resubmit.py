@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,18 @@ def submit(workspace: Workspace, tmp_path: Path, text: str, **more: Any) -> Run:
     environment.python.interpreter_path = sys.executable
     config = ScriptRunConfig(tmp_path / "source", "train.py", environment=environment, **more)
     return Experiment(workspace, "again").submit(config)
+
+
+def test_a_run_whose_folders_are_missing_has_them_once_it_is_submitted_again(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """As where the client was killed between the record and the folders."""
+    run = submit(workspace, tmp_path, "import os\nassert os.path.isdir('outputs')\n")
+    run.wait_for_completion()
+    shutil.rmtree(run.paths.files)
+    run.resubmit()
+    run.wait_for_completion()
+    assert [str(each.attempt) for each in run.record().attempts] == ["1.0", "2.0"]
 
 
 def test_a_second_submission_goes_on_in_the_same_run(workspace: Workspace, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def go_on(place: Place, run_id: str) -> None:
     """Submits a run again that has no job, as it was told: that is its first life."""
     assert place.run("resubmit", run_id).returncode == 0
     run = eventually(lambda: r if (r := place.json("show", run_id))["verdict"] else None)
-    assert run["status"] == "Completed" and run["job_id"] in place.jobs()[run_id]
+    assert run["status"] == "Completed" and run["job_id"] in place.jobs()[run_id], run
     assert place.ran(run_id) == ["begun", *["logged"] * 3]
 
 

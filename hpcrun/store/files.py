@@ -141,12 +141,17 @@ class FileStore:
                 raise
             try:
                 sync_folder(Path(own.active))
-                for folder in (paths.outputs, paths.logs, paths.user_logs):
-                    Path(folder).mkdir(parents=True, exist_ok=True)
+                _make_folders(paths)
             except OSError:
                 self.discard(run_id)
                 raise
         return paths
+
+    def make_folders(self, paths: RunPaths) -> None:
+        """The folders of a run's files, as far as they are missing: whoever created it may have
+        been killed before."""
+        with told(f"make the folders of run {paths.run_id}"), kept_to(paths.owner.root):
+            _make_folders(paths)
 
     def hides(self, path: Path) -> bool:
         """Whether a path leads into a private run of this user's."""
@@ -384,6 +389,11 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _make_folders(paths: RunPaths) -> None:
+    for folder in (paths.outputs, paths.logs, paths.user_logs):
+        Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def _publish(path: Path, data: bytes) -> None:

@@ -51,6 +51,7 @@ def resubmit(
     with kept_to(paths.owner.root):
         unseal(store.stored(paths))
     forget(paths)  # the next attempt writes others
+    store.make_folders(paths)
     attempt = _next(record)
     token = token_of(record.run_id, attempt.submission)
     store.supersede(paths, before.submission)
