@@ -460,6 +460,7 @@ def test_an_unknown_reason_stays_as_it_is(reason: str) -> None:
 
 NODE_FAIL = Life("7", "run", Told("NODE_FAIL", Exit(0, 0), start=100.0, end=133.0))
 FAILED = Life("7", "run", Told("FAILED", Exit(40, 0), start=229.0, end=229.0))
+BACK = Life("7", "run", Told("FAILED", Exit(40, 0), start=229.0))
 
 
 @pytest.mark.parametrize(
@@ -472,8 +473,12 @@ FAILED = Life("7", "run", Told("FAILED", Exit(40, 0), start=229.0, end=229.0))
         ("COMPLETING", [NODE_FAIL], [(0, "node_failure"), (1, None)]),
         ("RUNNING", [NODE_FAIL], [(0, "node_failure"), (1, None)]),
         ("FAILED", [NODE_FAIL], [(0, "node_failure"), (1, "exit_code")]),
-        # There are no records of it.
-        ("RUNNING", [], [(0, "requeued"), (1, None)]),
+        # sacct has not heard of the job at all: it may yet.
+        ("RUNNING", [], [(1, None)]),
+        # slurmdbd is back, and tells of the newest before the others come.
+        ("FAILED", [BACK], [(1, "exit_code")]),
+        # sacct has the newest alone: the others do not come any more.
+        ("FAILED", [FAILED], [(0, "requeued"), (1, "exit_code")]),
     ],
 )
 def test_each_life_has_its_own_end(

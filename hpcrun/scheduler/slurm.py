@@ -267,10 +267,12 @@ def joined(held: Told | None, lives: Sequence[Life] | None) -> Sequence[JobWord]
     if lives is None:
         return [] if held is None else _unrecorded(held)
     newest = lives[-1] if lives and (held is None or _is_of(lives[-1], held)) else None
-    # sacct lags: its newest life may be the one before.
+    # sacct lags: its newest life may be the one before. After slurmdbd was away it first tells of
+    # the newest alone, COMPLETED and with no end; the others come seconds later (22.05).
     past = lives if newest is None else lives[:-1]
     restart = len(past) if held is None else held.restart
-    words = [] if restart is None else _past(past, restart)
+    is_all = newest is not None and newest.told.end is not None
+    words = [] if restart is None else _past(past, restart, is_all)
     if newest is None:
         return words if held is None else [*words, word_of(held)]
     told = replace(newest.told, restart=restart) if held is None else held
@@ -303,14 +305,18 @@ def _is_of(life: Life, held: Told) -> bool:
     return life.told.base == held.base if held.is_end else not life.told.is_end
 
 
-def _past(lives: Sequence[Life], restart: int) -> list[JobWord]:
-    """The words on the lives before the one of this number. lives: the last of them, as known."""
+def _past(lives: Sequence[Life], restart: int, is_all: bool) -> list[JobWord]:
+    """The words on the lives before the one of this number. lives: the last of them, as known.
+
+    is_all: no more will be known of them; else those that may yet come are left out.
+    """
     known = dict(zip(range(restart - len(lives), restart), lives, strict=True))
     return [
         word_of_past(replace(known[n].told, restart=n), known[n].steps)
         if n in known
         else JobWord(State.FAILED, "", Cause.REQUEUED, restart=n)
         for n in range(restart)
+        if is_all or n in known
     ]
 
 
