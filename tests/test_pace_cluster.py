@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,9 +32,8 @@ def place(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
         yield place
 
 
-def counted(place: Place, runs: list[str]) -> Counter[str]:
-    """How often each of Slurm's commands is called while so many runs are waited for at once."""
-    calls = place.source / f"calls-{len(runs)}"
+def counting(place: Place, calls: Path) -> Path:
+    """A folder for PATH, with wrappers that write down each call of Slurm's commands."""
     calls.touch()
     calls.chmod(0o666)
     folder = place.script("none", "")
@@ -41,6 +41,13 @@ def counted(place: Place, runs: list[str]) -> Counter[str]:
         call = f'#!/bin/bash\necho {name} >> {calls}\nexec /usr/bin/{name} "$@"\n'
         (folder / name).write_text(call)
         (folder / name).chmod(0o755)
+    return folder
+
+
+def counted(place: Place, runs: list[str]) -> Counter[str]:
+    """How often each of Slurm's commands is called while so many runs are waited for at once."""
+    calls = place.source / f"calls-{len(runs)}"
+    folder = counting(place, calls)
     waiting = [
         place.start("wait", "--timeout", str(SECONDS), run_id, bin=folder) for run_id in runs
     ]
@@ -63,3 +70,14 @@ def test_twenty_that_wait_ask_no_more_than_one(place: Place) -> None:
     assert 1 <= one["squeue"] <= most
     assert 1 <= twenty["squeue"] <= most
     assert set(one) == set(twenty) == {"squeue"}
+
+
+def test_a_list_asks_once_though_no_answer_can_be_kept(place: Place) -> None:
+    """Whatever the pace, and however long the answer takes."""
+    for _ in range(3):
+        assert place.run("submit", "--set", "sbatch={hold: null}").returncode == 0
+    folder = counting(place, place.source / "calls")
+    done = place.run("list", bin=folder, XDG_CACHE_HOME="/dev/null")
+    assert place.run("cancel", *place.names()).returncode == 0
+    assert done.stdout.count("Queued") == 3
+    assert (place.source / "calls").read_text().split() == ["squeue"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hpcrun.errors import HpcrunError, StoreError
+from hpcrun.errors import HpcrunError, SchedulerError, StoreError
 from hpcrun.fold import fold
 from hpcrun.layout import INTERACTIVE, Attempt, JournalKind
 from hpcrun.ports import JobId, JobWord, Scheduler
@@ -46,14 +46,36 @@ def refresh(
     scheduler_of, jobs_of: by target. Where a scheduler does not answer, or its site file is
     broken, the record says so and is what it was.
     """
+    jobs = _once(jobs_of)
     return [
         _judged(record, store, heartbeats)
         if record.target == INTERACTIVE
-        else _refreshed(record, store, scheduler_of, jobs_of, heartbeats)
+        else _refreshed(record, store, scheduler_of, jobs, heartbeats)
         if record.user == store.user
         else record
         for record in records
     ]
+
+
+def _once(
+    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
+) -> Callable[[str], Mapping[JobId, JobWord]]:
+    """The same, for many records: who does not answer is not asked again for each of them."""
+    told: dict[str, Mapping[JobId, JobWord] | SchedulerError] = {}
+
+    def jobs(target: str) -> Mapping[JobId, JobWord]:
+        site = target.partition("/")[0]
+        if site not in told:
+            try:
+                told[site] = jobs_of(target)
+            except SchedulerError as error:
+                told[site] = error
+        answer = told[site]
+        if isinstance(answer, SchedulerError):
+            raise answer
+        return answer
+
+    return jobs
 
 
 def _judged(record: RunRecord, store: FileStore, heartbeats: Heartbeats) -> RunRecord:
@@ -151,7 +173,7 @@ def _found_again(
     from hpcrun.workflow.cut import WITHDRAWN, job_of
 
     def find(name: str) -> Sequence[JobId]:
-        jobs_of(record.target)  # who does not answer is not asked again for each run
+        jobs_of(record.target)  # where there is no answer, none is looked for
         return scheduler.find(name)
 
     job, attempt = job_of(record, store, find), record.attempt.attempt
