@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -25,7 +24,6 @@ from hpcrun.errors import (
 )
 from hpcrun.record import decode_page, encode
 from hpcrun.workflow.cut import SETTLING
-from tests.cluster import Cluster
 from tests.cluster.hosts import view
 from tests.lab import Lab, eventually
 from tests.submission import Place, make_place
@@ -193,44 +191,6 @@ def test_a_refusal_is_kept_and_stands(place: Place) -> None:
     # Who was told that there is no job can rely on it.
     assert "duplicate" in place.sbatch(run_id, "--partition=main")
     assert place.ran(run_id) == []
-
-
-@contextlib.contextmanager
-def no_controller(cluster: Cluster) -> Iterator[None]:
-    """slurmctld is away; those who share the cluster take turns."""
-    with Path("/tmp/hpcrun-controller.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        cluster.stop_controller()
-        try:
-            yield
-        finally:
-            cluster.start_controller()
-
-
-def test_a_controller_that_is_down(place: Place) -> None:
-    before = place.json("submit")["run_id"]
-    assert ends(place, before)["status"] == "Completed"
-    with no_controller(place.lab.cluster):
-        done = place.run("submit")
-        runs = place.runs()
-    assert done.returncode == SchedulerError.exit_code
-    (line,) = done.stderr.splitlines()
-    assert "Unable to contact slurm controller" in line and "try again" in line
-    assert sorted(run["status"] for run in runs.values()) == ["Completed", "Failed"]
-    (failed,) = set(runs) - {before}
-    assert failed not in place.jobs()
-    assert place.run("submit").returncode == 0
-
-
-def test_what_is_known_is_listed_while_the_controller_is_down(place: Place) -> None:
-    waiting = place.json("submit", "--set", "sbatch={hold: null}")["run_id"]
-    with no_controller(place.lab.cluster):
-        done = place.run("list")
-    place.run("cancel", waiting)
-    assert done.returncode == 0 and waiting in done.stdout
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("hpcrun: states may be old, not refreshed: ")
-    assert "Unable to contact slurm controller" in line
 
 
 SLOW = SITE + "scheduler: {poll: {interval_seconds: 600}}\n"

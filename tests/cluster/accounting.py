@@ -29,7 +29,7 @@ CommitDelay=0
 
 def start_accounting(layout: Layout) -> None:
     """Starts MariaDB and slurmdbd, and sees to it that slurmdbd knows the users."""
-    socket = _start_database(layout)
+    _start_database(layout)
     conf = layout.slurm / "slurmdbd.conf"
     conf.touch(mode=0o600)  # slurmdbd refuses a file that others can read.
     conf.write_text(
@@ -40,12 +40,22 @@ def start_accounting(layout: Layout) -> None:
             address=layout.address(CONTROLLER),
         )
     )
+    start_daemon(layout)
+    _add_users(layout)
+
+
+def start_daemon(layout: Layout) -> None:
+    """Starts slurmdbd, whose database is there, and waits until it answers."""
     # This variable is how slurmdbd finds a socket that is not the standard one (22.05).
-    variables = {"MYSQL_UNIX_PORT": str(socket)}
+    variables = {"MYSQL_UNIX_PORT": str(_socket(layout))}
     start(layout, "slurmdbd", inside(layout, CONTROLLER.name, ["slurmdbd", "-D"]), variables)
     known = ["-n", "-P", "show", "cluster", "format=cluster"]
     wait_for(layout, "slurmdbd", lambda: _manage(layout, known) is not None, 30)
-    _add_users(layout)
+
+
+def stop_daemon(layout: Layout) -> None:
+    """Stops slurmdbd alone: the controller keeps what it would tell it."""
+    stop(layout, "slurmdbd")
 
 
 def stop_accounting(layout: Layout) -> None:
@@ -59,11 +69,16 @@ def has_accounting(layout: Layout) -> bool:
     return all(pid(layout, name) is not None for name in ("mariadbd", "slurmdbd"))
 
 
-def _start_database(layout: Layout) -> Path:
-    """Starts MariaDB; gives its socket, which only root can reach."""
-    folder = layout.run / "mariadb"
+def _socket(layout: Layout) -> Path:
+    """MariaDB's socket, which only root can reach."""
+    return layout.run / "mariadb" / "socket"
+
+
+def _start_database(layout: Layout) -> None:
+    """Starts MariaDB."""
+    socket = _socket(layout)
+    folder = socket.parent
     folder.mkdir(mode=0o700, exist_ok=True)
-    socket = folder / "socket"
     socket.unlink(missing_ok=True)
     data = _database(layout)
     words = [
@@ -83,7 +98,6 @@ def _start_database(layout: Layout) -> Path:
     ]
     start(layout, "mariadbd", inside(layout, CONTROLLER.name, words))
     wait_for(layout, "mariadbd", socket.exists, 30)
-    return socket
 
 
 def _database(layout: Layout) -> Path:

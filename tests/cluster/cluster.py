@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,20 @@ class Cluster:
         """Starts slurmctld again and waits until it answers."""
         if processes.pid(self.layout, "slurmctld") is None:
             slurm.start_controller(self.layout)
+
+    def freeze_controller(self, frozen: bool) -> None:
+        """Stops slurmctld where it stands: it takes calls, and answers when it goes on."""
+        number = processes.pid(self.layout, "slurmctld")
+        if number is not None:
+            os.kill(number, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def stop_records(self) -> None:
+        """Stops slurmdbd: sacct finds nobody, and the controller keeps what it would tell it."""
+        dbd.stop_daemon(self.layout)
+
+    def start_records(self) -> None:
+        """Starts slurmdbd again and waits until it answers."""
+        dbd.start_daemon(self.layout)
 
     def node_link(self, node: str, up: bool) -> None:
         """Cuts a node off the network, or connects it again."""
