@@ -162,14 +162,14 @@ def _wait_for_jobs(lab: Lab, experiment: str) -> None:
     eventually(lambda: f"{experiment}_" not in lab.cluster.run("alice", words).stdout)
 
 
-def jobs(lab: Lab) -> dict[str, list[str]]:
-    """Job name → the ids of alice's jobs of that name, from squeue and sacct together."""
-    words = ["squeue", "--noheader", "--states=all", "--user=alice", "--format=%i %j"]
-    lines = lab.cluster.run("alice", words).stdout.splitlines()
+def jobs(lab: Lab, user: str = "alice") -> dict[str, list[str]]:
+    """Job name → the ids of a user's jobs of that name, from squeue and sacct together."""
+    words = ["squeue", "--noheader", "--states=all", f"--user={user}", "--format=%i %j"]
+    lines = lab.cluster.run(user, words).stdout.splitlines()
     if lab.cluster.has_accounting():
         words = ["sacct", "--noheader", "--parsable2", "--allocations", "--starttime=now-1hour"]
         words += ["--delimiter= ", "--format=JobID,JobName"]
-        lines += lab.cluster.run("alice", words).stdout.splitlines()
+        lines += lab.cluster.run(user, words).stdout.splitlines()
     found: dict[str, set[str]] = {}
     for line in lines:
         number, _, name = line.partition(" ")
