@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, Mapping, Match, NamedTuple, Sequence
 
 from hpcrun.record import Verdict
 from hpcrun.state import Cause
-from hpcrun.verdict import NO_RECORDS
+from hpcrun.verdict import NO_RECORDS, SILENT
 
 
 class Asked(NamedTuple):
@@ -84,6 +84,7 @@ _MOST = 16384
 _CANCELED = (
     ("DependencyNeverSatisfied", "see why the job that it depends on failed; then submit it again"),
     (NO_RECORDS, f"{NO_RECORDS} here: without sacct nobody tells who canceled"),
+    (SILENT, f"{SILENT} when the end was looked up: only sacct tells who canceled"),
 )
 
 _OF_PROGRAMS = (Cause.EXIT_CODE, Cause.LAUNCH_FAILED, Cause.SIGNAL, Cause.REPORTED)

@@ -211,6 +211,9 @@ def _requeued_sentence(raw: str, started: bool) -> str:
 NO_RECORDS = "accounting is off"
 """The word on what only sacct could tell, on a cluster that has none."""
 
+SILENT = "sacct did not answer"
+"""The same, while slurmdbd is away."""
+
 _UNSAID = "the scheduler has not said why"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hpcrun.errors import SchedulerError
+from hpcrun.verdict import SILENT
 from tests.campaign import KILLS, Figures, seeded, times
 from tests.cluster import Cluster
 from tests.lab import Lab, eventually
@@ -311,6 +312,9 @@ def test_runs_end_in_every_way_while_slurmdbd_is_away(place: Place, figures: Fig
                 assert causes(runs[run_id])[-1] == CAUSES[how][-1], runs[run_id]
                 assert place.points(run_id) == [1] * len(CAUSES[how])
                 story[run_id] = CAUSES[how]
+            for how in ("scancel", "root"):
+                verdict = runs[known[how]]["verdict"]
+                assert "an unknown user" in verdict["sentence"] and SILENT in verdict["hint"]
     eventually(lambda: story == {name: causes(run) for name, run in place.runs().items()})
     figures.tell("slurmdbd stopped", runs=count, right_verdicts=len(story))
 

@@ -20,7 +20,7 @@ from hpcrun.scheduler.inventory import configuration
 from hpcrun.scheduler.states import Told, word_of, word_of_past
 from hpcrun.scheduler.tables import Life
 from hpcrun.state import Cause, State
-from hpcrun.verdict import NO_RECORDS
+from hpcrun.verdict import NO_RECORDS, SILENT
 
 SUBMIT_TIMEOUT = 120.0
 """Seconds for sbatch, which tries again by itself for as long."""
@@ -127,7 +127,7 @@ class Slurm:
         except SchedulerError as error:
             if held is None:
                 raise (silence or error) from error
-            return [word_of(held)]
+            return [_alone(held, SILENT)]
         if held is None and silence is not None and not (lives and lives[-1].told.is_end):
             raise silence
         return joined(held, lives)
@@ -287,10 +287,15 @@ def joined(held: Told | None, lives: Sequence[Life] | None) -> Sequence[JobWord]
 def _unrecorded(held: Told) -> Sequence[JobWord]:
     """The controller's word alone, which says what only sacct could tell."""
     past = [JobWord(State.FAILED, NO_RECORDS, Cause.REQUEUED, n) for n in range(held.restart or 0)]
+    return [*past, _alone(held, NO_RECORDS)]
+
+
+def _alone(held: Told, why: str) -> JobWord:
+    """The controller's word on a life. why: nobody tells who canceled it."""
     word = word_of(held)
     if word.cause is Cause.CANCELED and word.by is None:
-        word = replace(word, raw=f"{word.raw}; {NO_RECORDS}")
-    return [*past, word]
+        return replace(word, raw=f"{word.raw}; {why}")
+    return word
 
 
 def _is_of(life: Life, held: Told) -> bool:
