@@ -1,4 +1,4 @@
-"""Finds templates and site files: the project's and the user's own before those that ship."""
+"""Finds templates and site files: the nearest one counts, and what ships comes last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,75 @@ from hpcrun.arguments import is_path
 from hpcrun.errors import ConfigError, Problem, SiteError, TemplateError
 
 SHIPPED = "shipped/"
-"""An override reaches the template it replaces as `shipped/NAME`."""
+"""A template reaches the one that ships as `shipped/NAME`, whatever stands between."""
+
+SITE_FOLDER = "HPCRUN_SITE_FOLDER"
+"""The variable that names the folder which a cluster's staff keeps, laid out as `.hpcrun` is."""
+
+
+class Layer(NamedTuple):
+    """A folder of templates. origin: flag, project, user, site or shipped."""
+
+    origin: str
+    folder: Path
+
+
+class Found(NamedTuple):
+    """A template's file, and whose it is (as `Layer.origin`)."""
+
+    origin: str
+    path: Path
+
+    @property
+    def text(self) -> str:
+        """What stands in it. TemplateError."""
+        return _text(self.path, TemplateError)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The layers of templates that count for one site, nearest first; the last is what ships."""
+
+    layers: tuple[Layer, ...]
+
+    def load(self, name: str) -> tuple[str, str] | None:
+        """(text, file) of a template, None if there is none.
+
+        `parent/NAME` is the one that the nearest of that name hides, `shipped/NAME` what ships.
+        """
+        from hpcrun.templating import PARENT  # brings jinja2, which most commands do without
+
+        own = name.removeprefix(SHIPPED)
+        depth = 0
+        while own.startswith(PARENT):
+            own = own.removeprefix(PARENT)
+            depth += 1
+        chain = self.chain(own)
+        if name.startswith(SHIPPED):
+            chain = tuple(found for found in chain if found.origin == "shipped")
+        return (chain[depth].text, str(chain[depth].path)) if depth < len(chain) else None
+
+    def chain(self, name: str) -> tuple[Found, ...]:
+        """All templates of a name, nearest first: each hides those behind it."""
+        if not is_path(name):
+            return ()
+        found = (Found(origin, folder / name) for origin, folder in self.layers)
+        return tuple(
+            one
+            for one in found
+            if (name.endswith(".j2") or one.origin != "shipped") and one.path.is_file()
+        )
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of all templates, sorted."""
+        return sorted(
+            {
+                path.relative_to(folder).as_posix()
+                for _, folder in self.layers
+                for path in folder.rglob("*.j2")
+            }
+        )
 
 
 _HEADLINE = re.compile(r"^(title|status|valid_until): *(?:\"(.*)\"|'(.*)'|(.*?)) *$", re.MULTILINE)
@@ -30,36 +98,48 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class Assets:
-    """Where templates and site files are looked for, nearest first, before the shipped ones."""
+    """Where templates and site files are looked for, before the shipped ones.
 
-    folders: tuple[Path, ...] = ()
+    project, user, site: folders that hold `templates/` and `site_configs/`; of the last, which a
+    cluster's staff keeps, only site_configs. A site's templates lie beside its file, in a folder of
+    the site's name. given: a folder of templates that comes before all others. site_file: a site
+    file that comes before all others of its name.
+    """
+
+    project: Path | None = None
+    user: Path | None = None
+    site_folder: Path | None = None
+    given: Path | None = None
     site_file: Path | None = None
-    """A site file that comes before all others of its name."""
 
     @classmethod
-    def of(cls, project: Path | None, environ: Mapping[str, str]) -> Assets:
-        """The project's .hpcrun folder, then the user's configuration folder."""
+    def of(
+        cls, project: Path | None, environ: Mapping[str, str], given: Path | None = None
+    ) -> Assets:
+        """The project's .hpcrun folder, the user's configuration folder, the staff's folder."""
         config = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
-        near = (project / ".hpcrun",) if project is not None else ()
-        return cls((*near, Path(config) / "hpcrun"))
+        own = project / ".hpcrun" if project is not None else None
+        staff = environ.get(SITE_FOLDER)
+        return cls(own, Path(config) / "hpcrun", Path(staff) if staff else None, given)
+
+    @property
+    def folders(self) -> Sequence[Path]:
+        """Where site files are looked for, nearest first."""
+        return [folder for folder in (self.project, self.user, self.site_folder) if folder]
+
+    def templates(self, *sites: str) -> Templates:
+        """The templates that count for a site: its name, then those that it inherits."""
+        layers = [Layer("flag", self.given)] if self.given else []
+        for origin, folder in (("project", self.project), ("user", self.user)):
+            if folder:
+                layers.append(Layer(origin, folder / "templates"))
+        files = [*(folder / "site_configs" for folder in self.folders), _shipped("site_configs")]
+        layers += [Layer("site", folder / site) for site in sites for folder in files]
+        return Templates((*layers, Layer("shipped", _shipped("templates"))))
 
     def with_file(self, path: Path) -> Assets:
         """The same, and a site file that counts as if it stood in the nearest place."""
         return replace(self, site_file=path)
-
-    def template(self, name: str) -> tuple[str, str] | None:
-        """(text, file) of a template, or None."""
-        if not is_path(name):
-            return None
-        if not name.startswith(SHIPPED):
-            for folder in self.folders:
-                path = folder / "templates" / name
-                if path.is_file():
-                    return _text(path, TemplateError), str(path)
-        resource = _shipped("templates").joinpath(name.removeprefix(SHIPPED))
-        if not name.endswith(".j2") or not resource.is_file():
-            return None
-        return resource.read_text(encoding="utf-8"), str(resource)
 
     def site(self, name: str) -> Sequence[tuple[str, str]]:
         """(text, file) of each site file of that name, nearest first.

@@ -6,8 +6,9 @@ that contradicts the plan, or the template is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -15,12 +16,28 @@ from hpcrun import errors
 from hpcrun.config import LAUNCHERS
 from hpcrun.directives import SBATCH, Directive, flags_of
 from hpcrun.flags import refusal
-from hpcrun.layout import FORMAT, month_of
 from hpcrun.plan import Plan
 from hpcrun.reading import nearest
-from hpcrun.templating import FAULTS, Load, problem_of, sandbox
+from hpcrun.templating import FAULTS, PARENT, Load, problem_of, sandbox
 
 MAIN = "sbatch.sh.j2"
+LAUNCHER_FOLDER = "launchers/"
+
+VARIABLES = {
+    "plan": "the run as it will be submitted, every choice made",
+    "launch": "how the command is started: `plan.launch`",
+    "setting": "what is prepared before the launch: `plan.setting`",
+    "paths": "the run's folders: `plan.paths`",
+    "shebang": "the interpreter of the script",
+    "directives": "the `#SBATCH` lines, each as it is written",
+    "setup": "the site's lines, as they are written",
+    "task": "the script by which each rank runs its command",
+    "agent": "the words that start the agent",
+    "spool": "the folder on a node's own disk, without its attempt",
+    "scheduled": "whether Slurm runs it",
+    "launcher_template": "the name of the launcher's template",
+}
+"""What a template finds, by name."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +56,20 @@ def render(plan: Plan, load: Load) -> Script:
         text = sandbox(load).get_template(MAIN).render(variables(plan))
     except FAULTS as error:
         raise errors.TemplateError(problem_of(error)) from error
-    script = Script(text, header_of(text))
-    found = load(MAIN)
-    problems = list(_problems(script, plan, *(found or ("", MAIN))))
+    problems = problems_of(text, plan, load)
     if problems:
         raise errors.TemplateError(*problems)
-    return script
+    return Script(text, header_of(text))
+
+
+def problems_of(text: str, plan: Plan, load: Load) -> tuple[errors.Problem, ...]:
+    """What is wrong with a rendered script, told at the lines of the main template, or of that
+    which it extends."""
+    sources = [load(MAIN) or ("", MAIN)]
+    while (replaced := load(PARENT * len(sources) + MAIN)) is not None:
+        sources.append(replaced)
+    script = Script(text, header_of(text))
+    return tuple(_problems(script, plan, _Sources(sources[:-1] or sources)))
 
 
 def variables(plan: Plan) -> Mapping[str, object]:
@@ -64,14 +89,12 @@ def variables(plan: Plan) -> Mapping[str, object]:
         "spool": plan.spool,
         "scheduled": bool(plan.directives),
         "launcher_template": launcher_template(plan),
-        "format": FORMAT,
-        "month": month_of(plan.run_id),
     }
 
 
 def launcher_template(plan: Plan) -> str:
     """The name of the template that starts the command."""
-    return f"launchers/{plan.launch.launcher}.sh.j2"
+    return f"{LAUNCHER_FOLDER}{plan.launch.launcher}.sh.j2"
 
 
 def _no_launcher(plan: Plan) -> errors.Problem:
@@ -97,24 +120,41 @@ def _is_command(line: str) -> bool:
     return bool(rest) and not rest.startswith("#")
 
 
-def _problems(script: Script, plan: Plan, template: str, file: str) -> Iterator[errors.Problem]:
-    """What is wrong with a rendered script, told at the main template's lines."""
-    shebang = script.text.split("\n", 1)[0]
-    if not shebang.startswith("#!"):
-        yield errors.Problem("the script does not begin with #!", "{{ shebang }}", file, 1)
-    elif "bash" not in shebang:
-        yield errors.Problem(f"the script is for bash, not for {shebang}", "", file, 1)
+class _Sources(NamedTuple):
+    """(text, file) of the main template and of those that it extends, without what ships."""
+
+    templates: Sequence[tuple[str, str]]
+
+    def place(self, *texts: str) -> tuple[str, int | None]:
+        """(file, line) of the first of these texts that stands in one of them."""
+        for text in filter(str.strip, texts):
+            for template, file in self.templates:
+                for number, line in enumerate(template.split("\n"), 1):
+                    if text.strip() in line:
+                        return file, number
+        return self.templates[0][1], None
+
+
+def _problems(script: Script, plan: Plan, sources: _Sources) -> Iterator[errors.Problem]:
+    """What is wrong with a rendered script."""
+    first_line = script.text.split("\n", 1)[0]
+    first_file = sources.templates[0][1]
+    if not first_line.startswith("#!"):
+        yield errors.Problem("the script does not begin with #!", "{{ shebang }}", first_file, 1)
+    elif "bash" not in first_line:
+        yield errors.Problem(f"the script is for bash, not for {first_line}", "", first_file, 1)
     wanted = [line.line for line in plan.directives]
     flags = {line.flag: line for line in plan.directives}
+    command = next((line for line in script.text.split("\n") if _is_command(line)), "")
+    file, number = sources.place(command, "block header")
     for line in wanted:
         if line not in script.header:
             hint = "directives must stand above the first command; write {{ super() }} in `header`"
-            place = _header_line(template, script)
-            yield errors.Problem(f"the template loses {line!r}", hint, file, place)
+            yield errors.Problem(f"the template loses {line!r}", hint, file, number or 1)
     for line in script.header:
         if line not in wanted:
             for message, hint in _contradictions(line, flags):
-                yield errors.Problem(message, hint, file, _line_of(template, line))
+                yield errors.Problem(message, hint, *sources.place(line))
 
 
 def _contradictions(line: str, flags: Mapping[str, Directive]) -> Iterator[tuple[str, str]]:
@@ -130,14 +170,3 @@ def _contradictions(line: str, flags: Mapping[str, Directive]) -> Iterator[tuple
             yield f"{line!r} stands against the plan's {flags[flag].line!r}", "remove it"
         elif refused is not None:
             yield f"{line!r}: {refused.message}", refused.hint
-
-
-def _header_line(template: str, script: Script) -> int:
-    """Where the header is lost: at the command above it, else at the block that has none."""
-    first = next((line for line in script.text.split("\n") if _is_command(line)), "")
-    return _line_of(template, first) or _line_of(template, "block header") or 1
-
-
-def _line_of(template: str, text: str) -> int | None:
-    lines = template.split("\n")
-    return next((n for n, line in enumerate(lines, 1) if text and text.strip() in line), None)

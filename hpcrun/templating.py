@@ -31,6 +31,9 @@ from hpcrun import errors
 Load = Callable[[str], tuple[str, str] | None]
 """Template name → (its text, the file it came from), None if there is none."""
 
+PARENT = "parent/"
+"""A template reaches the one that it replaces as `parent/NAME`, by its own name."""
+
 FILTERS = ("length", "first", "last", "default")
 """Jinja's filters that templates may use: those that keep quoting whole."""
 
@@ -116,6 +119,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise TypeError(f"a piece of script has no {operator}; write the parts side by side")
         return super().call_binop(context, operator, left, right)
 
+    def join_path(self, template: str, parent: str) -> str:
+        """The name under which a template that another one names is loaded."""
+        if not template.startswith(PARENT):
+            return template
+        own = parent.rpartition(PARENT)[2]
+        if template != PARENT + own:
+            message = f"{template!r} is not what this template replaces"
+            raise errors.TemplateError(errors.Problem(message, f"that is {PARENT + own!r}"))
+        return PARENT + parent
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return not isinstance(obj, Markup) and super().is_safe_attribute(obj, attr, value)
 
@@ -168,9 +181,13 @@ def problem_of(error: Exception) -> errors.Problem:
         told = error.problems[0]
         return told if told.file else told._replace(file=file, line=line)
     if isinstance(error, TemplateNotFound):
-        return errors.Problem(f"there is no template {error.message!r}", "", file, line)
+        name = str(error.message)
+        message = f"there is no template {name!r}"
+        if name.startswith(PARENT):
+            message = f"it replaces no other {name.rpartition(PARENT)[2]!r} that it could extend"
+        return errors.Problem(message, "", file, line)
     if isinstance(error, RecursionError):
-        hint = "an override extends the template that it replaces as 'shipped/NAME'"
+        hint = f"an override extends the template that it replaces as '{PARENT}NAME'"
         return errors.Problem("the templates include each other without end", hint, file)
     if isinstance(error, TemplateSyntaxError):
         hint = ""

@@ -74,9 +74,9 @@ def plan(
     return resolve(asked, where, name, replace(AROUND, **around), RUN_ID, SDK)
 
 
-def script(made: Plan, assets: Assets | None = None) -> str:
-    """The script of a plan."""
-    return render(made, (assets or Assets()).template).text
+def script(made: Plan, assets: Assets | None = None, *sites: str) -> str:
+    """The script of a plan. sites: whose templates count."""
+    return render(made, (assets or Assets()).templates(*sites).load).text
 
 
 def from_yaml(text: str) -> Read[RunConfiguration]:

@@ -29,38 +29,40 @@ def put(assets: Assets, place: int, name: str, text: str | bytes) -> Path:
 def test_folders_are_the_projects_and_the_users(tmp_path: Path) -> None:
     home = {"HOME": "/home/ada"}
     user = Path("/home/ada/.config/hpcrun")
-    assert Assets.of(None, home).folders == (user,)
-    assert Assets.of(Path("/p"), home).folders == (Path("/p/.hpcrun"), user)
+    assert Assets.of(None, home).folders == [user]
+    assert Assets.of(Path("/p"), home).folders == [Path("/p/.hpcrun"), user]
     config = {**home, "XDG_CONFIG_HOME": "/c"}
-    assert Assets.of(None, config).folders == (Path("/c/hpcrun"),)
+    assert Assets.of(None, config).folders == [Path("/c/hpcrun")]
+    staff = {**home, "HPCRUN_SITE_FOLDER": "/apps/hpcrun"}
+    assert Assets.of(Path("/p"), staff).folders == [Path("/p/.hpcrun"), user, Path("/apps/hpcrun")]
 
 
 def test_the_nearest_template_counts(assets: Assets) -> None:
     name = "launchers/srun.sh.j2"
-    shipped = assets.template(name)
+    shipped = assets.templates().load(name)
     assert shipped is not None and "command=" in shipped[0]
     users = put(assets, 1, f"templates/{name}", "of the user")
-    assert assets.template(name) == ("of the user", str(users))
+    assert assets.templates().load(name) == ("of the user", str(users))
     projects = put(assets, 0, f"templates/{name}", "of the project")
-    assert assets.template(name) == ("of the project", str(projects))
-    assert assets.template(f"shipped/{name}") == shipped
+    assert assets.templates().load(name) == ("of the project", str(projects))
+    assert assets.templates().load(f"shipped/{name}") == shipped
 
 
 @pytest.mark.parametrize("name", ["no.sh.j2", "__init__.py", "launchers", "shipped/no.sh.j2", ""])
 def test_what_is_no_template_is_none(assets: Assets, name: str) -> None:
-    assert assets.template(name) is None
+    assert assets.templates().load(name) is None
 
 
 def test_a_templates_line_ends_stay(assets: Assets) -> None:
     put(assets, 0, "templates/a.j2", b"\xef\xbb\xbfone\r\ntwo\r")
-    found = assets.template("a.j2")
+    found = assets.templates().load("a.j2")
     assert found is not None and found[0] == "one\r\ntwo\r"
 
 
 def test_files_that_are_not_utf8_are_refused_at_their_line(assets: Assets) -> None:
     template = put(assets, 0, "templates/a.j2", b"one\ntw\xff\n")
     with pytest.raises(TemplateError, match="not UTF-8") as caught:
-        assets.template("a.j2")
+        assets.templates().load("a.j2")
     assert (caught.value.problems[0].file, caught.value.problems[0].line) == (str(template), 2)
     put(assets, 0, "site_configs/lab.yaml", b"\xff")
     with pytest.raises(SiteError, match="not UTF-8"):

@@ -19,8 +19,10 @@ from hpcrun.fold import fold
 from hpcrun.layout import Attempt, UserPaths
 from hpcrun.record import Fact
 from hpcrun.schema import json_schema
+from hpcrun.script import VARIABLES, variables
 from hpcrun.state import Cause, State
 from hpcrun.templating import FILTERS
+from hpcrun.workflow.templates import blocks_of
 from tests.make_plan import plan, script
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -91,7 +93,7 @@ def test_the_template_in_the_docs_renders(tmp_path: Path) -> None:
     template.parent.mkdir()
     template.write_text(text)
     made = plan(RunConfiguration(script="train.py"))
-    own, shipped = script(made, Assets((tmp_path,))), script(made)
+    own, shipped = script(made, Assets(tmp_path)), script(made)
     assert "\ncp -r '/shared/my data' \"$TMPDIR/data\"\n" in own
     assert 'run --teardown \'rm -rf "$TMPDIR/data"' in own
     assert set(shipped.split("\n")) - set(own.split("\n")) == {
@@ -101,9 +103,11 @@ def test_the_template_in_the_docs_renders(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_docs_name_every_block_and_filter_of_the_template() -> None:
-    text, found = document("docs/templates.md"), Assets().template("sbatch.sh.j2")
-    assert found is not None
-    rows = " ".join(re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE))
-    assert words(rows) == set(re.findall(r"{% block (\w+) %}", found[0]))
+def test_the_docs_tell_of_blocks_and_variables_as_the_code_does() -> None:
+    text = document("docs/templates.md")
+    found = blocks_of(Assets().templates().chain("sbatch.sh.j2")[0])
+    assert all(block.about for block in found)
+    for rows in ([(block.name, block.about) for block in found], VARIABLES.items()):
+        assert "".join(f"| `{name}` | {about} |\n" for name, about in rows) in text
+    assert set(VARIABLES) == set(variables(plan(RunConfiguration(script="train.py"))))
     assert {*FILTERS, "safe", "shell"} <= words(text)

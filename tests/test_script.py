@@ -479,7 +479,7 @@ def override(tmp_path: Path, **files: str | bytes) -> Assets:
         file = tmp_path / "templates" / f"{name.replace('__', '/')}.sh.j2"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return Assets((tmp_path,))
+    return Assets(tmp_path)
 
 
 EXTENDS = '{% extends "shipped/sbatch.sh.j2" %}\n'

@@ -51,7 +51,7 @@ targets:
 @pytest.fixture
 def assets(tmp_path: Path) -> Assets:
     """The project's and the user's folder, with sites in the user's."""
-    found = Assets((tmp_path / "project", tmp_path / "user"))
+    found = Assets(tmp_path / "project", tmp_path / "user")
     put(found, 1, "base", BASE)
     put(found, 1, "one", ONE)
     return found

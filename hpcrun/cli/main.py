@@ -45,6 +45,7 @@ COMMANDS = {
         "Look after the run history: setup, check, gc, stats, export, seal, probe.",
     ),
     "sites": ("sites", "Show the clusters that can be named: list, show, check."),
+    "templates": ("templates", "Look at script templates, override and check them."),
     "report": ("report", "Print a run's plan and verdict for a bug report, scrubbed."),
     "doctor": ("doctor", "Check this machine, the workspace and a target."),
     "demo": ("start", "Train a real model on this machine, through the whole line."),

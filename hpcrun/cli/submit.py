@@ -46,6 +46,9 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Wait until that run has completed; several: all of them.",
             ),
             click.option(
+                "--templates", metavar="FOLDER", help="Templates that come before all others."
+            ),
+            click.option(
                 "--run-id", metavar="ID", help="An id of your own: EXPERIMENT_SECONDS_8HEX."
             ),
             click.argument("arguments", nargs=-1, type=click.UNPROCESSED),
@@ -151,13 +154,14 @@ def prepare(
     target: str | None,
     overrides: tuple[str, ...],
     after: tuple[str, ...],
+    templates: str | None,
     run_id: str | None,
     arguments: tuple[str, ...],
 ) -> tuple[Session, Prepared]:
     """The session and the prepared run that the options ask for."""
     path = Path(file)
     folder = Path() if runconfig else path.parent
-    session = open_session(folder, workspace)
+    session = open_session(folder, workspace, templates)
     asked = _load(path, runconfig, overrides)
     config = asked.value
     if target is not None:

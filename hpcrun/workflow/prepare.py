@@ -20,7 +20,7 @@ from hpcrun.script import Script, render
 from hpcrun.site import SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
-from hpcrun.workflow.site import choose_target
+from hpcrun.workflow.site import choose_target, templates_of
 from hpcrun.workflow.surroundings import here, new_token
 
 Find = Callable[[str], tuple[str, str]]
@@ -81,7 +81,8 @@ def prepare(
     if problems:
         raise ConfigError(*problems)
     limits = Limits(parse_memory(config.snapshot.max_bytes), config.snapshot.max_files)
-    return Prepared(plan, render(plan, assets.template), site, source, config.script, limits)
+    script = render(plan, templates_of(site, assets).load)
+    return Prepared(plan, script, site, source, config.script, limits)
 
 
 def _awaited(

@@ -243,12 +243,20 @@ def find_workspace(
     return home / "hpcrun", "default"
 
 
-def open_session(start: Path | None = None, given: str | None = None) -> Session:
-    """The session of a folder (default: the current one)."""
+def open_session(
+    start: Path | None = None, given: str | None = None, templates: str | None = None
+) -> Session:
+    """The session of a folder (default: the current one).
+
+    templates: a folder of templates that comes before all others.
+    """
     start = (start or Path.cwd()).absolute()
     workspace, origin = find_workspace(start, os.environ, given)
     config = find_config(start)
-    assets = Assets.of(config.parent.parent if config else start, os.environ)
+    if templates is not None and not Path(templates).is_dir():
+        raise ConfigError(Problem(f"there is no folder {templates}", "from --templates"))
+    first = Path(templates).absolute() if templates is not None else None
+    assets = Assets.of(config.parent.parent if config else start, os.environ, first)
     return Session(workspace, assets, origin)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from hpcrun.assets import Assets
+from hpcrun.assets import Assets, Templates
 from hpcrun.config import parse_memory, parse_time
 from hpcrun.errors import ConfigError, Problem, SiteError
 from hpcrun.plan import split_target
@@ -60,6 +60,23 @@ def layers_of(name: str, assets: Assets, place: int = 0, above: Sequence[str] = 
             raise SiteError(Problem(f"{base} and {name} inherit each other", "", file))
         layers += layers_of(base, assets, next_place, (*above, name))
     return [*layers, layer]
+
+
+def templates_of(site: SiteConfig, assets: Assets) -> Templates:
+    """The templates that count for a site: its own come before those of what it inherits."""
+    names = [site.id]
+    for base in reversed(site.inherits):
+        names += [name for name in _lineage(base, assets) if name not in names]
+    return assets.templates(*names)
+
+
+def _lineage(name: str, assets: Assets) -> Iterator[str]:
+    """A site's name, then those that it inherits, the top one first."""
+    yield name
+    for text, file in assets.site(name):
+        for base in reversed(read_layer(text, file, SiteError).texts("inherits")):
+            if base != name:
+                yield from _lineage(base, assets)
 
 
 def _wrong(site: SiteConfig) -> Iterator[Finding]:
