@@ -126,6 +126,9 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
     }
 
 
+_GPU_VARIABLES = ("SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK")
+
+
 def agent_settings(plan: Plan) -> dict[str, Any]:
     """What the agent is told. On `local` it also keeps the time limit: nobody else does."""
     local = plan.target == LOCAL
@@ -154,6 +157,8 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
         "node_helpers": []
         if local or not others
         else [
+            # What asks for GPUs in the job's variables contradicts --gres=none (22.05).
+            *("env", *(word for name in _GPU_VARIABLES for word in ("-u", name))),
             "srun",
             "--overlap",
             "--relative=1",
