@@ -76,6 +76,16 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Preflight:
+    """What is looked at before the command. tasks: how many the launcher starts, which are one
+    world. gpus: on each node. python: the command's, where its ranks are an MPI world."""
+
+    tasks: int
+    gpus: int
+    python: str | None
+
+
+@dataclass(frozen=True)
 class Setting:
     """What the batch shell prepares before the launch."""
 
@@ -187,6 +197,7 @@ class Plan:
     directives: tuple[Directive, ...]
     setting: Setting
     launch: Launch
+    preflight: Preflight | None
     time_limit: timedelta | None
     metric_files: tuple[MetricFiles, ...]
     system_metrics_seconds: int

@@ -152,6 +152,7 @@ def test_each_value_of_a_file_names_its_line() -> None:
         "attempts at most": ("10", "default"),
         "checkpoints": ("checkpoint[-_.]* *.ckpt", "default"),
         "working directory": ("the run's own folder", "default"),
+        "preflight": ("on", "default"),
     }
 
 

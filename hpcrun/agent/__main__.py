@@ -7,6 +7,7 @@ lay                                 lay the snapshot only, for a job whose agent
 bring SPOOL RECORD                  bring a spool that was left behind; prints the bytes
 bring-files WORK FILES yes|no       bring a working folder that was left behind; prints problems and
                                     the bytes (yes: its names may replace what is there)
+preflight TOLD                      as a task of a run: tell what it sees, before the command (JSON)
 probe                               as a task of a run: find out what the file system honours
 """
 
@@ -35,6 +36,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "lay": _lay,
         "bring": _bring,
         "bring-files": _bring_files,
+        "preflight": _preflight,
         "probe": _probe,
     }
     if not words or words[0] not in acts:
@@ -106,6 +108,15 @@ def _bring_files(words: Sequence[str]) -> int:
         print(bringing.bring(work, files, first == "yes", print))
     except OSError as error:
         return _fail(f"cannot bring {work} to {files}: {error.strerror}")
+    return 0
+
+
+def _preflight(words: Sequence[str]) -> int:
+    import json
+
+    from hpcrun.agent.preflight.sight import look
+
+    print(look(os.environ, json.loads(words[0])).line, flush=True)
     return 0
 
 

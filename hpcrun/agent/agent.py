@@ -104,6 +104,7 @@ class Agent:
         self.command: Optional[Process] = None
         self._setting = setting
         self._words = words
+        self._own_words = tuple(node[:-1])
         self._teardown = teardown
         self._helpers = Helpers(
             (*setting.helpers, *node) if setting.helpers else (), len(setting.nodes) - 1
@@ -126,7 +127,7 @@ class Agent:
     def run(self) -> int:
         """The whole attempt; gives the status to end with."""
         self._begin()
-        ended = self._allot() or self._await() or self._lay() or self._launch()
+        ended = self._allot() or self._await() or self._lay() or self._look() or self._launch()
         if ended is None and self.command is not None:
             self._wait_for_command()
             ended = self._end_of_command(self.command)
@@ -268,6 +269,28 @@ class Agent:
         os.environ[OUTPUT_VARIABLE] = self._setting.paths.outputs
         os.environ["PYTHONPATH"] = ":".join(filter(None, (files, os.environ.get("PYTHONPATH"))))
 
+    def _look(self) -> Optional[End]:
+        """Tries the launcher before the command; gives the end, if that could not be launched."""
+        if self._setting.preflight is None:
+            return None
+        from hpcrun.agent.preflight import trial
+
+        trying = trial.begin(self._setting, self._words, self._own_words, self._witness)
+        if trying is None:
+            return None
+
+        def is_over() -> bool:
+            return trying.has_ended() or self._stopped_by is not None
+
+        self._until(is_over, trial.PATIENCE, ASKING)
+        trying.end()
+        problems = trying.problems()
+        if problems:
+            self._ask_for_grace()
+        if self._stopped_by is not None or self._end_of_grace is not None:
+            return End(None, int(self._stopped_by or SIGTERM), "signal", interrupted=True)
+        return end.not_launched(problems, self._last_words()) if problems else None
+
     def _launch(self) -> Optional[End]:
         """Starts the command; gives the end, in case that it cannot start.
 
@@ -296,10 +319,14 @@ class Agent:
         assert self.command is not None
         self._until(self.command.has_ended)
         self._limits.clear()
+        self._ask_for_grace()
+        self._clear_left_over()
+
+    def _ask_for_grace(self) -> None:
+        """Where Slurm has ended a step, the job may be one that it preempts."""
         asks = self._setting.scheduled and not self._told_to_stop
         if asks and evidence.a_step_was_canceled(self._setting, self._log_size):
             self._end_of_grace = preemption.end_of_grace(self._setting.job_id)
-        self._clear_left_over()
 
     def _until(
         self, done: Callable[[], bool], seconds: Optional[float] = None, asking: float = 3600.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from hpcrun.agent.process import Process
 from hpcrun.agent.witness import say
@@ -40,6 +40,17 @@ def of_command(command: Process, interrupted: bool) -> End:
     code, number = command.exit_code, command.signal
     cause = "completed" if code == 0 else "exit_code" if code is not None else "signal"
     return End(code, None if number is None else int(number), cause, interrupted)
+
+
+def not_launched(problems: Sequence[str], words: Sequence[str]) -> End:
+    """The end of a command that was not started. problems: why, in sentences, the root first.
+
+    words: the last ones of its launcher.
+    """
+    for problem in problems:
+        say(f"preflight: {problem}")
+    message = f"preflight: {problems[0]}"
+    return End(1, None, "launch_failed", evidence=(*problems[1:], *words), message=message)
 
 
 def launch_failed(status: int, message: str) -> End:

@@ -1,4 +1,4 @@
-"""When a run begins, and when it is requeued. Values only; standard library only (3.8+)."""
+"""When a run begins, after what, and when it is requeued. Values only; standard library (3.8+)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ class Policy(NamedTuple):
     exit_code: int = 0
     at_time_limit: bool = False
     max_attempts: int = 1
+
+
+class Preflight(NamedTuple):
+    """What a preflight must find. tasks: how many the launcher starts, which are one world.
+
+    gpus: on each node. python: the command's interpreter, where its ranks are an MPI world.
+    """
+
+    tasks: int
+    gpus: int = 0
+    python: Optional[str] = None
 
 
 class After(NamedTuple):

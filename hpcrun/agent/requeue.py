@@ -66,7 +66,7 @@ def wish(policy: Policy, end: End, over: bool, heeded: bool, statuses: Collectio
     over: whether it was ended since its time was nearly over. heeded: whether it stopped by
     itself when it was told that. statuses: how its ranks ended, as far as they have told.
     """
-    if end.interrupted:
+    if end.interrupted or end.cause == "launch_failed":
         return ""
     code = policy.exit_code
     if code and (end.exit_code == code or (end.status and _is_asked_by(statuses, code))):

@@ -8,7 +8,7 @@ from signal import Signals
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.agent.checkpoints import Rules
-from hpcrun.agent.policy import After, Policy
+from hpcrun.agent.policy import After, Policy, Preflight
 from hpcrun.errors import HpcrunError
 from hpcrun.layout import (
     ANEW_VARIABLE,
@@ -51,7 +51,8 @@ class Setting(NamedTuple):
     other node. metric_files: the patterns of files to follow (see `follow.patterns`).
     sample_seconds: between two measurements of the node; 0: none. work: where the job works, if
     not in the run's folder. work_is_shared: whether all nodes see the same. after: which runs
-    must have ended before. problems: what could not be read.
+    must have ended before. preflight: what must be there before the command; None: nobody looks.
+    problems: what could not be read.
     """
 
     paths: RunPaths
@@ -81,6 +82,7 @@ class Setting(NamedTuple):
     work: Optional[str] = None
     work_is_shared: bool = False
     after: Optional[After] = None
+    preflight: Optional[Preflight] = None
     problems: Tuple[str, ...] = ()
 
     @property
@@ -139,6 +141,7 @@ def read(environ: Mapping[str, str]) -> Setting:
         else environ.get(WORK_VARIABLE),
         work_is_shared=bool((request.get("working_directory") or {}).get("shared")),
         after=After.of(request.get("after")),
+        preflight=Preflight(**told["preflight"]) if told.get("preflight") else None,
         problems=problems,
     )
 

@@ -175,6 +175,9 @@ class RunConfiguration:
     """What the command finds; a text is the folder of a virtual or conda environment."""
     distributed_job_config: DistributedConfiguration | None = None
     """How many processes on how many nodes; `kind` is mpi, pytorch or tensorflow."""
+    preflight: bool | None = None
+    """Whether the launch is tried before the command; default: as the site says, else if there are
+    several nodes."""
     resources: Resources = field(default_factory=Resources)
     """What each node gives, and for how long."""
     max_run_duration_seconds: int | None = None

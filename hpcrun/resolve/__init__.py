@@ -18,6 +18,7 @@ from hpcrun.reading import Read
 from hpcrun.resolve.awaiting import awaiting
 from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
+from hpcrun.resolve.preflight import preflight
 from hpcrun.resolve.request import Request
 from hpcrun.resolve.requeueing import may_requeue, requeueing
 from hpcrun.resolve.resuming import resuming
@@ -91,6 +92,7 @@ def resolve(
         directives=lines,
         setting=prepared,
         launch=launching,
+        preflight=preflight(request, launching, wanted),
         time_limit=wanted.time,
         metric_files=measured,
         system_metrics_seconds=config.system_metrics_seconds,

@@ -41,6 +41,8 @@ class LaunchRules:
     """MPI programs."""
     pytorch: Literal["torchrun", "torchrun_static", "srun"] = "torchrun"
     """How distributed PyTorch is launched when the run does not say."""
+    preflight: bool | None = None
+    """Whether the launch is tried before the command; absent: on several nodes."""
     srun_args: tuple[str, ...] = ("--kill-on-bad-exit=1", "--wait=60")
     """Words for every srun. One rank that dies must end the step: off by default (22.05)."""
     env: Mapping[str, str] = field(default_factory=dict)

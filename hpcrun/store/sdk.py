@@ -19,7 +19,7 @@ MODULES = (
     *("errors", "arguments", "rights", "state", "layout", "forms", "kinds"),
     *("record", "verdict", "hints", "fold", "journal", "distributed"),
 )
-PACKAGES = ("metrics", "agent", "agent/follow", "agent/probe")
+PACKAGES = ("metrics", "agent", "agent/follow", "agent/probe", "agent/preflight")
 
 TOUCHED = 86_400
 """Seconds after which a version is touched when it is wanted again."""

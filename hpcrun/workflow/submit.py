@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -149,6 +149,7 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
             "at_time_limit": plan.requeueing.at_time_limit,
             "max_attempts": plan.requeueing.max_attempts,
         },
+        "preflight": asdict(plan.preflight) if plan.preflight is not None else None,
         "max_duration_seconds": _seconds(plan.requeueing.max_duration),
         "checkpoints": {
             "patterns": list(plan.resuming.patterns),

@@ -1,0 +1,165 @@
+"""Preflights on a cluster: each failure of a launch, side by side, and a launch that is well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.lab import Lab, eventually
+
+pytestmark = pytest.mark.cluster
+
+SITE = Path(__file__).resolve().parents[1] / "site_configs/test-cluster.yaml"
+
+TRAIN = """\
+import os
+open("outputs/ran-" + os.environ["RANK"], "w").close()
+"""
+
+RUN = """\
+script: train.py
+compute_target: {name}
+experiment: preflight
+environment: {venv}
+distributed_job_config: {distributed}
+resources: {{time: 5m{resources}}}
+requeue: {{exit_code: 1}}
+"""
+
+BLOCK = """\
+{{% extends "parent/sbatch.sh.j2" %}}
+{{% block stage %}}
+{lines}
+{{% endblock %}}
+"""
+
+# What hpcrun starts does not end with this shell, but with the job.
+TAKEN = """\
+coproc taker { exec /usr/bin/python3 -c 'import socket, time
+door = socket.create_server(("", 0))
+print(door.getsockname()[1], flush=True)
+time.sleep(600)'; }
+read -r HPCRUN_MASTER_PORT <&"${taker[0]}\""""
+
+# Slurm takes what it says of variables for the task's.
+PROLOG = """\
+#!/bin/sh
+[ "$SLURM_NODEID" = 0 ] || echo 'unset CUDA_VISIBLE_DEVICES
+unset ROCR_VISIBLE_DEVICES
+unset ZE_AFFINITY_MASK'
+"""
+
+MPI = "{kind: mpi, node_count: 2, process_count_per_node: 2}"
+SRUN = "{kind: pytorch, node_count: 2, process_count: 4, launcher: srun}"
+TORCHRUN = "{kind: pytorch, node_count: 2, process_count: 4, launcher: torchrun}"
+
+
+class Case(NamedTuple):
+    """A run. said, cure: what stands in the verdict's sentence; none: it completes.
+
+    launch: what its site file says of launches. lines: what its site's template does before them.
+    """
+
+    distributed: str
+    said: str = ""
+    cure: str = ""
+    launch: Mapping[str, Any] = {}
+    lines: str = ""
+    more: str = ""
+    resources: str = ""
+
+
+LOOPBACK = "export HPCRUN_MASTER_ADDR=localhost"
+
+CASES = {
+    "no-type": Case(
+        MPI, "no rank began: srun ended with", "srun --mpi=list", {"mpi": {"type": "pmi9"}}
+    ),
+    "no-pmi": Case(
+        MPI,
+        "MPI cannot begin by srun (--mpi=none) on {first}: ",
+        "mpi.type",
+        {"mpi": {"type": "none"}},
+    ),
+    "loopback": Case(
+        SRUN,
+        "localhost is 127.0.0.1 on {first}, {second}, which reaches no other node",
+        "/etc/hosts",
+        lines=LOOPBACK,
+    ),
+    "port": Case(
+        SRUN, "of {first}, which is MASTER_PORT, is taken", "hpcrun resubmit", lines=TAKEN
+    ),
+    "no-gpu": Case(
+        TORCHRUN,
+        "on {second} no rank sees a GPU, and 2 on each node were asked for",
+        'exclude: "{second}"',
+        {"srun_args": ["--kill-on-bad-exit=1", "--task-prolog={folder}/prolog"]},
+        resources=", gpus_per_node: 2",
+    ),
+    "off": Case(SRUN, lines=LOOPBACK, more="preflight: false\n"),
+    "well": Case(MPI),
+    "well-mpirun": Case(MPI, launch={"mpi": {"type": "pmix", "starter": "mpirun"}}),
+    "well-gpu": Case(SRUN, resources=", gpus_per_node: 2"),
+}
+
+
+@pytest.fixture(scope="module")
+def ends(lab: Lab) -> Mapping[str, Any]:
+    """How they all ended."""
+    folder = lab.cluster.home("alice") / "work/preflight"
+    files = {"train.py": TRAIN, "prolog": PROLOG, ".hpcrun/config.json": "{}"}
+    for name, case in CASES.items():
+        site = YAML(typ="safe").load(SITE)
+        told = json.loads(json.dumps(case.launch).replace("{folder}", str(folder)))
+        mpi = {**site["launch"]["mpi"], **told.pop("mpi", {})}
+        site = {**site, "id": name, "launch": {**site["launch"], **told, "mpi": mpi}}
+        files[f".hpcrun/site_configs/{name}.yaml"] = json.dumps(site)
+        if case.lines:
+            text = BLOCK.format(lines=case.lines)
+            files[f".hpcrun/site_configs/{name}/sbatch.sh.j2"] = text
+        wanted = case._asdict() | {"name": name, "venv": lab.venv}
+        files[f"{name}.yaml"] = RUN.format(**wanted) + case.more
+    source = lab.folder("preflight", files)
+    (source / "prolog").chmod(0o755)
+    ids = {name: lab.submit(source, "-f", f"{name}.yaml") for name in CASES}
+
+    def ended() -> Mapping[str, Any]:
+        runs = {run["run_id"]: run for run in lab.json("list", "-n", "40", cwd=source)}
+        found = {name: runs[run_id] for name, run_id in ids.items()}
+        return found if all(run["ended"] for run in found.values()) else {}
+
+    return dict(eventually(ended, 180))
+
+
+def ran(run: Any) -> list[str]:
+    return sorted(path.name for path in Path(run["files"], "outputs").glob("ran-*"))
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.said])
+def test_what_cannot_be_launched_is_told_by_node_and_cure(
+    ends: Mapping[str, Any], name: str
+) -> None:
+    run, case = ends[name], CASES[name]
+    verdict, (attempt,) = run["verdict"], run["attempts"]
+    first, second = attempt["nodes"]
+    assert (run["status"], verdict["cause"]) == ("Failed", "launch_failed"), verdict
+    assert verdict["sentence"].startswith("preflight: ")
+    assert case.said.format(first=first, second=second) in verdict["sentence"]
+    assert case.cure.format(second=second) in verdict["sentence"]
+    assert ran(run) == [] and attempt["ranks"] == []
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.said])
+def test_where_all_is_well_or_nobody_looks_the_command_runs(
+    ends: Mapping[str, Any], name: str
+) -> None:
+    run = ends[name]
+    assert run["status"] == "Completed", run["verdict"]
+    assert ran(run) == [f"ran-{rank}" for rank in range(4)]
+    assert run["problems"] == []
