@@ -115,7 +115,8 @@ class Place:
         facts: list[Fact] = []
         for path in (self.active / run_id).glob("*.metrics.jsonl"):
             facts += decode_page(path.read_bytes()).facts
-        return [fact.data["v"] for fact in sorted(facts, key=lambda fact: fact.number)]
+        logged = [fact for fact in facts if fact.kind == "metric"]  # not what its node measured
+        return [fact.data["v"] for fact in sorted(logged, key=lambda fact: fact.number)]
 
     def script(self, name: str, text: str) -> Path:
         """A folder with one executable file, for PATH."""
