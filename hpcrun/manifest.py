@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from hpcrun.errors import SnapshotError
+from hpcrun.forms import is_count
 
 FORMAT = 1
 
@@ -106,7 +107,7 @@ class Manifest:
                 raise SnapshotError(f"the manifest has format {value['format']}, not {FORMAT}")
             manifest = cls.of(_entry(item) for item in value["entries"])
             digest = value["digest"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SnapshotError(f"the manifest is damaged: {error!r}") from error
         if manifest.digest != digest:
             raise SnapshotError(
@@ -174,7 +175,7 @@ def _entry(item: dict[str, Any]) -> Entry | Link:
     if "target" in item:
         return Link(_text(item["path"]), _text(item["target"]))
     size, executable = item["size"], item["executable"]
-    if type(size) is not int or type(executable) is not bool:
+    if not is_count(size) or type(executable) is not bool:
         raise ValueError(f"the size or the x bit of {item['path']!r}")
     sha256 = _text(item["sha256"])
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):

@@ -129,11 +129,18 @@ def test_a_path_twice_is_refused() -> None:
         b'{"format":1,"digest":"x","entries":[{"path":"a","sha256":"%s","size":"1","executable":true}]}'
         % A.encode(),
         b'{"format":1,"digest":"x","entries":[3]}',
+        b"[" * 200_000,
     ],
 )
 def test_a_damaged_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(SnapshotError):
         Manifest.decode(data)
+
+
+@pytest.mark.parametrize("size", [-1, 2**63])
+def test_a_size_that_no_file_can_have_is_refused(size: int) -> None:
+    with pytest.raises(SnapshotError, match="the size or the x bit of 'a'"):
+        Manifest.decode(Manifest.of([Entry("a", A, size)]).encode())
 
 
 @given(manifests.filter(lambda manifest: manifest.entries), st.data())
