@@ -49,8 +49,8 @@ def is_int(value: Any) -> bool:
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is an int from 0."""
-    return type(value) is int and value >= 0
+    """Whether it is an int from 0 of 64 bits: one can be summed, printed and made a float."""
+    return type(value) is int and 0 <= value < 2**63
 
 
 def is_ordinal(value: Any) -> bool:

@@ -193,6 +193,17 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 
+
+def _object_of_kind(kind: Kind) -> Check:
+    return lambda value: isinstance(value, dict) and kind.holds(value)
+
+
+_AWAITED = Kind("run.json: a run that is waited for", {"run_id": is_text})
+_AFTER = Kind(
+    "run.json: which runs must have ended before",
+    {"runs": array_of(_object_of_kind(_AWAITED)), "condition": is_text},
+)
+
 REQUEST = Kind(
     "run.json: what was asked and resolved, before submission",
     {**dict.fromkeys(("run_id", "experiment", "user", "target"), is_text), "created": is_time},
@@ -200,6 +211,7 @@ REQUEST = Kind(
         **dict.fromkeys(("display_name", "description"), is_text),
         **dict.fromkeys(("tags", "properties"), _are_texts_by_name),
         "parent": or_none(is_run_id),
+        "after": or_none(_object_of_kind(_AFTER)),
     },
 )
 

@@ -17,6 +17,7 @@ import hpcrun
 from hpcrun.api.columns import columns_of
 from hpcrun.fold import fold
 from hpcrun.kinds import KINDS
+from hpcrun.kinds import REQUEST as ASKED
 from hpcrun.layout import Attempt
 from hpcrun.metrics import azure_shapes, metrics_of
 from hpcrun.metrics.images import content_of, images_of
@@ -167,6 +168,37 @@ def test_what_a_metric_needs(value: Any, told: str | None) -> None:
         [] if told is None else [told]
     )
     assert page.bad_lines == (told is None)
+
+
+@pytest.mark.parametrize(
+    ("after", "is_read"),
+    [
+        (None, True),
+        ({"runs": [{"run_id": "a", "user": "u", "record": "r"}], "condition": "afterok"}, True),
+        (5, False),
+        (["runs"], False),
+        ({"runs": 5, "condition": "afterok"}, False),
+        ({"runs": [5], "condition": "afterok"}, False),
+        ({"runs": [{"run_id": 5}], "condition": "afterok"}, False),
+        ({"runs": []}, False),
+    ],
+)
+def test_what_a_request_tells_of_runs_that_it_waits_for(after: Any, is_read: bool) -> None:
+    assert ASKED.wrong({**REQUEST, "after": after}) == ([] if is_read else ["after"])
+
+
+@pytest.mark.parametrize("size", [-1, 10**400])
+def test_a_size_that_no_file_has_is_foreign(size: int) -> None:
+    data = {"m": "x", "v": "images/a.png", "y": "image", "size": size, "sha256": ""}
+    page = decode_page(line(Fact("metric", Attempt(1), 1.0, 1, data)))
+    assert (page.facts, page.bad_lines) == ([], 1)
+
+
+def test_counts_whose_sum_python_does_not_print_are_foreign() -> None:
+    lost = [Fact("loss", Attempt(1), 1.0, n, {"count": 9 * 10**4299}) for n in (1, 2)]
+    page = decode_page(b"".join(map(line, lost)))
+    assert str(fold(REQUEST, page.facts).lost_records) == "0"
+    assert page.bad_lines == 2
 
 
 @settings(max_examples=400)
