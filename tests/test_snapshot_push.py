@@ -19,7 +19,7 @@ import pytest
 
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.layout import UserPaths
-from hpcrun.manifest import Entry, Manifest, object_name
+from hpcrun.manifest import Entry, Link, Manifest, object_name
 from hpcrun.snapshot import push, read_manifest, restore, scan
 from tests.agent_job import small_disk
 from tests.ordinary_user import as_ordinary_user
@@ -109,6 +109,16 @@ def check_store(store: UserPaths) -> int:
         manifest = read_manifest(store, file.stem)
         assert {entry.sha256 for entry in manifest.files} <= known
     return len(manifests)
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../x", "in/../../x", "up/x"])
+def test_a_manifest_whose_links_lead_outside_is_not_read(target: str, store: UserPaths) -> None:
+    manifest = Manifest.of([Link("a", target), Link("in", "."), Link("up", "in/..")])
+    file = Path(store.manifest(manifest.digest))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(manifest.encode())
+    with pytest.raises(StoreError, match="leads outside"):
+        read_manifest(store, manifest.digest)
 
 
 # -- pushing --------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from pathlib import Path
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.faults import told
 from hpcrun.layout import UserPaths
-from hpcrun.manifest import Entry, Manifest, shown
+from hpcrun.manifest import Entry, Link, Manifest, shown
+from hpcrun.snapshot.links import Names, Way
 from hpcrun.snapshot.objects import READING, content, write_all
 from hpcrun.snapshot.parallel import each
 
@@ -19,7 +20,8 @@ MOST = 256 << 20
 
 
 def read_manifest(paths: UserPaths, digest: str) -> Manifest:
-    """The manifest of a snapshot in the store. StoreError if it is not there or damaged."""
+    """The manifest of a snapshot in the store. StoreError if it is not there, damaged, or
+    leads outside."""
     file = paths.manifest(digest)
     with told(f"read the snapshot {file}"), os.fdopen(os.open(file, READING), "rb") as opened:
         data = opened.read(MOST + 1)
@@ -31,7 +33,18 @@ def read_manifest(paths: UserPaths, digest: str) -> Manifest:
         raise StoreError(f"{file}: {error.message}") from error
     if manifest.digest != digest:
         raise StoreError(f"{file} holds another snapshot, {manifest.digest}")
+    for link in _strays(manifest):
+        raise StoreError(
+            f"{file}: its link {shown(link.path)} leads outside, to {shown(link.target)}"
+        )
     return manifest
+
+
+def _strays(manifest: Manifest) -> Iterator[Link]:
+    """The links that lead outside."""
+    links = manifest.links
+    names = Names.of((entry.path for entry in manifest.files if links), dict(links))
+    return (link for link in links if names.follow(link.path) is Way.OUTSIDE)
 
 
 def restore(manifest: Manifest, objects: Path, destination: Path) -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RunPaths, experiment_of
-from hpcrun.manifest import Link, Manifest, shown_size
+from hpcrun.manifest import Manifest, shown_size
 from hpcrun.rights import kept_to
 from hpcrun.snapshot import read_manifest
 from hpcrun.snapshot.push import wanted
@@ -199,9 +199,6 @@ class _Importing:
         for entry in manifest.files:
             if held.get(object_path(entry.sha256)) != entry.size:
                 raise StoreError(f"its source lacks the content of {entry.path!r}")
-        for link in manifest.links:
-            if not _is_below(link):
-                raise StoreError(f"{link.path!r} of its source leads outside: {link.target!r}")
 
     def _lay_links(self, run: RunEntry) -> None:
         """Makes the links of a run; all files are there by now."""
@@ -335,9 +332,3 @@ def _leads_below(link: Path, root: Path) -> bool:
     except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
         return False
     return place.parts[:1] != () and place.parts[0] in KEPT
-
-
-def _is_below(link: Link) -> bool:
-    """Whether a link of a source leads, by its words, to a place in it."""
-    target = posixpath.normpath(posixpath.join(posixpath.dirname(link.path), link.target))
-    return not target.startswith(("/", "../")) and target != ".."
