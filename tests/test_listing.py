@@ -18,7 +18,7 @@ from hpcrun import Experiment, Run, Workspace
 from hpcrun.cli.columns import label_of, parse_columns, parse_order
 from hpcrun.cli.listing import moment
 from hpcrun.errors import ConfigError, StoreError
-from hpcrun.layout import Attempt
+from hpcrun.layout import INTERACTIVE, Attempt
 from hpcrun.store import FileStore
 from hpcrun.store.sealing import seal
 from hpcrun.store.wanted import Key, Order
@@ -168,6 +168,17 @@ def test_a_list_that_is_asked_for_nothing_shows_what_it_showed(lab: Lab) -> None
     assert ordered[1].startswith(f"{lab.ids[1]}\t-1\t")
     (run,) = told("list", "-n", "1", "--sort=-loss:max")
     assert run["metrics"] == {"loss:max": 7 / 8} and run["run_id"] == lab.ids[7]
+
+
+@pytest.mark.parametrize("order", ["verdict", "-verdict"])
+def test_a_run_that_has_no_verdict_yet_comes_last_in_either_direction(lab: Lab, order: str) -> None:
+    run_id = "digits_1900000000_0123abcd"
+    request = {"run_id": run_id, "experiment": "digits", "user": lab.store.user}
+    lab.store.create({**request, "target": INTERACTIVE, "created": 1900000000.0}, "")
+    listed = told("list", "-n", "0", f"--sort={order}", "--columns", "run,cause")
+    assert listed[-1] == {"run": run_id, "cause": None}
+    causes = [run["cause"] for run in listed[:-1]]
+    assert causes == sorted(causes, reverse=order == "-verdict") and len({*causes}) == 2
 
 
 def test_filters_fit_together(lab: Lab) -> None:

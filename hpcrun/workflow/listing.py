@@ -200,7 +200,7 @@ def _sort_key(row: Row, order: Order) -> tuple[bool, object]:
     key, sign = order.key, -1 if order.descending else 1
     if key.name in WORDS and not key.of:
         text = sort_text(row.record, key.name)
-        return False, [sign * ord(letter) for letter in text] + [sign * -1]
+        return not text, [sign * ord(letter) for letter in text] + [sign * -1]
     value = sort_value(row, key)
     return math.isnan(value), sign * value if not math.isnan(value) else 0.0
 
