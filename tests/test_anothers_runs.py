@@ -65,6 +65,13 @@ def test_a_run_of_ones_own_comes_before_a_copy_of_anothers(workspace: Workspace)
 
 
 @needs_root
+@pytest.mark.parametrize("name", ["", f"{LOGIN}/", f"{OTHER}/"])
+def test_an_empty_name_is_no_beginning_of_the_only_run(workspace: Workspace, name: str) -> None:
+    begun(workspace, LOGIN)
+    with pytest.raises(RunNotFound, match="names no run"):
+        workspace.session.store.find(name)
+
+
 def test_of_an_id_that_two_others_have_none_is_chosen(workspace: Workspace) -> None:
     """Whoever of them planted it, and whosever login sorts first."""
     begun(workspace, OTHER)

@@ -38,6 +38,8 @@ def find(store: FileStore, name: str, user: str | None = None) -> Named:
     others' are not looked at.
     """
     of, slash, rest = name.partition("/")
+    if not (rest if slash else name):  # as of a variable of a shell that is not set
+        raise RunNotFound(f"{name!r} names no run", "hpcrun list shows all")
     if of and slash:
         user, name = of, rest
     first = user or store.user
