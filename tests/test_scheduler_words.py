@@ -355,6 +355,29 @@ def test_what_is_not_known(status: int, output: str, error: str) -> None:
     assert isinstance(judge(Answer(status, output, error)), OutcomeUnknown)
 
 
+HINTS = {"AssocMaxSubmitJobLimit": "set resources.account", "the moon is full": "wait for dawn"}
+LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\n"
+POLICY = LIMIT + FAILED + "Job violates accounting/QOS policy (job submit limit, …)\n"
+MOON = FAILED + "the moon is full\n"
+LATE = FAILED + "Socket timed out on send/recv operation\n"
+
+
+def test_a_site_says_what_its_refusals_mean() -> None:
+    assert judge(Answer(1, "", POLICY), HINTS).hint == "set resources.account"
+    assert judge(Answer(1, "", POLICY)).hint.startswith("wait until some of your jobs")
+    told = judge(Answer(1, "", MOON), HINTS)
+    assert type(told) is SchedulerError and (told.hint, told.transient) == ("wait for dawn", False)
+    hints = {"Socket timed out": "no refusal at all"}
+    assert isinstance(judge(Answer(1, "", LATE), hints), OutcomeUnknown)
+
+
+def test_a_site_says_what_its_reasons_mean() -> None:
+    said = reason_in_words("AssocMaxSubmitJobLimit", None, HINTS)
+    assert said.hint == "set resources.account"
+    assert said.sentence == reason_in_words("AssocMaxSubmitJobLimit").sentence
+    assert reason_in_words("Priority", None, HINTS) == reason_in_words("Priority")
+
+
 # -- the environment ----------------------------------------------------------------------------
 
 

@@ -21,7 +21,6 @@ from hpcrun.errors import RunFailed, StoreError, WaitTimeout
 from hpcrun.forms import as_text
 from hpcrun.layout import INTERACTIVE, experiment_of
 from hpcrun.record import RunRecord
-from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.state import Cause, State
 from hpcrun.store.plain import MOST_TEXT, read_plain
 from hpcrun.store.wanted import Names
@@ -84,7 +83,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
         attempt = record.attempt
         details: dict[str, Any] = {}
         if attempt.reason:
-            words = reason_in_words(attempt.reason, attempt.job_id)
+            words = self._session.words_on(attempt.reason, record)
             details |= {"reason": attempt.reason, "in_words": words.sentence, "hint": words.hint}
         if attempt.starts is not None:
             details["estimated_start"] = _iso(attempt.starts)

@@ -23,7 +23,6 @@ from hpcrun.metrics.images import images_of
 from hpcrun.metrics.summary import Summary
 from hpcrun.metrics.system import Use, use_of
 from hpcrun.record import AttemptRecord, Fact, Imported, RunRecord
-from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.workflow.files import files_on_disk
 from hpcrun.workflow.session import Session
 
@@ -53,7 +52,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
         yield "description", line
     yield "experiment", record.experiment
     yield "status", str(record.state)
-    yield from _why(record)
+    yield from _why(session, record)
     yield "target", record.target
     yield "job", record.job_id or "-"
     yield "user", f"{record.user}, and nobody else sees it" if record.is_private else record.user
@@ -101,10 +100,10 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
         yield "problem", bad_lines_told(record.bad_lines + logged.bad_lines)
 
 
-def _why(record: RunRecord) -> Iterator[tuple[str, str]]:
+def _why(session: Session, record: RunRecord) -> Iterator[tuple[str, str]]:
     attempt = record.attempt
     if attempt.reason:
-        words = reason_in_words(attempt.reason, attempt.job_id)
+        words = session.words_on(attempt.reason, record)
         yield (
             "waits",
             f"{attempt.reason}: {words.sentence}" + (f"; {words.hint}" if words.hint else ""),

@@ -6,6 +6,7 @@ Names from src/common/job_state_reason.c, 22.05 to 26.05.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -16,9 +17,13 @@ class Words(NamedTuple):
     hint: str = ""
 
 
-def reason_in_words(reason: str, job_id: str | None = None) -> Words:
-    """A pending reason in words; one that nobody knows, as it is. job_id: for the hint."""
+def reason_in_words(reason: str, job_id: str | None = None, hints: Mapping[str, str] = {}) -> Words:
+    """A pending reason in words; one that nobody knows, as it is. job_id: for the hint.
+
+    hints: a part of a reason, to what the site says that it means, which comes before ours.
+    """
     words = _in_words(reason)
+    words = words._replace(hint=next((h for t, h in hints.items() if t in reason), words.hint))
     return words._replace(hint=words.hint.replace(_JOB, job_id)) if job_id else words
 
 

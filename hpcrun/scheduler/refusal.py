@@ -6,6 +6,7 @@ Only a text on this list is a refusal: after any other the job may exist.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from hpcrun.errors import OutcomeUnknown, SchedulerError
@@ -121,17 +122,27 @@ _NOT_SENT = "Unable to contact slurm controller (connect failure)"
 _TRIED_BEFORE = "sleeping and retrying"
 
 
-def judge(answer: Answer) -> SchedulerError:
-    """The error behind an sbatch that gave no job id."""
+def judge(answer: Answer, hints: Mapping[str, str] = {}) -> SchedulerError:
+    """The error behind an sbatch that gave no job id.
+
+    hints: a text of a refusal, to what the site says that it means. It comes before ours, and a
+    text that only the site knows tells that there is no job as well.
+    """
     said = answer.said
     if answer.status <= 0 or (_TRIED_BEFORE in said and passes(said.partition(_TRIED_BEFORE)[2])):
         return unknown(said if answer.status else f"no job id in its output: {said}")
     if _NOT_SENT in said:
         return SchedulerError(f"sbatch: {said}", BUSY, transient=True)
+    meant = hint_of(said, hints)
     for refusal in _REFUSALS:
         if refusal.text in said:
-            return SchedulerError(f"sbatch: {said}", refusal.hint, refusal.transient)
-    return unknown(said)
+            return SchedulerError(f"sbatch: {said}", meant or refusal.hint, refusal.transient)
+    return SchedulerError(f"sbatch: {said}", meant) if meant and not passes(said) else unknown(said)
+
+
+def hint_of(said: str, hints: Mapping[str, str]) -> str:
+    """What a site says that these words mean; "" where it says nothing."""
+    return next((hint for text, hint in hints.items() if text in said), "")
 
 
 def unknown(said: str) -> OutcomeUnknown:

@@ -66,14 +66,19 @@ class Slurm:
     """Slurm. The constructor only stores.
 
     client_env: variables for its commands, which jobs find as well. environ: the submitter's
-    environment (default: this process's own); little of it reaches a job.
+    environment (default: this process's own); little of it reaches a job. error_hints: what the
+    site says that words of a refusal mean.
     """
 
     def __init__(
-        self, client_env: Mapping[str, str] = {}, environ: Mapping[str, str] | None = None
+        self,
+        client_env: Mapping[str, str] = {},
+        environ: Mapping[str, str] | None = None,
+        error_hints: Mapping[str, str] = {},
     ) -> None:
         self._client_env = client_env
         self._environ = environ
+        self._error_hints = error_hints
 
     def check(self) -> None:
         """SchedulerError if its commands are not here. Asks nobody."""
@@ -93,7 +98,7 @@ class Slurm:
         job_id = job_id_in(answer.output)
         if answer.status == 0 and job_id is not None:
             return job_id
-        raise refusal.judge(answer)
+        raise refusal.judge(answer, self._error_hints)
 
     def find(self, name: str) -> Sequence[JobId]:
         """The ids of this user's jobs of that name, newest first: in the queue, else in sacct."""

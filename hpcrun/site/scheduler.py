@@ -103,4 +103,5 @@ class SchedulerRules:
     poll: Poll = Poll()
     """How often it may be asked."""
     error_hints: Mapping[str, str] = field(default_factory=dict)
-    """A part of what sbatch says when it refuses a job, to what that means here."""
+    """A part of what sbatch says when it refuses a job, or of the reason for which one waits, to
+    what that means here."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from hpcrun.assets import Assets
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.errors import ConfigError, HpcrunError, Problem
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import RunRecord
 from hpcrun.store import FileStore
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hpcrun.plan import Awaiting
     from hpcrun.reading import Read
     from hpcrun.scheduler.adapters import Choice
+    from hpcrun.scheduler.reasons import Words
     from hpcrun.site import Adapter, SiteConfig
     from hpcrun.workflow.prepare import Prepared
 
@@ -80,11 +81,25 @@ class Session:
             from hpcrun.scheduler.adapters import choose
 
             rules = site.scheduler
-            choice = choose(_adapter(self.assets.folders) or rules.adapter, rules.client_env)
+            choice = choose(
+                _adapter(self.assets.folders) or rules.adapter,
+                rules.client_env,
+                error_hints=rules.error_hints,
+            )
             if choice.is_less:
                 sys.stderr.write(f"hpcrun: Slurm is asked by its commands: {choice.why}\n")
             self._choices[site.id] = choice
         return self._choices[site.id]
+
+    def words_on(self, reason: str, record: RunRecord) -> Words:
+        """Why a run waits, in words, and what its site says of that."""
+        from hpcrun.scheduler.reasons import reason_in_words
+
+        try:
+            hints = self.site(record.target).scheduler.error_hints
+        except HpcrunError:
+            hints = {}  # the site file of a run may be gone
+        return reason_in_words(reason, record.job_id, hints)
 
     def jobs(self, target: str, not_older_than: float | None = None) -> Mapping[JobId, JobWord]:
         """All jobs of this user behind a target, at the pace that its site allows."""
