@@ -88,12 +88,14 @@ _HEADLINE = re.compile(r"^(title|status|valid_until): *(?:\"(.*)\"|'(.*)'|(.*?))
 
 
 class Known(NamedTuple):
-    """A site that can be named. title and status as they stand on lines of their own."""
+    """A site that can be named. title, status and valid_until as they stand on lines of their
+    own."""
 
     site: str
     title: str
     status: str
     file: str
+    valid_until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,8 @@ class Assets:
         except SiteError as error:
             return Known(name, "", f"unreadable: {error}", "")
         said = {key: a or b or c for key, a, b, c in _HEADLINE.findall(text)}
-        return Known(name, said.get("title", ""), said.get("status", "active"), file)
+        status = said.get("status", "active")
+        return Known(name, said.get("title", ""), status, file, said.get("valid_until"))
 
 
 def _text(path: Path, kind: type[SiteError] | type[TemplateError]) -> str:

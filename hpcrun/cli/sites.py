@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from hpcrun.cli.output import print_json, print_table, say
 from hpcrun.workflow.session import open_session
 
 if TYPE_CHECKING:
+    from hpcrun.assets import Known
     from hpcrun.site import Source
     from hpcrun.workflow.sites import Fact
 
@@ -33,10 +35,16 @@ def list_sites(workspace: str | None, with_all: bool, as_json: bool) -> None:
     if as_json:
         print_json([site._asdict() for site in found])
         return
-    rows = [
-        (site.site, site.title, site.status if site.status != "active" else "") for site in found
-    ]
+    today = date.today().isoformat()
+    rows = [(site.site, site.title, _status(site, today)) for site in found]
     print_table(("site", "title", "status"), rows)
+
+
+def _status(site: Known, today: str) -> str:
+    """What is not usual about a site: that it closes, or was to be closed by now."""
+    if site.valid_until is not None and site.valid_until < today:
+        return f"was to close on {site.valid_until}"
+    return site.status if site.status != "active" else ""
 
 
 @sites.command()

@@ -137,9 +137,15 @@ class Session:
         return prepared
 
     def submit(self, prepared: Prepared, parent: str | None = None) -> RunRecord:
-        """Submits a prepared run. parent: the id of the run whose child it becomes."""
+        """Submits a prepared run. parent: the id of the run whose child it becomes.
+
+        What speaks against it is told on standard error.
+        """
+        from hpcrun.workflow.doubts import doubts_here
         from hpcrun.workflow.submit import submit
 
+        for doubt in doubts_here(prepared.plan, prepared.site):
+            sys.stderr.write(f"hpcrun: {doubt}\n")
         plan, scheduler = prepared.plan, self.scheduler(prepared.plan.target)
         try:
             waits = self._dependency(plan.awaiting, plan.target)

@@ -12,6 +12,7 @@ from hpcrun.errors import HpcrunError
 from hpcrun.reading import scalars
 from hpcrun.site import SiteConfig, Source, source_of
 from hpcrun.workflow.doctor import Finding
+from hpcrun.workflow.doubts import closed
 from hpcrun.workflow.site import layers_of, load_site
 
 UNSOURCED = (
@@ -72,7 +73,7 @@ def _unsourced(name: str, assets: Assets) -> Iterator[Finding]:
 
 
 def _dated(site: SiteConfig) -> Iterator[Finding]:
-    if site.valid_until is not None and site.valid_until < date.today().isoformat():
+    if closed(site, date.today()):
         told = f"{site.id} was said to close on {site.valid_until}"
         yield Finding("warning", "valid_until", told, "look whether it is still there")
 

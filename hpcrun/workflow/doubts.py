@@ -1,0 +1,45 @@
+"""What speaks against a submission and does not forbid it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import date
+
+from hpcrun.plan import Plan
+from hpcrun.site import SiteConfig
+
+
+def doubts_here(plan: Plan, site: SiteConfig) -> Iterator[str]:
+    """Those of today on this host."""
+    return doubts(plan, site, date.today(), os.uname().machine)
+
+
+def doubts(plan: Plan, site: SiteConfig, today: date, arch: str) -> Iterator[str]:
+    """A sentence for each. arch: what `uname -m` says on this host."""
+    reason = site.launch.discouraged.get(plan.launch.launcher)
+    if reason is not None:
+        yield f"launcher {plan.launch.launcher} is discouraged at {site.id}: {reason}"
+    if closed(site, today):
+        yield f"{site.id} was said to close on {site.valid_until}"
+    yield from _elsewhere(plan, site, arch)
+
+
+def closed(site: SiteConfig, today: date) -> bool:
+    """Whether the last day of a site is over."""
+    return site.valid_until is not None and site.valid_until < today.isoformat()
+
+
+def _elsewhere(plan: Plan, site: SiteConfig, arch: str) -> Iterator[str]:
+    """Slurm takes a job for nodes of another architecture; what was built here fails there."""
+    target = site.targets.get(plan.target.partition("/")[2])
+    if target is None or target.endpoint is None or target.node.arch in (None, arch):
+        return
+    endpoint = site.ssh.endpoints.get(target.endpoint)
+    if endpoint is not None and endpoint.arch == arch:
+        return
+    where = endpoint.host if endpoint is not None else f"its login host {target.endpoint}"
+    yield (
+        f"the nodes of {plan.target} are {target.node.arch} and this host is {arch}: "
+        f"submit from {where}, where programs and environments are built for them"
+    )
