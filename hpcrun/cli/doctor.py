@@ -6,7 +6,8 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import at_terminal, console, print_json, printable, say
-from hpcrun.workflow.doctor import Finding, examine
+from hpcrun.workflow.doctor import examine
+from hpcrun.workflow.finding import Finding
 from hpcrun.workflow.session import open_session
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -18,7 +19,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.pass_obj
 def doctor(workspace: str | None, target: str | None, as_json: bool) -> int:
     """Check this machine, the workspace and a target. Exits with 1 if something is in the way."""
-    findings = examine(open_session(given=workspace), target)
+    findings = [*examine(open_session(given=workspace), target)]
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:

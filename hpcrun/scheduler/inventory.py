@@ -31,7 +31,8 @@ class Partition(NamedTuple):
     """A partition, as its configuration tells it. Times are Slurm's, None: without a limit.
 
     nodes_max: None where the partition sets none. tier: those of higher ones push its jobs off,
-    if is_preempted. is_open: whether it takes jobs of users now.
+    if is_preempted. is_open: whether it takes jobs of users now. state: UP, DOWN, DRAIN, INACTIVE.
+    size: how many nodes it has. groups, accounts: who alone may use it; empty: everybody.
     """
 
     name: str
@@ -44,6 +45,12 @@ class Partition(NamedTuple):
     is_preempted: bool
     is_exclusive: bool
     is_open: bool
+    state: str
+    is_for_root: bool
+    size: int | None
+    groups: tuple[str, ...]
+    accounts: tuple[str, ...]
+    denied_accounts: tuple[str, ...]
 
 
 class Inventory(NamedTuple):
@@ -73,37 +80,44 @@ class Inventory(NamedTuple):
 
 def take_inventory(environ: Mapping[str, str]) -> Inventory:
     """Asks the Slurm of this host: six commands, once. SchedulerError if it does not answer."""
-    config = configuration(_said(environ, "scontrol", "show", "config"))
-    partitions = partitions_in(_said(environ, "scontrol", "--oneliner", "show", "partition"))
-    nodes = nodes_in(_said(environ, "scontrol", "--oneliner", "show", "node"))
+    config = configuration(said(environ, "scontrol", "show", "config"))
+    partitions = partitions_in(said(environ, "scontrol", "--oneliner", "show", "partition"))
+    nodes = nodes_in(said(environ, "scontrol", "--oneliner", "show", "node"))
     unknown, mpi, accounts = [], list[str](), list[str]()
     try:
-        mpi = mpi_types(_said(environ, "srun", "--mpi=list"))
+        mpi = mpi_types(said(environ, "srun", "--mpi=list"))
     except SchedulerError as error:
         unknown.append(f"which types of MPI srun knows: {error}")
     try:
-        accounts = _accounts(environ)
+        accounts = accounts_of(environ)
     except SchedulerError as error:
         unknown.append(f"which accounts you have: {error}")
     name, release = config.get("ClusterName", ""), config.get("SLURM_VERSION", "")
     return Inventory(name, release, config, partitions, nodes, accounts, mpi, unknown)
 
 
-def _accounts(environ: Mapping[str, str]) -> list[str]:
+def accounts_of(environ: Mapping[str, str]) -> list[str]:
     """The user's accounts, the default one first."""
     user = environ.get("USER") or str(os.geteuid())
     words = ("sacctmgr", "--noheader", "--parsable2", "show")
-    default = _said(environ, *words, "user", user, "format=DefaultAccount")
-    listed = _said(environ, *words, "associations", f"user={user}", "format=Account")
+    default = said(environ, *words, "user", user, "format=DefaultAccount")
+    listed = said(environ, *words, "associations", f"user={user}", "format=Account")
     return list(dict.fromkeys([*default.split(), *listed.split()]))
 
 
-def _said(environ: Mapping[str, str], *words: str) -> str:
+def said(environ: Mapping[str, str], *words: str) -> str:
     """What a command says that must succeed. srun lists its types on standard error (22.05)."""
     answer = ask(words, environ, TIMEOUT)
     if answer.status != 0:
         raise failure(words[0], answer)
     return answer.output or answer.error
+
+
+def controllers_clock(output: str) -> float | None:
+    """The controller's clock, in Unix seconds, of which `scontrol show config` tells the last whole
+    one: asked with SLURM_TIME_FORMAT=%s."""
+    match = re.match(r"Configuration data as of (\d{9,})$", output, re.MULTILINE)
+    return float(match[1]) if match else None
 
 
 def configuration(output: str) -> dict[str, str]:
@@ -147,6 +161,7 @@ def _fields(line: str) -> dict[str, str]:
 
 def _partition(fields: Mapping[str, str]) -> Partition:
     preempted = fields.get("PreemptMode", "OFF") not in ("OFF", "GANG")
+    state, is_for_root = fields.get("State", "UP"), fields.get("RootOnly") == "YES"
     return Partition(
         name=fields.get("PartitionName", ""),
         is_default=fields.get("Default") == "YES",
@@ -157,8 +172,18 @@ def _partition(fields: Mapping[str, str]) -> Partition:
         tier=_count(fields.get("PriorityTier", "")) or 1,
         is_preempted=preempted,
         is_exclusive=fields.get("OverSubscribe", "").startswith("EXCLUSIVE"),
-        is_open=fields.get("State", "UP") == "UP" and fields.get("RootOnly") != "YES",
+        is_open=state == "UP" and not is_for_root,
+        state=state,
+        is_for_root=is_for_root,
+        size=_count(fields.get("TotalNodes", "")),
+        groups=_names(fields.get("AllowGroups", "")),
+        accounts=_names(fields.get("AllowAccounts", "")),
+        denied_accounts=_names(fields.get("DenyAccounts", "")),
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return () if text in ("", "ALL", "(null)", "NONE") else tuple(text.split(","))
 
 
 def _node(fields: Mapping[str, str]) -> Node:

@@ -97,7 +97,7 @@ class LibSlurm(Slurm):
         """The environment of the commands, and what this Python finds its modules with."""
         environ = os.environ if self._environ is None else self._environ
         found = inherited(environ, ("PYTHONPATH", "LD_LIBRARY_PATH"))
-        return {**found, **self._asking(), "SLURM_BITSTR_LEN": "0"}  # arrays' tasks, uncut
+        return {**found, **self.asking(), "SLURM_BITSTR_LEN": "0"}  # arrays' tasks, uncut
 
 
 def _told(row: Mapping[str, Any]) -> Told:

@@ -8,9 +8,10 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
-from hpcrun.errors import SchedulerError
+from hpcrun.errors import OutcomeUnknown, SchedulerError
 from hpcrun.layout import RUN_ID
 from hpcrun.ports import JobId, JobWord, Submission
 from hpcrun.scheduler import refusal, tables
@@ -100,6 +101,17 @@ class Slurm:
             return job_id
         raise refusal.judge(answer, self._error_hints)
 
+    def try_out(self, script: Path) -> str:
+        """What sbatch says of a script that it need not take: when and where it might start.
+
+        SchedulerError where it would refuse it. Nothing is submitted.
+        """
+        answer = ask(["sbatch", "--test-only", str(script)], self.asking(), QUESTION_TIMEOUT)
+        if answer.status == 0:
+            return answer.said
+        error = refusal.judge(answer, self._error_hints)
+        raise failure("sbatch", answer) if isinstance(error, OutcomeUnknown) else error
+
     def find(self, name: str) -> Sequence[JobId]:
         """The ids of this user's jobs of that name, newest first: in the queue, else in sacct."""
         rows = list(self._queue("--name", name))
@@ -145,7 +157,7 @@ class Slurm:
         size += [f"--nodelist={node}", f"--time={minutes}"]
         options = [f"--{name}={value}" for name, value in place.items()]
         srun = ["srun", "--quiet", "--input=none", f"--immediate={PATIENCE}", *size, *options]
-        answer = ask([*srun, *words], self._asking(), minutes * 60.0 + PATIENCE)
+        answer = ask([*srun, *words], self.asking(), minutes * 60.0 + PATIENCE)
         if answer.status:
             raise failure("srun", answer)
         return answer.output
@@ -153,13 +165,13 @@ class Slurm:
     def cancel(self, job_id: JobId) -> None:
         """Asks for the job's end. One that has ended already, or is unknown, is no error."""
         job = Job.of(job_id)
-        answer = ask(["scancel", *job.where, job.number], self._asking(), QUESTION_TIMEOUT)
+        answer = ask(["scancel", *job.where, job.number], self.asking(), QUESTION_TIMEOUT)
         if answer.status and not any(words in answer.said for words in ENDED_ALREADY):
             raise failure("scancel", answer)
 
     def running_version(self) -> str:
         """That of the controller, which may be another than that of its commands."""
-        answer = ask(["scontrol", "show", "config"], self._asking(), QUESTION_TIMEOUT)
+        answer = ask(["scontrol", "show", "config"], self.asking(), QUESTION_TIMEOUT)
         if answer.status:
             raise failure("scontrol", answer)
         return configuration(answer.output).get("SLURM_VERSION", "")
@@ -169,14 +181,14 @@ class Slurm:
     def _queue(self, *which: str) -> Sequence[tables.Row]:
         words = ["squeue", "--me", "--noheader", "--states=all", "--array", *which]
         words += ["--Format", tables.QUEUE_FORMAT]
-        answer = ask(words, self._asking(), QUESTION_TIMEOUT)
+        answer = ask(words, self.asking(), QUESTION_TIMEOUT)
         if answer.status:
             raise failure("squeue", answer)
         return list(tables.queue_rows(answer.output))
 
     def _controlled(self, job: Job) -> Told | None:
         words = ["scontrol", *job.where, "--oneliner", "show", "job", job.number]
-        answer = ask(words, self._asking(), QUESTION_TIMEOUT)
+        answer = ask(words, self.asking(), QUESTION_TIMEOUT)
         if answer.status == 0:
             return tables.controlled(answer.output, job.number)
         if NO_SUCH_JOB in answer.said:
@@ -224,7 +236,7 @@ class Slurm:
 
     def _records(self, *which: str) -> str | None:
         """sacct's output; None where accounting is off."""
-        environ = self._asking()
+        environ = self.asking()
         if not shutil.which("sacct", path=environ.get("PATH")):
             return None
         words = ["sacct", "--noheader", "--parsable2", "--delimiter", tables.SEPARATOR, *which]
@@ -247,7 +259,9 @@ class Slurm:
         environ = os.environ if self._environ is None else self._environ
         return {**inherited(environ, ("SLURM_CONF",)), **self._client_env}
 
-    def _asking(self) -> dict[str, str]:
+    def asking(self) -> dict[str, str]:
+        """The environment of commands that change nothing: their texts have no locale, their times
+        are Unix seconds."""
         return {**self._submitting(), "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hpcrun.workflow.doctor import Finding
+from hpcrun.workflow.finding import Finding
 
 Seen = Mapping[str, Any]
 """The outcome of `agent.probe`: hosts, file_system, limit, errors; where it came so far also clock,

@@ -18,23 +18,23 @@ from typing import Any
 
 import hpcrun
 from hpcrun.agent.probe.sides import LIMIT, OUTCOME
-from hpcrun.config import Resources, RunConfiguration, parse_time
+from hpcrun.config import RunConfiguration
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.layout import experiment_of
 from hpcrun.reading import read_value
 from hpcrun.record import RunRecord
-from hpcrun.site import SiteConfig, Target
 from hpcrun.state import State
 from hpcrun.store.sdk import sdk_name
 from hpcrun.store.settings import change_setting
 from hpcrun.store.users import login_of
 from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.delete import delete, plan_deletion
-from hpcrun.workflow.doctor import Finding
+from hpcrun.workflow.finding import Finding
 from hpcrun.workflow.honoured import findings
 from hpcrun.workflow.prepare import Prepared
 from hpcrun.workflow.session import Session
 from hpcrun.workflow.site import choose_target
+from hpcrun.workflow.smallest import smallest
 
 EXPERIMENT = "hpcrun-store-probe"
 TAG = {"hpcrun": "store probe"}
@@ -103,41 +103,12 @@ def _remove(session: Session, run_id: str) -> None:
 
 def _prepared(session: Session, target: str | None, empty: Path) -> Prepared:
     site, name = choose_target(target, session.assets)
-    of_target = site.targets[name]
     sdk = posixpath.join(session.store.own.sdk, sdk_name())
-    config = RunConfiguration(
-        source_directory=str(empty),
-        # As the agent: nothing of the user's environment takes part.
-        command=[sys.executable, "-I", "-S", sdk, "probe"],
-        compute_target=f"{site.id}/{name}",
-        resources=Resources(
-            node_count=_nodes(of_target),
-            time=_time(of_target),
-            memory="1G" if _needs_memory(site) else None,
-        ),
-        experiment=EXPERIMENT,
-        tags=dict(TAG),
-        system_metrics_seconds=0,
-    )
+    # As the agent: nothing of the user's environment takes part.
+    command = [sys.executable, "-I", "-S", sdk, "probe"]
+    config = smallest(site, name, command, empty, nodes=2, time=TIME)
+    config.experiment, config.tags = EXPERIMENT, dict(TAG)
     return session.prepare(read_value(RunConfiguration, config))
-
-
-def _nodes(target: Target) -> int:
-    return 1 if target.nodes.max == 1 else max(2, target.nodes.min)
-
-
-def _time(target: Target) -> str | None:
-    """As long as a probe can take, if the target gives that; else what it gives at most."""
-    limits = target.time
-    if limits.max is not None and parse_time(limits.max) < parse_time(TIME):
-        return limits.max
-    if limits.min is not None and parse_time(limits.min) > parse_time(TIME):
-        return limits.min
-    return TIME
-
-
-def _needs_memory(site: SiteConfig) -> bool:
-    return site.scheduler.memory.mode == "required"
 
 
 def _ended(session: Session, record: RunRecord, until: float) -> RunRecord:

@@ -11,8 +11,9 @@ from hpcrun.assets import Assets
 from hpcrun.errors import HpcrunError
 from hpcrun.reading import scalars
 from hpcrun.site import SiteConfig, Source, source_of
-from hpcrun.workflow.doctor import Finding
 from hpcrun.workflow.doubts import closed
+from hpcrun.workflow.finding import Finding
+from hpcrun.workflow.places import objections, place_of
 from hpcrun.workflow.site import layers_of, load_site
 
 UNSOURCED = (
@@ -79,22 +80,13 @@ def _dated(site: SiteConfig) -> Iterator[Finding]:
 
 
 def _stored(site: SiteConfig) -> Iterator[Finding]:
-    storage = site.storage
-    for name, root in storage.roots.items():
-        place = root.path or (f"${root.env}" if root.env else None)
-        history = storage.run_history_root
-        if place is None or history is None or not f"{history}/".startswith(f"{place}/"):
-            continue
-        key = "storage.run_history_root"
-        if root.purge is not None:
-            told = f"{history} is in {name}, from which files go after {root.purge.days} days"
-            yield Finding("error", key, told, "choose a folder that is not purged")
-        if not root.writable_on_compute:
-            told = f"{history} is in {name}, where jobs cannot write"
-            yield Finding("error", key, told, "choose a folder that jobs can write")
-        if root.scope == "node":
-            told = f"{history} is in {name}, which each node has for itself"
-            yield Finding("error", key, told, "choose a folder that all nodes share")
+    storage, history = site.storage, site.storage.run_history_root
+    if history is None:
+        return
+    told = {name: place_of(root, {}) for name, root in storage.roots.items()}
+    places = {name: place for name, place in told.items() if place is not None}
+    for message, cure in objections(history, storage, places):
+        yield Finding("error", "storage.run_history_root", message, cure)
 
 
 def _is_below(key: str, names: Sequence[str]) -> bool:

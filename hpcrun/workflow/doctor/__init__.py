@@ -1,0 +1,48 @@
+"""Examining this machine, the workspace and a target: docs/sites.md says what is looked at."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import hpcrun
+from hpcrun.errors import HpcrunError
+from hpcrun.workflow.doctor.command import command
+from hpcrun.workflow.doctor.slurm import slurm
+from hpcrun.workflow.doctor.storage import folders, workspace
+from hpcrun.workflow.doctor.target import of_target
+from hpcrun.workflow.finding import Finding
+from hpcrun.workflow.session import Session
+from hpcrun.workflow.site import choose_target
+
+
+def examine(session: Session, target: str | None) -> Iterator[Finding]:
+    """All findings, as they are made. Nothing is submitted, and nothing is left behind."""
+    yield Finding("ok", "hpcrun", f"{hpcrun.__version__} on Python {sys.version.split()[0]}")
+    yield from command()
+    yield from workspace(session)
+    if target is None:
+        for name in session.assets.sites():
+            yield _site(session, name)
+        yield from slurm(session, None)
+        return
+    yield _site(session, target)
+    try:
+        site, name = choose_target(target, session.assets)
+    except HpcrunError:
+        return  # told already
+    yield from folders(session, site, os.environ)
+    if site.scheduler.kind == "slurm":
+        asked = yield from slurm(session, target)
+        if asked is not None:
+            yield from of_target(session, site, name, asked)
+
+
+def _site(session: Session, name: str) -> Finding:
+    try:
+        site = session.site(name)
+    except HpcrunError as error:
+        return Finding("error", f"site {name}", str(error), "mend the site file")
+    targets = ", ".join(f"{site.id}/{known}" for known in site.targets)
+    return Finding("ok", f"site {site.id}", f"targets {targets}")

@@ -1,0 +1,135 @@
+"""The workspace, and the folders that a site tells of."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from hpcrun.errors import HpcrunError
+from hpcrun.site import SiteConfig
+from hpcrun.workflow.finding import Finding
+from hpcrun.workflow.honoured import FEW_INODES, LITTLE_SPACE
+from hpcrun.workflow.places import expanded, is_below, objections, place_of
+from hpcrun.workflow.session import Session
+
+
+def workspace(session: Session) -> Iterator[Finding]:
+    """Whether it can be written, locks work on it, and there is room."""
+    path = session.workspace
+    try:
+        made = path.exists()
+        if made:
+            session.store.prepare()
+        folder = _nearest_folder(Path(session.store.own.active))
+        with _probe(folder) as probe:
+            locks = _trouble_with_locks(probe)
+        room = os.statvfs(folder)
+    except (HpcrunError, OSError) as error:
+        cure = "choose another: -w FOLDER"
+        yield Finding("error", "workspace", f"{path} cannot be written: {error}", cure)
+        return
+    is_writable = "is writable" if made else "can be made"
+    yield Finding("ok", "workspace", f"{path} {is_writable} (from {session.origin})")
+    if path.is_relative_to("/tmp"):
+        yield Finding(
+            "warning",
+            "workspace",
+            f"{path} is in /tmp, which is often private to a node and emptied",
+            "choose a shared folder that is not purged",
+        )
+    if locks is None:
+        yield Finding("ok", "locks", f"work in {folder}")
+    else:
+        message = f"{locks} in {folder}: two of your processes may do the same work twice"
+        yield Finding("warning", "locks", message, "ask for a mount with flock, or choose another")
+    yield _room(room)
+
+
+@contextlib.contextmanager
+def _probe(folder: Path) -> Iterator[Path]:
+    path = folder / f".doctor-{os.getpid()}"
+    path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def _trouble_with_locks(path: Path) -> str | None:
+    """What is wrong with flock there; None: it keeps a second one out."""
+    with path.open("wb") as first, path.open("wb") as second:
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return f"locks do not work ({error.strerror})"
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            return f"locks do not work ({error.strerror})"
+        return "a lock keeps nobody out"
+
+
+def _room(room: os.statvfs_result) -> Finding:
+    free = room.f_bavail * room.f_frsize
+    inodes = room.f_favail if room.f_files else None
+    little = free < LITTLE_SPACE or (inodes is not None and inodes < FEW_INODES)
+    counted = "inodes are not counted" if inodes is None else f"{inodes:,} inodes"
+    message = f"{free / 2**30:,.1f} GiB and {counted} are free"
+    cure = "free space: hpcrun store gc, hpcrun store seal, hpcrun delete" if little else ""
+    return Finding("warning" if little else "ok", "space", message, cure)
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def folders(session: Session, site: SiteConfig, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The site's folders as they are here, and whether the workspace lies in the right one."""
+    storage, places = site.storage, dict[str, str]()
+    for name, root in storage.roots.items():
+        place, key = place_of(root, environ), f"storage.roots.{name}"
+        if place is None:
+            continue
+        if "$" in place:
+            message = f"{place} names a variable that is not set here"
+            yield Finding("warning", key, message, "load the module that sets it, or mend the file")
+        elif root.scope == "shared" and not Path(place).is_dir():
+            yield Finding("warning", key, f"there is no folder {place} here", "mend the site file")
+        else:
+            places[name] = os.path.realpath(place)
+            emptied = f", emptied after {root.purge.days} days" if root.purge is not None else ""
+            yield Finding("ok", key, f"{place}{emptied}")
+    here = os.path.realpath(session.workspace)
+    for message, cure in objections(here, storage, places):
+        yield Finding("error", "workspace", message, f"{cure}: -w FOLDER, or hpcrun init -w FOLDER")
+    yield from _wanted(session, storage.run_history_root, environ)
+    yield from _scratch(storage.scratch, environ)
+
+
+def _wanted(session: Session, root: str | None, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if root is None or session.origin != "default":
+        return
+    wanted = expanded(root, environ)
+    if not is_below(str(session.workspace), wanted):
+        message = f"{session.workspace} is used since none is named; the site wants it in {wanted}"
+        yield Finding("warning", "workspace", message, f"hpcrun init -w {wanted}")
+
+
+def _scratch(scratch: str | None, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if scratch is None:
+        return
+    place = expanded(scratch, environ)
+    if "$" in place:
+        message = f"{place} names a variable that is not set here: no run can work on scratch"
+        yield Finding("warning", "storage.scratch", message, "load the module that sets it")
+    elif not os.access(_nearest_folder(Path(place)), os.W_OK):
+        message = f"{place} cannot be written: no run can work on scratch"
+        yield Finding("warning", "storage.scratch", message, "mend the site file")
+    else:
+        yield Finding("ok", "storage.scratch", f"{place} can be written")

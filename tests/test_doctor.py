@@ -1,0 +1,163 @@
+"""What doctor makes of what Slurm and a site file tell. Pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpcrun.scheduler.inventory import controllers_clock, partitions_in
+from hpcrun.workflow.doctor.account import Person, account
+from hpcrun.workflow.doctor.partition import partition
+from hpcrun.workflow.doctor.target import clock, mpi, starts
+from hpcrun.workflow.finding import Finding
+from hpcrun.workflow.places import innermost, objections, place_of
+from tests.make_plan import site
+
+ADA = Person(accounts=("own", "lab"), groups=("users",), account=None)
+BASE = "schema_version: 1\nid: lab\n"
+
+
+def told(findings: list[Finding]) -> list[str]:
+    """What is not well, with its grade."""
+    return [f"{one.grade}: {one.message}" for one in findings if one.grade != "ok"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "person", "said"),
+    [
+        ("State=UP AllowGroups=ALL AllowAccounts=ALL", ADA, []),
+        ("State=DOWN", ADA, ["warning: p is down: it takes jobs, and starts none"]),
+        ("State=DRAIN", ADA, ["error: p takes no jobs now: its state is DRAIN"]),
+        ("State=UP RootOnly=YES", ADA, ["error: p takes jobs of root alone"]),
+        ("AllowGroups=users,staff", ADA, []),
+        (
+            "AllowGroups=staff",
+            ADA,
+            ["error: p is for the groups staff, and you are in none"],
+        ),
+        ("AllowAccounts=own", ADA, []),
+        ("AllowAccounts=lab", ADA, ["error: p is for the accounts lab, not for own"]),
+        ("AllowAccounts=lab", ADA._replace(account="lab"), []),
+        ("DenyAccounts=own", ADA, ["error: p does not take account own"]),
+        ("DenyAccounts=own", ADA._replace(accounts=None), []),
+    ],
+)
+def test_a_partition_is_open_or_not(fields: str, person: Person, said: list[str]) -> None:
+    target = site(BASE + "targets: {t: {partition: p}}\n").targets["t"]
+    partitions = partitions_in(f"PartitionName=p {fields}\n")
+    assert told([*partition("lab", "t", target, partitions, person)]) == said
+
+
+LIMITED = "PartitionName=p Default=YES MinNodes=2 MaxNodes=4 TotalNodes=3 MaxTime=1-00:00:00\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{nodes: {min: 2, max: 3}, time: {default: 1h, max: 24h}}", []),
+        ("{time: {default: 25h}}", ["error: a run that names no time asks for 1-01:00:00"]),
+        ("{time: {max: 2d}}", ["warning: runs may ask for 2-00:00:00"]),
+        ("{time: {rules: [{max: 1h}, {max: 25h}]}}", ["warning: runs may ask for 1-01:00:00"]),
+        ("{nodes: {min: 4}}", ["error: runs ask for at least 4 nodes"]),
+        ("{nodes: {max: 4}}", ["warning: runs may ask for 4 nodes"]),
+        ("{nodes: {max: 1}}", ["error: runs ask for at most 1 nodes"]),
+    ],
+)
+def test_a_target_asks_for_no_more_than_its_partition_gives(text: str, said: list[str]) -> None:
+    target = site(f"{BASE}targets: {{t: {text}}}\n").targets["t"]
+    found = told([*partition("lab", "t", target, partitions_in(LIMITED), ADA)])
+    assert [line.partition(", and p ")[0] for line in found] == said
+
+
+def test_a_target_without_a_partition_needs_a_default_one() -> None:
+    target = site(BASE + "targets: {t: {}}\n").targets["t"]
+    (found,) = partition("lab", "t", target, partitions_in("PartitionName=p State=UP\n"), ADA)
+    assert (found.grade, found.cure) == ("error", "name one of p")
+
+
+ENFORCED = {"AccountingStorageEnforce": "associations,limits"}
+REQUIRED = BASE + "scheduler: {account: {required: true}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "person", "said"),
+    [
+        (BASE, ADA, []),
+        (BASE, ADA._replace(account="lab"), []),
+        (BASE, ADA._replace(account="x"), ["error: x is none of your accounts: yours are own"]),
+        (BASE, ADA._replace(accounts=()), ["error: you have no account"]),
+        (BASE, ADA._replace(accounts=None), []),
+        (REQUIRED, ADA, ["warning: lab wants an account"]),
+        (REQUIRED, ADA._replace(account="own"), ["warning: lab wants an account"]),
+    ],
+)
+def test_an_account_is_ones_own(text: str, person: Person, said: list[str]) -> None:
+    found = told([*account(site(text), person, ENFORCED)])
+    assert [line.partition(",")[0] for line in found] == said
+    assert not told([*account(site(BASE), ADA._replace(accounts=()), {})])
+
+
+@pytest.mark.parametrize(
+    ("controllers", "grade"),
+    [(98.0, "ok"), (103.0, "ok"), (104.0, "warning"), (96.0, "warning")],
+)
+def test_clocks_may_differ_by_what_cannot_be_told(controllers: float, grade: str) -> None:
+    (found,) = clock(100.2, 101.4, controllers)
+    assert found.grade == grade
+    assert not [*clock(100.2, 101.4, None)]
+
+
+def test_the_controllers_clock_is_read() -> None:
+    assert controllers_clock("Configuration data as of 1795645854\nX = 1\n") == 1795645854
+    assert controllers_clock("Configuration data as of 2026-11-25T22:30:54\n") is None
+
+
+def test_types_of_mpi_are_those_of_srun() -> None:
+    known, config = ["none", "pmix"], {"MpiDefault": "pmix"}
+    assert not told([*mpi(site(BASE), known, config)])
+    wrong = site(BASE + "launch: {mpi: {type: pmix, types: {mpich: pmi2}}}\n")
+    assert told([*mpi(wrong, known, config)]) == [
+        "error: srun knows no --mpi=pmi2: it knows none, pmix"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("Job 3 to start at 1000 using 1 processors on nodes n1 in partition p", "now, on n1"),
+        ("Job 3 to start at 8200 using 64 processors on nodes a[1-2]", "in 2:00:00, on a[1-2]"),
+        ("Job 3 to start at 2026-11-25T22:30:53 using 1 processors on nodes n1", "at 2026-11-25T"),
+        ("nobody knows", "would be taken: nobody knows"),
+    ],
+)
+def test_the_answer_of_a_trial(answer: str, said: str) -> None:
+    assert said in starts(answer, 1000.0)
+
+
+STORAGE = """storage:
+  roots:
+    home: {path: /home/ada}
+    scratch: {env: SCRATCH, purge: {days: 10}}
+    safe: {path: $SCRATCH/kept, writable_on_compute: false}
+    none: {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("/home/ada/scratch/x", "from which files go after 10 days"),
+        ("/home/ada/scratch/kept/x", "where jobs cannot write"),
+        ("/home/ada/scratches", None),
+        ("/elsewhere", None),
+    ],
+)
+def test_a_folder_is_in_the_root_that_lies_deepest(folder: str, said: str | None) -> None:
+    storage = site(BASE + STORAGE).storage
+    found = {
+        n: place_of(root, {"SCRATCH": "/home/ada/scratch"}) for n, root in storage.roots.items()
+    }
+    places = {name: place for name, place in found.items() if place is not None}
+    assert set(places) == {"home", "scratch", "safe"}
+    objected = [message for message, _ in objections(folder, storage, places)]
+    assert [text.rpartition(", ")[2] for text in objected] == ([said] if said else [])
+    assert innermost("/", places) is None

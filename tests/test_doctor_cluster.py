@@ -1,0 +1,92 @@
+"""hpcrun doctor on the real test cluster: a good target, and one with all that is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.lab import Lab
+
+pytestmark = pytest.mark.cluster
+
+WRONG = """\
+inherits: [test-cluster]
+id: wrong
+valid_until: "2020-01-01"
+storage:
+  run_history_root: {history}
+  scratch: $NO_SUCH_SCRATCH/hpcrun
+  roots:
+    lab: {{path: {history}, purge: {{days: 10}}}}
+    gone: {{path: /nowhere/at/all}}
+scheduler:
+  account: {{default: nobodys}}
+  error_hints: {{Invalid account: the account is nobodys}}
+launch: {{mpi: {{type: pmi9, types: {{openmpi: pmix, mpich: pmi8}}}}}}
+targets:
+  short: {{partition: 'short,mian', time: {{default: 3m, max: 2h}}, nodes: {{max: 9}}}}
+"""
+
+
+def examined(lab: Lab, target: str, code: int, **env: str) -> dict[str, list[tuple[str, str, str]]]:
+    """(grade, message, cure) of each finding, by subject; no job may come of it."""
+    before = ids(lab)
+    done = lab.run("doctor", "--json", target, env=env)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert ids(lab) == before
+    told: dict[str, list[Any]] = {}
+    for finding in json.loads(done.stdout):
+        grade, subject, message, cure = finding.values()
+        told.setdefault(subject, []).append((grade, message, cure))
+    return told
+
+
+def ids(lab: Lab) -> str:
+    """The jobs that the controller holds."""
+    return lab.cluster.run("alice", ["squeue", "--noheader", "--states=all", "--format=%i"]).stdout
+
+
+def test_a_good_target_is_found_good(lab: Lab) -> None:
+    told = examined(lab, "test-cluster/main", 0)
+    grades = {subject: {grade for grade, _, _ in found} for subject, found in told.items()}
+    assert {subject for subject, grade in grades.items() if grade != {"ok"}} == set()
+    assert told["account"] == [("ok", "lab, Slurm's own default", "")]
+    assert told["partition"] == [("ok", "main is up and open to you", "")]
+    assert told["limits"] == [("ok", "main gives 1-00:00:00 and 4 nodes", "")]
+    assert told["clock"] == [("ok", "as the controller's", "")]
+    assert told["MPI"][0][1].startswith("--mpi=pmix; srun knows pmix, ")
+    assert told["trial"][0][1].startswith("a small run could start now, on n")
+
+
+def test_all_that_is_wrong_is_found_at_once(lab: Lab) -> None:
+    text = WRONG.format(history=lab.workspace)
+    config = lab.folder("wrong", {"hpcrun/site_configs/wrong.yaml": text})
+    told = examined(lab, "wrong/short", 1, XDG_CONFIG_HOME=str(config))
+    assert {
+        (subject, grade)
+        for subject, found in told.items()
+        for grade, _, _ in found
+        if grade != "ok"
+    } == {
+        ("site wrong", "warning"),
+        ("workspace", "error"),
+        ("storage.roots.gone", "warning"),
+        ("storage.scratch", "warning"),
+        ("account", "error"),
+        ("partition", "error"),
+        ("targets.short.time.default", "error"),
+        ("targets.short.time.max", "warning"),
+        ("targets.short.nodes.max", "warning"),
+        ("launch.mpi.type", "error"),
+        ("launch.mpi.types.mpich", "error"),
+        ("trial", "error"),
+    }
+    assert "from which files go after 10 days" in told["workspace"][1][1]
+    assert told["account"][0][1] == "nobodys is none of your accounts: yours are lab"
+    assert told["partition"][1][1:] == ("there is no partition mian", "did you mean main?")
+    assert told["targets.short.nodes.max"][0][1].endswith("9 nodes, and short gives at most 4")
+    assert told["launch.mpi.type"][0][1].startswith("srun knows no --mpi=pmi9: it knows pmix, ")
+    (trial,) = told["trial"]
+    assert "Invalid account" in trial[1] or "Invalid partition" in trial[1]
