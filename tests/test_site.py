@@ -209,6 +209,24 @@ def test_what_a_target_wants_is_checked_too(assets: Assets, tmp_path: Path) -> N
     ]
 
 
+def test_a_target_that_takes_no_run_is_told(assets: Assets, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "inherits: [base]\nid: mine\n"
+        "scheduler: {directives: {always: [--mem=0], multi_node: [--nodelist=n1],"
+        " forbid: {--nodelist: nodes are ours to choose}}}\n"
+        "targets: {one: {nodes: {max: 1}}}\n"
+    )
+    assert [text for text in findings(path, assets) if text[0] == "error"] == [
+        ("error", "not even a small run: mine does not accept --mem (memory comes with the node)"),
+        (
+            "error",
+            "not even a small run: mine does not accept --nodelist (nodes are ours to choose)",
+        ),
+        ("error", "not even a small run: mine does not accept --mem (memory comes with the node)"),
+    ]
+
+
 def test_sites_from_the_command_line(project: Path) -> None:
     listed = json.loads(hpcrun("sites", "list", "--json").stdout)
     assert "test-cluster" in {site["site"] for site in listed}

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.assets import Assets
+from hpcrun.config import RunConfiguration
 from hpcrun.errors import HpcrunError
-from hpcrun.reading import scalars
+from hpcrun.plan import Surroundings
+from hpcrun.reading import read_value, scalars
+from hpcrun.resolve import resolve
+from hpcrun.script import render
 from hpcrun.site import SiteConfig, Source, source_of
 from hpcrun.workflow.doubts import closed
 from hpcrun.workflow.finding import Finding
 from hpcrun.workflow.places import objections, place_of
-from hpcrun.workflow.site import layers_of, load_site
+from hpcrun.workflow.site import layers_of, load_site, templates_of
+from hpcrun.workflow.smallest import smallest
 
 UNSOURCED = (
     "schema_version",
@@ -27,6 +32,10 @@ UNSOURCED = (
     "default_target",
 )
 """What a site file says of itself, which needs no source."""
+
+
+_SOMEBODY = Surroundings("user", "login", 0.0, "", "/usr/bin/python3", "/history", "/source")
+_RUN_ID = "check_1700000000_01234567"
 
 
 class Fact(NamedTuple):
@@ -53,12 +62,13 @@ def check_file(path: Path, assets: Assets) -> list[Finding]:
     name, beside = path.name.removesuffix(".yaml"), assets.with_file(path)
     try:
         site = load_site(name, beside)
-        for target in site.targets:
-            load_site(name, beside, target)
+        wanted = {target: load_site(name, beside, target) for target in site.targets}
     except HpcrunError as error:
         problems = getattr(error, "problems", ()) or (error,)
         return [Finding("error", "file", str(problem)) for problem in problems]
     findings = [*_unsourced(name, beside), *_dated(site), *_stored(site)]
+    for target, as_wanted in wanted.items():
+        findings += _tried(as_wanted, target, beside)
     targets = ", ".join(site.targets) or "none"
     return [*findings, Finding("ok", f"site {name}", f"can be read; its targets: {targets}")]
 
@@ -87,6 +97,24 @@ def _stored(site: SiteConfig) -> Iterator[Finding]:
     places = {name: place for name, place in told.items() if place is not None}
     for message, cure in objections(history, storage, places):
         yield Finding("error", "storage.run_history_root", message, cure)
+
+
+def _tried(site: SiteConfig, target: str, assets: Assets) -> Iterator[Finding]:
+    """What keeps the smallest run on a target, and one on two nodes, from being written."""
+    rules = site.scheduler.account
+    given = "account" if rules.required and rules.default is None else None
+    told = set()
+    for nodes in (1, 2):
+        config = smallest(site, target, ["true"], Path(), nodes=nodes, account=given)
+        try:
+            asked = read_value(RunConfiguration, config)
+            plan = resolve(asked, site, target, _SOMEBODY, _RUN_ID, "/sdk")
+            if nodes == 1:
+                render(plan, templates_of(site, assets).load)
+        except HpcrunError as error:
+            told |= {str(problem) for problem in getattr(error, "problems", ()) or (error,)}
+    for message in sorted(told):
+        yield Finding("error", f"targets.{target}", f"not even a small run: {message}")
 
 
 def _is_below(key: str, names: Sequence[str]) -> bool:
