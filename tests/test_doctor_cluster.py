@@ -23,7 +23,7 @@ storage:
     gone: {{path: /nowhere/at/all}}
 scheduler:
   account: {{default: nobodys}}
-  error_hints: {{Invalid account: the account is nobodys}}
+  error_hints: {{Invalid account: the site knows, Invalid partition: the site knows}}
 launch: {{mpi: {{type: pmi9, types: {{openmpi: pmix, mpich: pmi8}}}}}}
 targets:
   short: {{partition: 'short,mian', time: {{default: 3m, max: 2h}}, nodes: {{max: 9}}}}
@@ -89,4 +89,17 @@ def test_all_that_is_wrong_is_found_at_once(lab: Lab) -> None:
     assert told["targets.short.nodes.max"][0][1].endswith("9 nodes, and short gives at most 4")
     assert told["launch.mpi.type"][0][1].startswith("srun knows no --mpi=pmi9: it knows pmix, ")
     (trial,) = told["trial"]
-    assert "Invalid account" in trial[1] or "Invalid partition" in trial[1]
+    assert trial[1].startswith("a small run is refused: sbatch: ")
+    assert trial[2] == "the site knows"
+
+
+def test_a_refused_submission_tells_what_the_site_says(lab: Lab) -> None:
+    text = WRONG.format(history="/nowhere")
+    files = {"hpcrun/site_configs/wrong.yaml": text, "run.yaml": "command: [true]\n"}
+    folder = lab.folder("refused", files)
+    env = {"XDG_CONFIG_HOME": str(folder), "HPCRUN_WORKSPACE": str(folder / "history")}
+    done = lab.run("submit", "-t", "wrong/short", cwd=folder, env=env)
+    assert done.returncode == 7
+    first, refusal = done.stderr.split("\n", 1)
+    assert first == "hpcrun: wrong was said to close on 2020-01-01"
+    assert "Invalid " in refusal and "the site knows" in refusal
