@@ -1,10 +1,14 @@
-"""What doctor makes of what Slurm and a site file tell. Pure."""
+"""What doctor makes of what Slurm and a site file tell."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from hpcrun.assets import Assets
 from hpcrun.scheduler.inventory import controllers_clock, partitions_in
+from hpcrun.workflow.doctor import all_sites
 from hpcrun.workflow.doctor.account import Person, account
 from hpcrun.workflow.doctor.partition import partition
 from hpcrun.workflow.doctor.target import clock, mpi, starts
@@ -131,6 +135,17 @@ def test_types_of_mpi_are_those_of_srun() -> None:
 )
 def test_the_answer_of_a_trial(answer: str, said: str) -> None:
     assert said in starts(answer, 1000.0)
+
+
+def test_a_site_that_others_inherit_is_not_in_the_way(tmp_path: Path) -> None:
+    (found,) = all_sites(Assets())
+    assert found.grade == "ok" and int(found.message.split()[0]) > 30
+    sites = tmp_path / ".hpcrun/site_configs"
+    sites.mkdir(parents=True)
+    (sites / "bad.yaml").write_text("id: bad\n")
+    bad, rest = all_sites(Assets.of(tmp_path, {}))
+    assert (bad.grade, bad.subject) == ("error", "site bad")
+    assert rest == found
 
 
 STORAGE = """storage:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import hpcrun
+from hpcrun.assets import Assets
 from hpcrun.errors import HpcrunError
 from hpcrun.workflow.doctor.command import command
 from hpcrun.workflow.doctor.slurm import slurm
@@ -14,7 +15,7 @@ from hpcrun.workflow.doctor.storage import folders, workspace
 from hpcrun.workflow.doctor.target import of_target
 from hpcrun.workflow.finding import Finding
 from hpcrun.workflow.session import Session
-from hpcrun.workflow.site import choose_target
+from hpcrun.workflow.site import choose_target, load_site
 
 
 def examine(session: Session, target: str | None) -> Iterator[Finding]:
@@ -23,15 +24,16 @@ def examine(session: Session, target: str | None) -> Iterator[Finding]:
     yield from command()
     yield from workspace(session)
     if target is None:
-        for name in session.assets.sites():
-            yield _site(session, name)
+        yield from all_sites(session.assets)
         yield from slurm(session, None)
         return
-    yield _site(session, target)
     try:
         site, name = choose_target(target, session.assets)
-    except HpcrunError:
-        return  # told already
+    except HpcrunError as error:
+        yield Finding("error", f"site {target}", str(error), "mend the site file")
+        return
+    targets = ", ".join(f"{site.id}/{known}" for known in site.targets)
+    yield Finding("ok", f"site {site.id}", f"targets {targets}")
     yield from folders(session, site, os.environ)
     if site.scheduler.kind == "slurm":
         asked = yield from slurm(session, target)
@@ -39,10 +41,12 @@ def examine(session: Session, target: str | None) -> Iterator[Finding]:
             yield from of_target(session, site, name, asked)
 
 
-def _site(session: Session, name: str) -> Finding:
-    try:
-        site = session.site(name)
-    except HpcrunError as error:
-        return Finding("error", f"site {name}", str(error), "mend the site file")
-    targets = ", ".join(f"{site.id}/{known}" for known in site.targets)
-    return Finding("ok", f"site {site.id}", f"targets {targets}")
+def all_sites(assets: Assets) -> Iterator[Finding]:
+    """Those that cannot be read, and how many can be named."""
+    sound = 0
+    for name in assets.sites():
+        try:
+            sound += load_site(name, assets).status != "abstract"
+        except HpcrunError as error:
+            yield Finding("error", f"site {name}", str(error), "mend the site file")
+    yield Finding("ok", "sites", f"{sound} can be named: hpcrun sites list")
