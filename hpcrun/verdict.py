@@ -50,6 +50,8 @@ def verdict_of(
         return _verdict_of_exit(by_kind, ended, told)
     # That nobody knows the job any more says nothing against what its agent saw.
     if told is not None and (ended is None or told.get("cause") != Cause.LOST):
+        if ended is not None and _is_lost(ended) and told.get("cause") in _AS_A_LOST_AGENT:
+            return _verdict_of_exit(by_kind, ended, told)
         return _verdict_of_word(by_kind, told, ended, canceled)
     if requeued:
         return _interrupted(by_kind, ended, Cause.REQUEUED, _requeued_sentence("", True))
@@ -62,6 +64,15 @@ def verdict_of(
         sentence = f"the job was not submitted: {message}"
         return Verdict(Cause.SUBMIT_FAILED, sentence, (message,), hint=hint)
     return None
+
+
+_AS_A_LOST_AGENT = (None, Cause.UNKNOWN, Cause.EXIT_CODE, Cause.SIGNAL, Cause.OUT_OF_MEMORY)
+"""What the scheduler says of a job that ended with its agent, whatever killed that."""
+
+
+def _is_lost(ended: Fact) -> bool:
+    """Whether the end is that of a keeper whose agent is gone: it saw no reason."""
+    return bool(ended.data.get("cause") == Cause.AGENT_LOST)
 
 
 def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] | None) -> Verdict:
@@ -218,7 +229,9 @@ _UNSAID = "the scheduler has not said why"
 
 
 def _verdict_of_interruption(by_kind: FactsByKind, ended: Fact, canceled: Fact | None) -> Verdict:
-    """The agent was told to stop and ended; nobody has said yet why."""
+    """The agent was told to stop and ended, or is lost; nobody has said yet why."""
+    if _is_lost(ended) and canceled is None:
+        return _verdict_of_exit(by_kind, ended, None)
     if canceled is not None:
         who = canceled.data.get("by", "an unknown user")
         return _interrupted(by_kind, ended, Cause.CANCELED, f"the run was canceled by {who}")

@@ -321,3 +321,58 @@ def test_our_cancel_stands_where_the_scheduler_has_forgotten_the_job() -> None:
 def test_the_job_id_keeps_its_cluster() -> None:
     facts = [fact("started", job_id="7"), fact("submitted", writer="client", job_id="7;big")]
     assert fold(REQUEST, facts).job_id == "7;big"
+
+
+# -- an agent that is gone ----------------------------------------------------------------------
+
+LOST = fact(
+    "ended",
+    writer="node-n1",
+    exit_code=None,
+    signal=9,
+    cause="agent_lost",
+    interrupted=True,
+    evidence=["the agent on n1 ended without a word"],
+)
+
+
+def test_a_lost_agent_is_a_verdict_until_the_scheduler_knows_better() -> None:
+    record = fold(REQUEST, [*WHOLE_LIFE[:4], LOST])
+    assert record.verdict is not None and record.verdict.cause is Cause.AGENT_LOST
+    assert not record.has_ended
+    goes_on = fold(
+        REQUEST, [*WHOLE_LIFE[:4], LOST, scheduler(state="Finalizing", raw="COMPLETING")]
+    )
+    assert (goes_on.state, goes_on.verdict) == (State.FINALIZING, None)
+    forgotten = scheduler(state="Failed", cause="lost", raw="the job is unknown to the scheduler")
+    record = fold(REQUEST, [*WHOLE_LIFE[:4], LOST, forgotten])
+    assert record.has_ended and record.verdict is not None
+    assert record.verdict.cause is Cause.AGENT_LOST
+
+
+@pytest.mark.parametrize(
+    ("raw", "cause", "found"),
+    [
+        ("FAILED 0:9", Cause.SIGNAL, Cause.AGENT_LOST),
+        ("FAILED 137:0", Cause.EXIT_CODE, Cause.AGENT_LOST),
+        ("OUT_OF_MEMORY", Cause.OUT_OF_MEMORY, Cause.OUT_OF_MEMORY),
+        ("NODE_FAIL", Cause.NODE_FAILURE, Cause.NODE_FAILURE),
+        ("PREEMPTED", Cause.PREEMPTED, Cause.PREEMPTED),
+        ("TIMEOUT", Cause.TIME_LIMIT, Cause.TIME_LIMIT),
+        ("CANCELLED by 0", Cause.CANCELED, Cause.CANCELED),
+    ],
+)
+def test_the_scheduler_says_why_an_agent_is_gone(raw: str, cause: Cause, found: Cause) -> None:
+    word = scheduler(state="Failed", cause=str(cause), raw=raw)
+    record = fold(REQUEST, [*WHOLE_LIFE[:4], LOST, word])
+    assert record.has_ended and record.verdict is not None
+    assert record.verdict.cause is found
+
+
+def test_a_lost_agent_whose_job_goes_on_was_requeued() -> None:
+    first = fold(REQUEST, [*WHOLE_LIFE[:4], LOST, NEXT_LIFE]).attempts[0]
+    assert first.verdict is not None and first.verdict.cause is Cause.REQUEUED
+    assert first.awaits_scheduler
+    word = scheduler(state="Failed", cause="node_failure", raw="NODE_FAIL")
+    first = fold(REQUEST, [*WHOLE_LIFE[:4], LOST, NEXT_LIFE, word]).attempts[0]
+    assert first.verdict is not None and first.verdict.cause is Cause.NODE_FAILURE

@@ -286,7 +286,8 @@ class Keeper:
             exit_code=None,
             signal=int(SIGKILL),
             cause="agent_lost",
-            interrupted="interrupted" in self._words,
+            # Slurm may have killed it with the job, or a node that goes down: it knows why.
+            interrupted=self._setting.scheduled or "interrupted" in self._words,
             evidence=[f"the agent on {self._setting.host} ended without a word"],
         )
 
