@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from hpcrun.agent.spool import Mirror, mirror, prepare, remove
 from hpcrun.errors import StoreError
+from hpcrun.record import decode_page
 from tests.agent_job import small_disk
+from tests.campaign import Figures, seeded, times
 
 NAMES = ("rank-0-1.0-a-1.jsonl", "rank-0-1.0-a-1.metrics.jsonl", "rank-1-1.0-a-2.jsonl")
 
@@ -88,6 +90,26 @@ def test_a_half_written_copy_is_completed(folders: tuple[Path, Path]) -> None:
     assert mirror(str(spool), str(record)) == 11000 - 4321
     assert same(spool, record)
     assert mirror(str(spool), str(record)) == 0
+
+
+@pytest.mark.campaign
+def test_what_a_crash_left_at_the_end_of_a_copy_is_written_anew(
+    folders: tuple[Path, Path], figures: Figures
+) -> None:
+    """Zeros where the length had come and the bytes had not; or garbage, or less, or more of it."""
+    spool, record = folders
+    lines = b"".join(b"line %d\n" % number for number in range(3000))
+    (spool / NAMES[0]).write_bytes(lines)
+    tries = times(1000)
+    for chance in seeded("crash", tries):
+        whole = chance.randrange(len(lines))
+        lost = chance.randrange(1, 5000)
+        rest = chance.choice([bytes(lost), chance.randbytes(lost), b""])
+        (record / NAMES[0]).write_bytes(lines[:whole] + rest)
+        mirror(str(spool), str(record))
+        assert (record / NAMES[0]).read_bytes()[: len(lines)] == lines
+        assert not decode_page((record / NAMES[0]).read_bytes()[len(lines) :]).facts
+    figures.tell("crash while a journal was brought", crashes=tries, lost=0)
 
 
 def test_only_journals_are_brought(folders: tuple[Path, Path]) -> None:

@@ -1,12 +1,14 @@
 """The spool, a folder on a node's own disk, and bringing it to the record. (Python 3.8+)
 
-A journal in the record is a copy of the beginning of the one in the spool, byte for byte, so its
-size says where to go on, whoever does. Bytes are written at their own place: two who mirror the
-same journal write the same.
+A journal in the record is a copy of the beginning of the one in the spool, byte for byte, so it
+says itself where to go on, whoever does: where the two cease to agree. A host that loses power may
+leave zeros or garbage behind what was synced. Bytes are written at their own place: two who mirror
+the same journal write the same.
 """
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
 from typing import Callable, Dict, List, Optional
@@ -182,11 +184,24 @@ class _Journal:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            self._descriptor = os.open(self._target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = os.open(self._target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             size = os.fstat(self._descriptor).st_size
-            self._offset = min(size, self._safe) if self._begun else size
+            self._offset = min(size, self._safe) if self._begun else self._agreed()
             self._begun = True
         return self._descriptor
+
+    def _agreed(self) -> int:
+        """The bytes at the beginning that are the same in both."""
+        assert self._descriptor is not None
+        place = 0
+        with open(self._source, "rb") as source:
+            while True:
+                there = os.pread(self._descriptor, _BLOCK, place)
+                here = source.read(len(there))
+                if not here or here != there:
+                    same = bytes(map(operator.eq, here, there))
+                    return place + (same.index(0) if 0 in same else len(here))
+                place += len(here)
 
     def _step_back(self) -> None:
         """After an error: NFS tells of a failed write as late as at the next fsync."""
