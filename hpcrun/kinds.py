@@ -163,6 +163,10 @@ KINDS: Mapping[str, Kind] = {
         "agent or node helper: files that wait on a node",
         {"host": is_text, "files": is_count, "bytes": is_count, "where": is_text},
     ),
+    "partial": Kind(
+        "agent or node helper: the checkpoints that the history has only in part by now",
+        {"host": is_text, "names": _are_texts},
+    ),
     "problem": Kind("any: something went wrong that did not stop the run", {"message": is_text}),
     "ended": Kind("agent, interactive run: its end", may=_is_end),
     # -- what is measured

@@ -29,9 +29,8 @@ def write(outputs: Path, *names: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith("/"):
             path.mkdir(exist_ok=True)
-            (path / "model").write_text("weights")
-        else:
-            path.write_text("weights")
+            path = path / "model"
+        path.write_text("weights")
         os.utime(path, (1000 + age, 1000 + age))
 
 
@@ -82,7 +81,7 @@ def test_a_marker_tells_complete_ones(outputs: Path) -> None:
     (outputs / "checkpoint-1/complete").touch()
     assert chosen(outputs, rules) == "checkpoint-1"
     (outputs / "checkpoint-3.pt.complete").write_text("newer than all, and no checkpoint")
-    os.utime(outputs / "checkpoint-1", (1000, 1000))
+    os.utime(outputs / "checkpoint-1/complete", (1000, 1000))
     assert chosen(outputs, rules) == "checkpoint-3.pt"
 
 

@@ -6,15 +6,22 @@ import os
 import socket
 import subprocess
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from hpcrun.agent import collecting
+from hpcrun.agent.checkpoints import Rules, newest
 from hpcrun.agent.collecting import Collector
+from hpcrun.agent.partial import Partial, partial_names
 from hpcrun.agent.place import Place, tidy
+from hpcrun.layout import Attempt
+from hpcrun.record import Fact
 from tests.agent_job import small_disk
+from tests.campaign import Figures, seeded, times
+
+RULES = Rules(("checkpoint-*",), "complete")
 
 
 class Node:
@@ -29,12 +36,20 @@ class Node:
         self.host = host
         self.first = first
         self.told: list[str] = []
+        self.partial: list[Fact] = []
         self.begin()
 
     def begin(self, old: dict[str, int] | None = None, late: bool = False) -> None:
         """A collector that knows nothing yet."""
         place = Place(str(self.files), self.host, self.first, old or {}, late)
-        self.collector = Collector(str(self.work), str(self.files), place, self.told.append)
+        partial = Partial(str(self.work), RULES, self.tell_partial)
+        self.collector = Collector(
+            str(self.work), str(self.files), place, self.told.append, partial
+        )
+
+    def tell_partial(self, names: Sequence[str]) -> None:
+        data = {"host": self.host, "names": list(names)}
+        self.partial.append(Fact("partial", Attempt(1), 0.0, len(self.partial) + 1, data))
 
     def write(self, name: str, text: str | bytes) -> Path:
         path = self.work / name
@@ -476,3 +491,61 @@ def test_what_an_earlier_attempt_left_is_replaced(second: Node) -> None:
     second.finish()
     assert tidy(str(second.files)) == []
     assert brought(second.files) == {"outputs/shard1": b"attempt 2"}
+
+
+# -- checkpoints that are folders -----------------------------------------------------------------
+
+
+def resumed(node: Node) -> Path | None:
+    """What the next attempt goes on from, if the node fails at this moment."""
+    partial = {str(node.files / name) for name in partial_names(node.partial)}
+    found = newest(str(node.files / "outputs"), RULES, partial)
+    return None if found is None else Path(found.path)
+
+
+def is_whole(node: Node, checkpoint: Path) -> bool:
+    own = node.work / checkpoint.relative_to(node.files)
+    return {f.name: f.read_bytes() for f in own.iterdir()} == {
+        f.name: f.read_bytes() for f in checkpoint.iterdir()
+    }
+
+
+@pytest.mark.campaign
+def test_a_node_that_fails_while_checkpoints_come(tmp_path: Path, figures: Figures) -> None:
+    """Its marker, the smallest file, comes first: nobody goes on from what has come by then."""
+    tries = times(1000)
+    halves = 0
+    for number, chance in enumerate(seeded("half a checkpoint", tries)):
+        root = tmp_path / str(number)
+        node = Node(root, root / "files", "n1", first=True)
+        for step in range(1, 4):
+            for name, size in (("model", 9000), ("optimizer", 20000), ("complete", 1)):
+                node.write(f"outputs/checkpoint-{step}/{name}", chance.randbytes(size))
+            for _ in range(chance.randrange(2, 9)):
+                node.collector._next_look = 0.0
+                node.collector.look(0)  # one file
+                found = resumed(node)
+                assert found is None or is_whole(node, found)
+                there = sorted((node.files / "outputs").glob("checkpoint-*"))
+                halves += bool(there) and there[-1] != found
+        node.finish()
+        found = resumed(node)
+        assert found is not None and found.name == "checkpoint-3" and is_whole(node, found)
+        assert node.partial[-1].data["names"] == []
+    assert halves
+    figures.tell("node fails while a checkpoint comes", moments_with_half_of_one=halves, chosen=0)
+
+
+def told(host: str, attempt: Attempt, number: int, *names: str) -> Fact:
+    return Fact("partial", attempt, 0.0, number, {"host": host, "names": list(names)})
+
+
+def test_the_newest_attempt_tells_of_a_checkpoint_or_who_has_drained_its_node() -> None:
+    one, two = Attempt(1, 0), Attempt(1, 1)
+    lost = [told("n1", one, 1, "outputs/a", "outputs/b"), told("n1", one, 2, "outputs/b")]
+    assert partial_names(lost) == partial_names(lost[::-1]) == {"outputs/b"}
+    again = [told("n2", two, 1, "outputs/b"), told("n2", two, 2)]
+    assert partial_names([*lost, *again[:1]]) == {"outputs/b"}
+    assert partial_names([*lost, *again]) == set()
+    drained = Fact("drained", one, 0.0, 1, {"host": "n1.cluster"})
+    assert partial_names([*lost, drained]) == set()

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from hpcrun.journal import Journal
+from hpcrun.layout import Attempt
 from tests.agent_job import Job, alive, kill, pid_in, small_disk, status_of, until
 from tests.test_agent import other_node
 from tests.test_agent_lay import store
@@ -103,6 +105,22 @@ def test_a_requeue_sees_what_was_brought_and_replaces_it(job: Job) -> None:
     assert (job.files / "outputs/kept").read_text() == "a\n"
     assert not (job.files / "outputs/kept").is_symlink()
     assert problems(job) == []
+
+
+def test_a_requeue_does_not_go_on_from_half_a_checkpoint(job: Job) -> None:
+    rules = {"checkpoints": {"patterns": ["checkpoint-*"], "marker": "complete"}}
+    job.ask(**asked(job.root, **rules))
+    text = "mkdir outputs/checkpoint-{0}; echo {0} | tee outputs/checkpoint-{0}/complete"
+    assert shell(job, f"{text.format(1)}; {text.format(2)}; touch -d @9 outputs/checkpoint-1") == 0
+    (first, *_, last) = (fact.data["names"] for fact in job.facts("partial"))
+    assert first == ["outputs/checkpoint-1", "outputs/checkpoint-2"] and last == []
+    journal = Journal(str(job.record / "node-other-1.0.jsonl"), Attempt(1))
+    journal.append("partial", {"host": "other", "names": ["outputs/checkpoint-2"]})
+    journal.close()
+    again = job.again("1.1")
+    assert shell(again, "ls outputs > seen; cp seen outputs; echo $HPCRUN_RESUME_FROM") == 0
+    assert (job.files / "outputs/seen").read_text() == "checkpoint-1\n"
+    assert again.fact("resumed").data["path"] == str(job.files / "outputs/checkpoint-1")
 
 
 def test_a_requeue_that_writes_through_a_link_writes_to_the_history(job: Job) -> None:

@@ -6,7 +6,7 @@ Nothing here may cost the spool: whatever fails is told as a problem.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Sequence
 
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.spool import is_own
@@ -129,12 +129,14 @@ class Bringing:
 
     def _new_collector(self) -> Collector:
         from hpcrun.agent.collecting import Collector
+        from hpcrun.agent.partial import Partial
         from hpcrun.agent.place import Place
 
         told, work = self._setting, self._setting.work
         assert work is not None
         place = Place(told.paths.files, told.host, told.is_first, self._old)
-        return Collector(work, told.paths.files, place, self._problem)
+        partial = Partial(work, told.checkpoints, self._tell_partial)
+        return Collector(work, told.paths.files, place, self._problem, partial)
 
     def _mind(self, error: Optional[OSError]) -> None:
         if error is not None and not self._told_error:
@@ -145,6 +147,9 @@ class Bringing:
         told = self._setting
         data = {"host": told.host, "files": files, "bytes": size, "where": told.work}
         self._tell("uncollected", data)
+
+    def _tell_partial(self, names: Sequence[str]) -> None:
+        self._tell("partial", {"host": self._setting.host, "names": list(names)})
 
     def _problem(self, message: str) -> None:
         self._tell("problem", {"message": message})

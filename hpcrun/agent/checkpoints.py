@@ -7,7 +7,8 @@ told by their name (it becomes the final one by a rename) or by a marker that is
 from __future__ import annotations
 
 import os
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+import stat
+from typing import Collection, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 UNFINISHED = (".tmp", ".part", ".partial", ".incomplete")
 """How names end that are never a checkpoint's."""
@@ -25,7 +26,8 @@ class Rules(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A complete one. changed: by its file system's clock, nanoseconds."""
+    """A complete one. changed: by its file system's clock, nanoseconds; a folder, by that of the
+    newest file in it."""
 
     changed: int
     path: str
@@ -36,13 +38,21 @@ class Checkpoint(NamedTuple):
         return f"{self.path}@{self.changed}"
 
 
-def newest(outputs: str, rules: Rules) -> Optional[Checkpoint]:
-    """The complete checkpoint that was changed last; None if there is none."""
-    found = {path: _checkpoint(path, rules.marker) for path in _matches(outputs, rules.patterns)}
+def newest(outputs: str, rules: Rules, partial: Collection[str] = ()) -> Optional[Checkpoint]:
+    """The complete checkpoint that was changed last; None if there is none.
+
+    partial: the paths of those that have come from their node only in part.
+    """
+    found = {
+        path: _checkpoint(path, rules.marker)
+        for path in matching(outputs, rules.patterns)
+        if path not in partial
+    }
     return max((one for one in found.values() if one is not None), default=None)
 
 
-def _matches(outputs: str, patterns: Sequence[str]) -> Iterator[str]:
+def matching(outputs: str, patterns: Sequence[str]) -> Iterator[str]:
+    """What the patterns fit below outputs/, complete or not."""
     import glob  # slow to import, and seldom needed
 
     for pattern in patterns:
@@ -55,13 +65,24 @@ def _matches(outputs: str, patterns: Sequence[str]) -> Iterator[str]:
 
 def _checkpoint(path: str, marker: Optional[str]) -> Optional[Checkpoint]:
     try:
-        changed = os.stat(path).st_mtime_ns
-        content = os.listdir(path) if os.path.isdir(path) else os.stat(path).st_size
+        found = os.stat(path)
+        content, changed = found.st_size, found.st_mtime_ns
+        if stat.S_ISDIR(found.st_mode):
+            # The folder's own time is that of its arrival, where it was brought from a node.
+            times = [one.st_mtime_ns for one in _files(path)]
+            content, changed = len(os.listdir(path)), max(times, default=changed)
     except OSError:
         return None  # it was removed meanwhile
     if not content or (marker is not None and not _is_marked(path, marker)):
         return None
     return Checkpoint(changed, path)
+
+
+def _files(folder: str) -> Iterator[os.stat_result]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file():
+                yield entry.stat()
 
 
 def _is_marked(path: str, marker: str) -> bool:

@@ -28,6 +28,7 @@ from typing import (
 )
 
 from hpcrun.agent.copying import SourceError, copy, is_same
+from hpcrun.agent.partial import Partial
 from hpcrun.agent.place import Place, State, tidy
 from hpcrun.agent.scanning import Found, link_text, scan
 from hpcrun.agent.telling import Telling
@@ -85,11 +86,19 @@ class Collector:
     """Brings the files of one node.
 
     root: the working folder. files: the run's folder in the history. tell: takes a problem, a
-    sentence. error: what kept the last look from writing; None if nothing did. stays: the files
-    that could not be brought, for reasons of their own. bytes: those of the files brought so far.
+    sentence. partial: is told of what is on its way. error: what kept the last look from writing;
+    None if nothing did. stays: the files that could not be brought, for reasons of their own.
+    bytes: those of the files brought so far.
     """
 
-    def __init__(self, root: str, files: str, place: Place, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        root: str,
+        files: str,
+        place: Place,
+        tell: Callable[[str], None],
+        partial: Optional[Partial] = None,
+    ) -> None:
         self.error: Optional[OSError] = None
         self.stays: Dict[str, State] = {}
         self.bytes = 0
@@ -97,6 +106,7 @@ class Collector:
         self._files = files
         self._place = place
         self._telling = Telling(tell)
+        self._partial = partial
         self._brought: Dict[str, State] = {}
         self._changing: Dict[str, Tuple[State, float]] = {}
         self._slow: Dict[str, float] = {}
@@ -172,6 +182,9 @@ class Collector:
                 new.append(Due(name, state, False, sure))
             else:
                 self._changing[name] = (state, since)
+        if self._partial is not None:
+            files = found.files.items()
+            self._partial.look(name for name, state in files if state != self._brought.get(name))
         return sorted(new, key=lambda due: due.state.size)
 
     def _is_new(self, name: str, state: State) -> bool:

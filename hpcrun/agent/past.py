@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 
 from hpcrun.agent import checkpoints
 from hpcrun.agent.checkpoints import Checkpoint
+from hpcrun.agent.partial import partial_names
 from hpcrun.agent.setting import Setting
 from hpcrun.layout import Attempt, JournalKind, journal_kind
 from hpcrun.record import Fact, decode_page
@@ -45,10 +46,12 @@ class Past(NamedTuple):
 
 def look(setting: Setting) -> Past:
     """What is known of the run by now. OSError."""
-    newest = checkpoints.newest(setting.paths.outputs, setting.checkpoints)
+    told = facts(setting.paths.record, "")
+    partial = {os.path.join(setting.paths.files, name) for name in partial_names(told)}
+    newest = checkpoints.newest(setting.paths.outputs, setting.checkpoints, partial)
     step = max(_steps(setting.paths.record), default=None)
     now = Mark(step, newest.identity if newest is not None else None)
-    return Past(_begins(facts(setting.paths.record, "agent-")), now, newest)
+    return Past(_begins(told), now, newest)
 
 
 def _steps(record: str) -> Iterator[int]:

@@ -1,16 +1,18 @@
 """The working folder of a job that does not work in the run's own. Standard library only (3.8+).
 
 Each attempt has a new one. What earlier attempts brought from outputs/ and logs/ is seen there
-through links, so that a requeued job finds its checkpoints under their names.
+through links, so that a requeued job finds its checkpoints under their names: all but those of
+which only a part has come.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, Iterator, Tuple
+from typing import Callable, Collection, Dict, Iterator, Tuple
 
-from hpcrun.agent import spool
+from hpcrun.agent import past, spool
 from hpcrun.agent.lay import clear, lay_out
+from hpcrun.agent.partial import partial_names
 from hpcrun.agent.setting import Setting
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.layout import COLLECTED, NODES, Attempt
@@ -31,7 +33,8 @@ def make(setting: Setting, stopped: Callable[[], bool]) -> Dict[str, int]:
     if setting.attempt == Attempt(1, 0):
         return {}
     try:
-        return _put_back(setting.work, setting.paths.files, setting.host)
+        partial = partial_names(past.facts(setting.paths.record, ""))
+        return _put_back(setting.work, setting.paths.files, setting.host, partial)
     except OSError as error:
         raise SnapshotError(f"cannot link to what is in {setting.paths.files}: {error}") from error
 
@@ -41,11 +44,13 @@ def remove(path: str) -> None:
     clear(os.fsencode(path))
 
 
-def _put_back(work: str, files: str, host: str) -> Dict[str, int]:
+def _put_back(work: str, files: str, host: str, partial: Collection[str]) -> Dict[str, int]:
+    """partial: checkpoints that nobody should go on from."""
     old = {}
     for name, inode in _files(files, COLLECTED):
         old[name] = inode
-        _link(os.path.join(files, name), os.path.join(work, name))
+        if not any(name.startswith(f"{folder}/") for folder in partial):
+            _link(os.path.join(files, name), os.path.join(work, name))
     for folder in COLLECTED:
         own = f"{folder}/{NODES}/{host}"
         for name, _ in _files(files, (own,)):
