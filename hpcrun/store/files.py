@@ -135,6 +135,7 @@ class FileStore:
                 aside.mkdir()
                 _write(aside / "run.json", _json(request))
                 _write(aside / "script.sh", script)
+                sync_folder(aside)
                 _take_name(aside, Path(paths.record))
             except BaseException:
                 shutil.rmtree(aside, ignore_errors=True)
@@ -317,6 +318,11 @@ class FileStore:
         text = run.text("run.json")
         if text is None:
             run.raise_missing()
+        if not text.strip(b"\0 \n"):
+            raise StoreError(
+                f"{paths.request} is empty: the host that wrote it may have crashed",
+                f"its journals lie beside it, its files in {paths.files}",
+            )
         value = object_in(Path(paths.request), text)
         wrong = REQUEST.wrong(value)
         if wrong:
