@@ -7,7 +7,7 @@ word, then what is inferred. Who canceled is our own fact, else the scheduler's 
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from hpcrun.record import Fact, RankEnd, Verdict
 from hpcrun.state import Cause, State
@@ -86,7 +86,7 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
         memory.append(f"the scheduler: {told.get('raw', '')}")
     said = tuple(ended.data.get("evidence", ()))
     evidence = said + tuple(memory)
-    rank_end = _first_to_fall(by_kind)
+    rank_end = first_to_fall(rank_ends(by_kind))
     rank = rank_end.rank if rank_end else None
     # A launcher may end with 0 though one of its ranks fell.
     if cause == Cause.COMPLETED and not (memory and rank_end):
@@ -245,9 +245,25 @@ def _interrupted(by_kind: FactsByKind, ended: Fact | None, cause: Cause, sentenc
     return Verdict(cause, sentence, evidence, data.get("exit_code"), data.get("signal"))
 
 
-def _first_to_fall(by_kind: FactsByKind) -> RankEnd | None:
-    fallen = [end for end in rank_ends(by_kind) if end.status != 0]
-    return min(fallen, key=lambda end: (end.time, end.rank)) if fallen else None
+def first_to_fall(ends: Iterable[RankEnd]) -> Optional[RankEnd]:
+    """The rank that ended first with another status than 0, by the clocks of their hosts.
+
+    Where hosts tell times that lie too far apart their clocks disagree: then a rank that nobody
+    killed comes first.
+    """
+    fallen = [end for end in ends if end.status != 0]
+    first: dict[str, float] = {}
+    for end in fallen:
+        first[end.host] = min(end.time, first.get(end.host, end.time))
+    apart = bool(first) and max(first.values()) - min(first.values()) > APART
+    order = sorted(fallen, key=lambda end: (apart and end.status in _KILLED, end.time, end.rank))
+    return order[0] if order else None
+
+
+APART = 300.0
+"""Seconds by which launchers have ended the others once a rank fell, whatever their grace."""
+
+_KILLED = (128 + 9, 128 + 15)
 
 
 def _how(status: int) -> str:

@@ -159,6 +159,22 @@ def test_the_rank_that_fell_first_is_named() -> None:
     assert "rank 3 on n2 fell first" in record.verdict.sentence
 
 
+@pytest.mark.parametrize("wrong", [3600.0, -3600.0])
+def test_where_clocks_disagree_a_rank_that_nobody_killed_fell_first(wrong: float) -> None:
+    """Its launcher ended the rank of the other node, whose clock is an hour wrong."""
+    ends = [
+        {"rank": 0, "status": 3, "host": "n1", "time": 8.0},
+        {"rank": 1, "status": 143, "host": "n2", "time": 9.0 + wrong},
+    ]
+    facts = [Fact("rank_ended", FIRST, 1.0, n, end, "a") for n, end in enumerate(ends)]
+    verdict = fold(REQUEST, [*facts, fact("ended", exit_code=3, cause="exit_code")]).verdict
+    assert verdict is not None and verdict.rank == 0
+    # By clocks that agree, a kill may well be the first.
+    facts[1].data["time"] = 7.0
+    verdict = fold(REQUEST, [*facts, fact("ended", exit_code=3, cause="exit_code")]).verdict
+    assert verdict is not None and verdict.rank == 1
+
+
 def test_the_newest_attempt_gives_the_state() -> None:
     second = Attempt(1, 1)
     record = fold(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Optional
 
 from hpcrun.agent.setting import Setting
 from hpcrun.layout import journal_kind
-from hpcrun.record import decode_page
+from hpcrun.record import RankEnd, decode_page
+from hpcrun.verdict import first_to_fall
 
 TAIL = 1 << 16
 """Bytes of a log that are looked at."""
@@ -26,14 +27,6 @@ _MEMORY_KILL = (
 
 
 _CANCELED = re.compile(r"\*\*\* STEP \S+ ON \S+ CANCELLED AT ")
-
-
-class Fall(NamedTuple):
-    """A rank that ended with another status than 0."""
-
-    time: float
-    rank: int
-    host: str
 
 
 def size(path: str) -> int:
@@ -89,8 +82,8 @@ def no_rank_began(setting: Setting) -> bool:
     return not logs and _first_fall(setting) is None
 
 
-def _first_fall(setting: Setting) -> Optional[Fall]:
-    falls: List[Optional[Fall]] = []
+def _first_fall(setting: Setting) -> Optional[RankEnd]:
+    ends: List[RankEnd] = []
     for name in os.listdir(setting.paths.record):
         kind = journal_kind(name)
         if kind is None or not (
@@ -98,16 +91,12 @@ def _first_fall(setting: Setting) -> Optional[Fall]:
         ):
             continue
         with open(os.path.join(setting.paths.record, name), "rb") as file:
-            facts = decode_page(file.read()).facts
-        falls += [_fall(fact.data) for fact in facts if fact.kind == "rank_ended"]
-    return min((fall for fall in falls if fall is not None), default=None)
+            told = [f.data for f in decode_page(file.read()).facts if f.kind == "rank_ended"]
+        ends += [RankEnd(t["rank"], t["status"], t["host"], t["time"]) for t in told]
+    return first_to_fall(ends)
 
 
-def _fall(data: Mapping[str, Any]) -> Optional[Fall]:
-    return Fall(data["time"], data["rank"], data["host"]) if data["status"] else None
-
-
-def _rank_lines(setting: Setting, fall: Fall) -> List[str]:
+def _rank_lines(setting: Setting, fall: RankEnd) -> List[str]:
     """The lines of a rank, from its own log or from that of its node."""
     own = _tail(setting.paths.rank_log(setting.attempt, fall.rank))
     if own:
