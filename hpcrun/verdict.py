@@ -50,7 +50,7 @@ def verdict_of(
         return _verdict_of_exit(by_kind, ended, told)
     # That nobody knows the job any more says nothing against what its agent saw.
     if told is not None and (ended is None or told.get("cause") != Cause.LOST):
-        if ended is not None and _is_lost(ended) and told.get("cause") in _AS_A_LOST_AGENT:
+        if ended is not None and told.get("cause") in _NO_REASON:
             return _verdict_of_exit(by_kind, ended, told)
         return _verdict_of_word(by_kind, told, ended, canceled)
     if requeued:
@@ -66,8 +66,8 @@ def verdict_of(
     return None
 
 
-_AS_A_LOST_AGENT = (None, Cause.UNKNOWN, Cause.EXIT_CODE, Cause.SIGNAL, Cause.OUT_OF_MEMORY)
-"""What the scheduler says of a job that ended with its agent, whatever killed that."""
+_NO_REASON = (None, Cause.UNKNOWN, Cause.EXIT_CODE, Cause.SIGNAL, Cause.OUT_OF_MEMORY)
+"""What the scheduler says of a job that it did not end: its agent, or the keeper, knows more."""
 
 
 def _is_lost(ended: Fact) -> bool:

@@ -493,3 +493,16 @@ def test_a_record_that_is_gone_ends_nothing(job: Job) -> None:
 def test_an_act_that_is_unknown(job: Job) -> None:
     result = subprocess.run([*job.agent, "dance"], capture_output=True, text=True)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize(("line", "knows"), [("kill $$", True), ("exit 3", False)])
+def test_slurm_is_asked_who_sent_a_term_that_this_agent_has_not_heard_of(
+    job: Job, line: str, knows: bool
+) -> None:
+    """The ranks may hear it before, or their launcher may have ended the others since one fell."""
+    job.ask(target="cluster/gpu")
+    both = f'"$@" sh -c "{line}"; exit 143'.replace("$$", "\\$\\$")
+    assert job.run("sh", "-c", both, "sh", *job.shim, SLURM_JOB_ID="7") == 143
+    assert job.fact("ended").data["interrupted"] is knows
+    attempt = job.folded()
+    assert attempt.awaits_scheduler is knows and attempt.verdict is not None

@@ -392,3 +392,16 @@ def test_a_lost_agent_whose_job_goes_on_was_requeued() -> None:
     word = scheduler(state="Failed", cause="node_failure", raw="NODE_FAIL")
     first = fold(REQUEST, [*WHOLE_LIFE[:4], LOST, NEXT_LIFE, word]).attempts[0]
     assert first.verdict is not None and first.verdict.cause is Cause.NODE_FAILURE
+
+
+def test_what_slurm_did_not_end_is_told_by_the_agent() -> None:
+    """A step that was canceled by hand: Slurm says no more than that the job failed."""
+    told = {"signal": None, "exit_code": 143, "cause": "exit_code", "interrupted": True}
+    seen = [*WHOLE_LIFE[:4], fact("ended", evidence=["*** STEP CANCELLED"], **told)]
+    word = {"state": "Failed", "cause": "exit_code", "raw": "FAILED 143:0"}
+    verdict = fold(REQUEST, [*seen, scheduler(**word)]).verdict
+    assert verdict is not None and verdict.cause is Cause.SIGNAL
+    assert verdict.evidence == ("*** STEP CANCELLED",)
+    word = {"state": "Failed", "cause": "time_limit", "raw": "TIMEOUT"}
+    verdict = fold(REQUEST, [*seen, scheduler(**word)]).verdict
+    assert verdict is not None and verdict.cause is Cause.TIME_LIMIT

@@ -18,6 +18,7 @@ from hpcrun.agent import (
     end,
     evidence,
     keeper,
+    past,
     preemption,
     process,
     ranks,
@@ -47,6 +48,8 @@ from hpcrun.layout import (
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """A shell's statuses of a command that cannot be started."""
+
+_BY_SIGNAL = 128 + SIGTERM, 128 + SIGKILL
 
 LEFT_OVER = 1.0
 """Seconds that processes may outlive a command that ended by itself."""
@@ -123,6 +126,7 @@ class Agent:
         self._stopped_by: Optional[int] = None
         self._over = ""
         self._end_of_grace: Optional[float] = None
+        self._canceled = False
 
     def run(self) -> int:
         """The whole attempt; gives the status to end with."""
@@ -139,6 +143,7 @@ class Agent:
             over = self._over in (TIME_LIMIT, LAST_CALL)
             told = self._stop_told == TIME_LIMIT
             ended = requeue.seek(self._setting, ended, over, told, self._spent)
+        ended = self._as_slurm_knows(ended)
         self._tell_end(ended)
         if ended.cause == requeue.REQUEUED and not self._setting.scheduled:
             try:
@@ -324,8 +329,9 @@ class Agent:
 
     def _ask_for_grace(self) -> None:
         """Where Slurm has ended a step, the job may be one that it preempts."""
-        asks = self._setting.scheduled and not self._told_to_stop
-        if asks and evidence.a_step_was_canceled(self._setting, self._log_size):
+        if self._setting.scheduled and not self._told_to_stop:
+            self._canceled = evidence.a_step_was_canceled(self._setting, self._log_size)
+        if self._canceled:
             self._end_of_grace = preemption.end_of_grace(self._setting.job_id)
 
     def _until(
@@ -511,6 +517,20 @@ class Agent:
         if self._end_of_grace is not None:
             left = self._end_of_grace + TAKEN_LATE - time.time()
             self._until(lambda: self._told_to_stop, left)
+
+    def _as_slurm_knows(self, ended: End) -> End:
+        """Where Slurm has told the ranks to stop before this process, it alone knows why."""
+        by = _BY_SIGNAL if self._canceled or self._told_to_stop else _BY_SIGNAL[:1]
+        mine = self._over or ended.message or ended.cause not in ("exit_code", "signal")
+        if mine or not self._setting.scheduled or ended.status not in by:
+            return ended
+        try:
+            statuses = past.rank_statuses(self._setting.paths.record, self._setting.attempt)
+        except OSError:
+            return ended
+        # A launcher that ends the others since one fell may end with their status.
+        fell = any(status not in (0, *_BY_SIGNAL) for status in statuses)
+        return ended if fell else ended._replace(interrupted=True)
 
     def _tell_end(self, ended: End) -> None:
         if ended.cause not in ("completed", requeue.REQUEUED) and not ended.evidence:
