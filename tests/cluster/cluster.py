@@ -150,13 +150,15 @@ class Cluster:
         network.unmount(self.layout)
 
     def fail_node(self, node: str) -> None:
-        """Kills slurmd and what users run on a node; its jobs get NODE_FAIL at once."""
+        """Kills slurmd, the network file system's client and what users run on a node; its jobs get
+        NODE_FAIL at once."""
         slurm.fail_node(self.layout, node)
 
-    def mend_node(self, node: str) -> None:
-        """Starts slurmd on a node that failed, and takes it up again."""
-        if processes.pid(self.layout, f"slurmd-{node}") is None:
-            slurm.start_node(self.layout, node)
+    def mend_node(self, *nodes: str) -> None:
+        """Starts slurmd on nodes that failed, and takes them up again."""
+        for node in nodes:
+            if processes.pid(self.layout, f"slurmd-{node}") is None:
+                slurm.start_node(self.layout, node)
         slurm.wait_for_nodes(self.layout, idle=False)
 
     def set_prolog(self, script: str | None) -> None:

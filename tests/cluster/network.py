@@ -45,10 +45,10 @@ def mount(layout: Layout, names: Iterable[str]) -> None:
         call(inside(layout, LOGIN.name, words))
     for name in names:
         _unmount(layout, name)
-        start(layout, _client(name), inside(layout, name, _words(layout)))
+        start(layout, client(name), inside(layout, name, _words(layout)))
     for name in names:
         ready = partial(is_mounted, layout, name, layout.network)
-        wait_for(layout, _client(name), ready, 20)
+        wait_for(layout, client(name), ready, 20)
 
 
 def unmount(layout: Layout) -> None:
@@ -71,7 +71,7 @@ def _unmount(layout: Layout, name: str) -> None:
     """Also one whose client was killed."""
     while is_mounted(layout, name, layout.network):
         call(inside(layout, name, ["umount", "--lazy", str(layout.network)]))
-    stop(layout, _client(name))
+    stop(layout, client(name))
 
 
 def _words(layout: Layout) -> list[str]:
@@ -85,5 +85,6 @@ def _words(layout: Layout) -> list[str]:
     return [*words, *(word for option in options for word in ("-o", option))]
 
 
-def _client(name: str) -> str:
+def client(name: str) -> str:
+    """The name of a host's client."""
     return f"fuse-{name}"

@@ -90,12 +90,23 @@ def stop_all(layout: Layout) -> None:
         time.sleep(0.02)
 
 
-def kill_inside(layout: Layout, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-    """Kills what users run in the mount namespace of a daemon."""
+def kill_inside(
+    layout: Layout, name: str, how: signal.Signals = signal.SIGKILL, steps: bool = False
+) -> None:
+    """Kills what users run in the mount namespace of a daemon. steps: and what started it."""
     space = _space(Path(f"/proc/{pid(layout, name)}"), "mnt")
     for entry in Path("/proc").iterdir() if space is not None else ():
-        if entry.name.isdigit() and _space(entry, "mnt") == space and _users(entry, layout):
+        if not entry.name.isdigit() or _space(entry, "mnt") != space:
+            continue
+        if _users(entry, layout) or (steps and _is_step(entry)):
             _signal(int(entry.name), how)
+
+
+def _is_step(entry: Path) -> bool:
+    try:
+        return (entry / "comm").read_text() == "slurmstepd\n"
+    except OSError:
+        return False
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, message: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.cluster.failure import ClusterError, tail
 from tests.cluster.hosts import has_controllers, holder, inside
 from tests.cluster.layout import CLUSTER, CONTROLLER, CPUS, GPUS, MEMORY_MB, NODES, Layout
+from tests.cluster.network import client
 from tests.cluster.processes import call, kill_inside, pid, start, stop, wait_for
 
 _CONF = """\
@@ -146,13 +147,20 @@ def stop_node(layout: Layout, node: str) -> None:
 
 
 def fail_node(layout: Layout, node: str) -> None:
-    """Kills a node's slurmd and all that users run there, and tells the controller."""
-    number = pid(layout, f"slurmd-{node}")
-    if number is not None:
-        os.kill(number, signal.SIGKILL)
+    """Kills a node's slurmd, its client of the network file system and all that users run there,
+    and tells the controller."""
     # On a node that fails nobody sees another's end.
-    for how in (signal.SIGSTOP, signal.SIGKILL):
-        kill_inside(layout, holder(node), how)
+    kill_inside(layout, holder(node), signal.SIGSTOP, steps=True)
+    for name in (f"slurmd-{node}", client(node)):
+        number = pid(layout, name)
+        if number is not None:
+            os.kill(number, signal.SIGKILL)
+    # A slurmstepd that outlives its slurmd would let the next one kill the job's next life.
+    kill_inside(layout, holder(node), signal.SIGKILL, steps=True)
+    # And one whose socket is there keeps PMIx from starting the same step in it (22.05).
+    for path in (layout.state / f"slurmd-{node}").iterdir():
+        if path.is_socket():
+            path.unlink()
     words = ["scontrol", "update", f"nodename={node}", "state=down", "reason=failed"]
     call(inside(layout, CONTROLLER.name, words))
 
