@@ -1,4 +1,4 @@
-"""Kills at seeded moments: training process, agent, whole job. No acknowledged point is lost.
+"""Kills at seeded moments: training process, client, agent. No acknowledged point is lost.
 
 A point counts as acknowledged once its log call has returned and that is in the kernel's keeping:
 in a pipe whose reader survives, or in a file that is opened to append. A kill counts only if it
@@ -24,9 +24,15 @@ import pytest
 
 from hpcrun.record import Fact, decode_page
 from tests.agent_job import alive, until
+from tests.campaign import Figures, times
 from tests.lab import Lab, eventually
 
 KILLS = 12
+
+TRAINERS = times(200)
+"""Training processes that are killed in one run."""
+
+AGENTS = times(100, 12)
 
 RUN_YAML = """\
 script: train.py
@@ -134,35 +140,41 @@ def started(record: Path) -> Fact:
 # -- the training process -----------------------------------------------------------------------
 
 SUPERVISED = {
-    "run.yaml": RUN_YAML + f"arguments: [{KILLS}]\n",
+    "run.yaml": RUN_YAML + f"arguments: [{TRAINERS}]\n",
     "train.py": SUPERVISOR,
     "endless.py": ENDLESS,
 }
 
 
-def survived(run: Mapping[str, Any]) -> None:
+def survived(run: Mapping[str, Any], figures: Figures) -> None:
     """A run whose supervisor killed all of its trainers."""
     assert run["status"] == "Completed", run
     assert (run["lost_records"], run["problems"]) == (0, [])
     acknowledged = json.loads(Path(run["files"], "outputs/acknowledged.json").read_text())
-    assert len(acknowledged) == KILLS and min(acknowledged.values()) >= 1
+    assert len(acknowledged) == TRAINERS and min(acknowledged.values()) >= 1
     points = logged(Path(run["record"]))
     for seed, number in acknowledged.items():
         nothing_lost(points[int(seed)], number)
+    total = sum(acknowledged.values())
+    where = f"training process killed, target {run['target']}"
+    figures.tell(where, killed=TRAINERS, points_acknowledged=total, lost=0)
 
 
-def test_kill_of_the_training_process(tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_kill_of_the_training_process(tmp_path: Path, figures: Figures) -> None:
     here = Here(tmp_path).make(SUPERVISED)
     run_id = here.json("submit", "-t", "local")["run_id"]
-    survived(here.json("wait", run_id))
+    survived(here.json("wait", run_id), figures)
     metrics = here.json("metrics", run_id)
-    assert len(metrics) == KILLS
+    assert len(metrics) == TRAINERS
 
 
 @pytest.mark.cluster
-def test_kill_of_the_training_process_in_slurm(lab: Lab) -> None:
+@pytest.mark.campaign
+def test_kill_of_the_training_process_in_slurm(lab: Lab, figures: Figures) -> None:
     source = lab.folder("killed-training", SUPERVISED)
-    survived(lab.wait(lab.submit(source, "-t", "test-cluster")))
+    run_id = lab.submit(source, "-t", "test-cluster")
+    survived(lab.wait(run_id, timeout=2 * TRAINERS + 120), figures)
 
 
 # -- the client ---------------------------------------------------------------------------------
@@ -219,10 +231,12 @@ def all_ended(here: Here) -> Any:
 # -- the agent ----------------------------------------------------------------------------------
 
 
-def test_kill_of_the_agent(tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_kill_of_the_agent(tmp_path: Path, figures: Figures) -> None:
     here = Here(tmp_path).make({"run.yaml": RUN_YAML, "train.py": ENDLESS})
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda seed: agent_killed(here, seed), range(KILLS)))
+        list(pool.map(lambda seed: agent_killed(here, seed), range(AGENTS)))
+    figures.tell("agent killed, target local", killed=AGENTS, lost=0)
 
 
 def agent_killed(here: Here, seed: int) -> None:
@@ -248,38 +262,6 @@ def agent_killed(here: Here, seed: int) -> None:
 def journal(run: Mapping[str, Any]) -> str:
     """What the keeper of this node told."""
     return "".join(path.read_text() for path in Path(run["record"]).glob("node-*.jsonl"))
-
-
-@pytest.mark.cluster
-@pytest.mark.parametrize("whole_job", [False, True])
-def test_kill_of_the_agent_in_slurm(lab: Lab, whole_job: bool) -> None:
-    """Slurm ends the job with its agent: what its node's disk has left is collected."""
-    name = f"killed-{'job' if whole_job else 'agent'}"
-    source = lab.folder(name, {"run.yaml": RUN_YAML, "train.py": ENDLESS})
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda seed: job_killed(lab, source, seed, whole_job), range(6)))
-
-
-def job_killed(lab: Lab, source: Path, seed: int, whole_job: bool) -> None:
-    words = ("-t", "test-cluster", "--", str(seed), "outputs/acknowledged")
-    run = lab.json("submit", *words, cwd=source)
-    acknowledgements = Path(run["files"], "outputs/acknowledged")
-    until(lambda: count(acknowledgements) > 0)
-    time.sleep(random.Random(seed).uniform(0, 0.3))
-    fact = started(Path(run["record"]))
-    before = count(acknowledgements)
-    pids = processes_of(run["run_id"]) if whole_job else [fact.data["pid"]]
-    assert alive(fact.data["pid"]) and fact.data["pid"] in pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    run = eventually(lambda: ended(lab, run["run_id"]))
-    assert run["status"] == "Failed"
-    assert run["verdict"]["cause"] in ("agent_lost", "signal"), run
-    lab.ok("collect", run["run_id"])
-    assert lab.json("show", run["run_id"])["attempts"][0]["undrained"] == []
-    assert count(acknowledgements) >= before >= 1
-    nothing_lost(logged(Path(run["record"]))[seed], count(acknowledgements))
-    assert list(lab.json("metrics", run["run_id"])) == [f"point-{seed}"]
 
 
 def processes_of(run_id: str) -> list[int]:

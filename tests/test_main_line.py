@@ -328,18 +328,6 @@ def test_a_preempted_run_goes_on_as_its_next_attempt(accounted: Lab, more: tuple
     assert first["verdict"]["sentence"] == "the job was preempted"
 
 
-def test_a_step_that_was_canceled_by_hand_ends_the_run(lab: Lab) -> None:
-    text = "import time\nprint('up', flush=True)\ntime.sleep(300)\n"
-    more = ("--set", "distributed_job_config={kind: mpi}")
-    run_id = lab.submit(script(lab, "step-canceled", text), *more)
-    run = eventually(lambda: _running(lab, run_id))
-    eventually(lambda: "up" in lab.run("logs", run_id).stdout)
-    assert lab.cluster.run("alice", ["scancel", f"{run['job_id']}.0"]).returncode == 0
-    verdict = lab.wait(run_id, timeout=60)["verdict"]
-    assert (verdict["cause"], verdict["signal"], verdict["rank"]) == ("signal", 9, None)
-    assert any("CANCELLED AT" in line for line in verdict["evidence"])
-
-
 def test_a_second_job_of_a_submission_is_a_duplicate(lab: Lab, source: Path) -> None:
     run = lab.wait(lab.submit(source))
     again = ["sbatch", "--parsable", f"{run['record']}/script.sh"]
@@ -348,31 +336,6 @@ def test_a_second_job_of_a_submission_is_a_duplicate(lab: Lab, source: Path) -> 
     batch = lab.ok("logs", "--batch", run["run_id"])
     assert f"job {job_id} is a duplicate" in batch
     assert lab.json("show", run["run_id"]) == run
-
-
-@pytest.mark.parametrize("status", [0, 3])
-def test_a_node_without_hpcruns_python_runs_the_command_all_the_same(lab: Lab, status: int) -> None:
-    """Its folder /tmp is the login node's own."""
-    text = f"import sys\nprint('trained', flush=True)\nsys.exit({status})\n"
-    source = script(lab, "no-agent", text)
-    (site,) = (lab.venv / "lib").glob("python3*/site-packages")
-    paths = f"/tmp/venv/lib/{site.parent.name}/site-packages/lab.pth"
-    line = (
-        "rm -rf /tmp/venv && /usr/bin/python3 -m venv --without-pip /tmp/venv &&"
-        f" (echo {site}; cat {site}/*.pth) >{paths} &&"
-        " exec /tmp/venv/bin/python -m hpcrun submit --json"
-        f" --set environment.python.interpreter_path={lab.python}"
-    )
-    done = lab.cluster.run("alice", ["bash", "-c", line], cwd=source, env=lab.environment())
-    assert done.returncode == 0, done.stderr
-    run_id = json.loads(done.stdout)["run_id"]
-    lab.wait(run_id)
-    assert lab.ok("logs", run_id) == "trained\n"
-    lab.ok("collect", run_id)
-    verdict = lab.json("show", run_id)["verdict"]
-    cause = "exit_code" if status else "completed"
-    assert (verdict["cause"], verdict["exit_code"]) == (cause, status)
-    assert lab.ok("collect", run_id) == "nothing was left behind\n"
 
 
 # -- people -------------------------------------------------------------------------------------
