@@ -9,7 +9,7 @@ import pytest
 from hpcrun.assets import Assets
 from hpcrun.scheduler.inventory import controllers_clock, partitions_in
 from hpcrun.workflow.doctor import all_sites
-from hpcrun.workflow.doctor.account import Person, account
+from hpcrun.workflow.doctor.account import Person, account, one_of
 from hpcrun.workflow.doctor.partition import partition
 from hpcrun.workflow.doctor.target import clock, mpi, starts
 from hpcrun.workflow.finding import Finding
@@ -92,12 +92,21 @@ REQUIRED = BASE + "scheduler: {account: {required: true}}\n"
         (BASE, ADA._replace(accounts=None), []),
         (REQUIRED, ADA, ["warning: lab wants an account"]),
         (REQUIRED, ADA._replace(account="own"), ["warning: lab wants an account"]),
+        (REQUIRED, ADA._replace(accounts=None), ["warning: lab wants an account"]),
     ],
 )
 def test_an_account_is_ones_own(text: str, person: Person, said: list[str]) -> None:
     found = told([*account(site(text), person, ENFORCED)])
     assert [line.partition(",")[0] for line in found] == said
     assert not told([*account(site(BASE), ADA._replace(accounts=()), {})])
+    (lax,) = told([*account(site(BASE), ADA._replace(account="x"), {})])
+    assert lax.startswith("warning: x is none of your accounts")
+
+
+def test_a_run_on_trial_names_an_account_that_suits_the_target() -> None:
+    assert one_of(("own", "lab-gpu"), "-gpu") == "lab-gpu"
+    assert one_of(("own", "lab"), "-gpu") == one_of(("own", "lab"), "") == "own"
+    assert one_of(None, "") is one_of((), "") is None
 
 
 @pytest.mark.parametrize(

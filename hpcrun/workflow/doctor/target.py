@@ -24,7 +24,7 @@ from hpcrun.scheduler.inventory import (
 )
 from hpcrun.scheduler.slurm import Slurm
 from hpcrun.site import SiteConfig
-from hpcrun.workflow.doctor.account import Person, account, is_missing
+from hpcrun.workflow.doctor.account import Person, account, is_missing, one_of
 from hpcrun.workflow.doctor.partition import partition
 from hpcrun.workflow.doubts import doubts_here
 from hpcrun.workflow.finding import Finding, Grade
@@ -55,7 +55,7 @@ def of_target(session: Session, site: SiteConfig, name: str, slurm: Slurm) -> It
     except SchedulerError:
         accounts = None  # no accounting here, or it does not answer
     rules = site.scheduler.account
-    given = (accounts[0] if accounts else "account") if is_missing(site) else None
+    given = one_of(accounts, target.account_suffix) if is_missing(site) else None
     trial = _prepared(session, site, name, given)
     used = trial.plan.job.account if isinstance(trial, Prepared) else rules.default
     person = Person(accounts, _groups(), used)
@@ -65,7 +65,9 @@ def of_target(session: Session, site: SiteConfig, name: str, slurm: Slurm) -> It
         yield from mpi(site, mpi_types(said(environ, "srun", "--mpi=list")), config)
     except SchedulerError as error:
         yield Finding("warning", "MPI", error.message, error.hint)
-    if isinstance(trial, HpcrunError):
+    if is_missing(site) and given is None:
+        yield Finding("warning", "trial", "no run is tried: it needs an account")
+    elif isinstance(trial, HpcrunError):
         for problem in getattr(trial, "problems", ()) or (trial,):
             yield Finding("error", "trial", str(problem), "mend the site file")
     else:
