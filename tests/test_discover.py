@@ -70,7 +70,7 @@ CLUSTER = Inventory(
 
 
 def read(found: Discovered, tmp_path: Path) -> SiteConfig:
-    assets = Assets((tmp_path / "project", tmp_path / "user"))
+    assets = Assets(tmp_path / "project", tmp_path / "user", tmp_path / "staff")
     path = keep(found, assets)
     assert path.parent == tmp_path / "user/site_configs"
     with pytest.raises(ConfigError, match="already"):

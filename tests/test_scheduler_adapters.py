@@ -89,7 +89,7 @@ def session(tmp_path: Path, site: str, user: object = None, project: object = No
         if settings is not None:
             (folder / "config.json").write_text(json.dumps(settings))
     (folders[1] / "site_configs" / "mine.yaml").write_text(SITE.format(adapter=site))
-    return Session(tmp_path / "history", Assets(folders))
+    return Session(tmp_path / "history", Assets(*folders))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def site_file(
 
 def keep(discovered: Discovered, assets: Assets) -> Path:
     """Writes the file among the user's own; it must not be there already. Gives its path."""
-    path = assets.folders[-1] / "site_configs" / f"{discovered.name}.yaml"
+    assert assets.user is not None  # `Assets.of` names one
+    path = assets.user / "site_configs" / f"{discovered.name}.yaml"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
