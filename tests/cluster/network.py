@@ -22,7 +22,7 @@ from tests.cluster.processes import call, pid, start, stop, wait_for
 OWNER = USERS[0]
 """Whose files they are: all that is done there is done as this user, by whomever."""
 
-SIZE = 64 << 20
+SIZE = 96 << 20
 """Bytes that it holds. It lies in memory: a full one is nobody else's."""
 
 REMEMBERED = 1
