@@ -127,6 +127,29 @@ def test_a_run_in_a_with_statement(experiment: Experiment, here: Path) -> None:
     assert (record.problems, record.lost_records, record.bad_lines) == ((), 0, 0)
 
 
+def test_what_cannot_be_collected_keeps_nothing_else_from_it(
+    experiment: Experiment, here: Path
+) -> None:
+    """A pipe is no file, a link outside leads to what is not the run's, a name that stands there
+    holds another file: the rest comes."""
+    outputs = here / "outputs"
+    outputs.mkdir()
+    for name in ("a", "taken", "z"):
+        (outputs / name).write_text(name)
+    os.mkfifo(outputs / "pipe")
+    for name, target in {"inside": "a", "lost": "nowhere", "outside": "../notebook.py"}.items():
+        (outputs / name).symlink_to(target)
+    with experiment.start_logging(snapshot_directory=None) as run:
+        run.upload_file("outputs/taken/file", here / "notebook.py")
+    found = Run.get(experiment.workspace, run.id)
+    names = ["outputs/a", "outputs/inside", "outputs/taken/file", "outputs/z"]
+    assert found.get_file_names() == names
+    assert not Path(found.paths.outputs, "inside").is_symlink()
+    (problem,) = found.record().problems
+    assert problem.startswith(f"1 outputs in {outputs} were not collected: ")
+    assert "outputs/taken" in problem
+
+
 def test_a_run_without_snapshot_and_outputs(experiment: Experiment, here: Path) -> None:
     (here / "outputs").mkdir()
     (here / "outputs/model.txt").write_text("model")

@@ -24,6 +24,7 @@ from hpcrun.metrics.companion import COMPANION
 from hpcrun.metrics.context import OFFLINE, Context
 from hpcrun.metrics.ranks import RankFacts
 from hpcrun.metrics.run import Run
+from hpcrun.metrics.uploads import files_below, upload
 from hpcrun.rights import kept_to
 
 LETTING_GO = 5.0
@@ -127,14 +128,23 @@ class InteractiveRun(Run):
             time.sleep(0.01)
 
     def _collect(self) -> None:
-        """Copies the outputs folder. What cannot be copied fails nothing; it is told."""
+        """Copies the outputs folder, as far as its links lead to it. What cannot be copied fails
+        nothing, and keeps nothing else from it; it is told."""
         folder = self._collected
         if folder is None or not os.path.isdir(folder):
             return
-        try:
-            self.upload_folder("outputs", folder)
-        except (OSError, StoreError) as error:
-            message = f"outputs in {folder} were not all collected: {error}"
+        uploaded, errors = [], []
+        for name, path in files_below("outputs", folder):
+            if not _leads_into(folder, path):
+                continue
+            try:
+                uploaded.append(upload(self._files_folder(), name, path, self._may_replace))
+            except (OSError, StoreError) as error:
+                errors.append(error)
+        if uploaded:
+            self._recorder.append("uploaded", {"files": [list(file) for file in uploaded]})
+        if errors:
+            message = f"{len(errors)} outputs in {folder} were not collected: {errors[0]}"
             self._recorder.append("problem", {"message": message})
 
     def _append(self, kind: str, data: Dict[str, Any]) -> None:
@@ -145,6 +155,12 @@ class InteractiveRun(Run):
         elif not self._started and not self._kept and self._context.spool is not None:
             self._kept = COMPANION.begin(self._context, beats=False)
         super()._append(kind, data)
+
+
+def _leads_into(folder: str, path: str) -> bool:
+    """Whether a path leads to something that is there, in a folder."""
+    root = os.path.realpath(folder)
+    return os.path.exists(path) and os.path.realpath(path).startswith(os.path.join(root, ""))
 
 
 def interactive_context(paths: RunPaths, run_id: str, node_tmp: Optional[str] = None) -> Context:

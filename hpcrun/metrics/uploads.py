@@ -87,13 +87,18 @@ def upload_all(
 
 
 def files_below(name: str, folder: str) -> List[Tuple[str, str]]:
-    """(name, path) of each file of a folder that is uploaded under a name. StoreError."""
+    """(name, path) of each file of a folder that is uploaded under a name. StoreError.
+
+    Pipes, sockets and devices, which may never end, are left out.
+    """
     if not os.path.isdir(folder):
         raise StoreError(f"there is no folder {folder}")
     found = []
     for where, _, names in os.walk(folder):
         for each in names:
             path = os.path.join(where, each)
+            if os.path.exists(path) and not os.path.isfile(path):
+                continue
             relative = os.path.relpath(path, folder)
             found.append((posixpath.join(name, relative) if name else relative, path))
     return sorted(found)
