@@ -6,9 +6,12 @@ Over real worlds, of mpi4py and of torch, they are tried in test_launchers_clust
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 
+from hpcrun import distributed
 from tests.metrics_job import VERSIONS, Job, interpreter
 from tests.test_metrics_ranks import HYDRA, OPEN_MPI, STEP, TORCH
 
@@ -94,3 +97,16 @@ def test_several_processes_without_a_world_are_told_so(job: Job, rank: str) -> N
     said, metrics = job.python(MANY, RANK=rank, WORLD_SIZE="4").stdout.splitlines()
     assert said.startswith("WorldError 4 processes have no way to reduce a value over all of them")
     assert "torch.distributed.init_process_group()" in said and metrics == "{}"
+
+
+@pytest.mark.parametrize(
+    "value", [numpy.float32(2.5), numpy.array(2.5), numpy.array([2.5]), numpy.array([[2.5]])]
+)
+def test_an_array_of_one_element_is_reduced_as_it_is_logged(value: Any) -> None:
+    assert distributed.reduce(value) == 2.5
+
+
+@pytest.mark.parametrize("value", [numpy.array([1.0, 2.0]), numpy.array([])])
+def test_an_array_of_several_elements_is_not_reduced(value: Any) -> None:
+    with pytest.raises(TypeError, match="not a ndarray"):
+        distributed.reduce(value)

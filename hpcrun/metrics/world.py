@@ -86,7 +86,7 @@ def _over_torch(torch: Any, mine: float, how: str) -> _Told:
 def _number(value: Any) -> float:
     if not isinstance(value, (str, bytes)):
         try:
-            return float(value)
+            return float(value.item() if hasattr(value, "item") else value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             pass
     raise TypeError(f"only a number can be reduced over processes, not a {type(value).__name__}")
