@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,20 @@ def test_a_run_that_is_sealed_or_gone(tmp_path: Path) -> None:
     runs.mkdir(parents=True)
     (runs / f"{REQUEST['run_id']}.h5").touch()
     assert awaiting.look(after).may_begin is True
+
+
+@pytest.mark.parametrize("name", ["run.json", "evil.jsonl"])
+def test_what_a_run_of_another_turns_into_holds_nobody(tmp_path: Path, name: str) -> None:
+    """A pipe is not waited for, and what is nested too deep is no record."""
+    folder = record_of(tmp_path / "active" / str(REQUEST["run_id"]), "Queued")
+    planted = Path(folder, name)
+    planted.unlink(missing_ok=True)
+    os.mkfifo(planted)
+    standing = awaiting.look(After((folder,)))
+    assert standing.may_begin is None and "not a plain file" in standing.why
+    planted.unlink()
+    planted.write_text("[" * 200_000)
+    assert awaiting.look(After((folder,))).may_begin is None
 
 
 # -- on this machine ----------------------------------------------------------------------------

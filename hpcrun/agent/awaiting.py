@@ -48,7 +48,7 @@ def _standing(after: After, folder: str, asks_slurm: bool) -> Standing:
     run_id = os.path.basename(folder)
     try:
         record = _record(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         return Standing(None, f"run {run_id}, which it waits for, cannot be read: {error}")
     if record is None:
         return Standing(True)  # sealed long ago: it had ended when this run was submitted
@@ -81,8 +81,7 @@ def _record(folder: str) -> Optional[RunRecord]:
     """The record in a folder, or in the one where it went when it was sealed; None: neither."""
     for place in (folder, *_retired(folder)):
         try:
-            with open(os.path.join(place, "run.json"), encoding="utf-8") as file:
-                request = json.load(file)
+            request = json.loads(past.plain(os.path.join(place, "run.json")))
         except FileNotFoundError:
             continue
         return fold(request, past.facts(place, ""))
