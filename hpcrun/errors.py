@@ -11,6 +11,7 @@ HpcrunError          1    something hpcrun itself did wrong
 ├─ StoreError        8    the run history could not be read or written
 ├─ RunNotFound       9    no run, or more than one, has this name
 ├─ ForeignRun       10    the run is another user's, and only they can change it
+├─ BuildError       11    an environment could not be built
 ├─ RunFailed        20    the run that was waited for ended as Failed
 ├─ RunCanceled      21    the run that was waited for ended as Canceled
 └─ WaitTimeout      22    the run was still going when the time to wait was over
@@ -153,6 +154,13 @@ class ForeignRun(HpcrunError):
 
     exit_code = 10
     meaning = "the run is another user's, and only they can change it"
+
+
+class BuildError(HpcrunError):
+    """An environment could not be built; the builder's last words are in the message."""
+
+    exit_code = 11
+    meaning = "an environment could not be built"
 
 
 class RunFailed(HpcrunError):

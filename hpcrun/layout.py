@@ -185,6 +185,10 @@ class UserPaths(NamedTuple):
         return posixpath.join(self.root, "models")
 
     @property
+    def environments(self) -> str:
+        return posixpath.join(self.root, "environments")
+
+    @property
     def sdk(self) -> str:
         return posixpath.join(self.root, "sdk")
 

@@ -16,6 +16,7 @@ from hpcrun.config.distributed import (
     nodes_key,
     processes_key,
 )
+from hpcrun.config.environment import Environment
 from hpcrun.config.model import RunConfiguration
 from hpcrun.config.quantities import parse_memory, parse_time
 from hpcrun.errors import ConfigError
@@ -35,6 +36,7 @@ def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
             *_distributed(config),
             *_placeholders(config),
             *_names(config),
+            *_environment(config.environment),
             *_variables(config),
             *_directives(config),
             *_metric_files(config),
@@ -210,6 +212,28 @@ def _names(config: RunConfiguration) -> Iterator[Finding]:
             f"there is no environment {config.environment!r}",
             "name the folder of a virtual environment, or write {name: …, modules: […]}",
         )
+
+
+def _environment(environment: Environment | str) -> Iterator[Finding]:
+    if isinstance(environment, str):
+        return
+    python, version = environment.python, "environment.python.version"
+    if environment.is_managed and environment.virtual_environment:
+        message = "an environment is either built of packages, or a folder that is there"
+        beside = ("environment.pip", "environment.requirements")
+        yield Finding("environment.virtual_environment", message, "keep one of them", beside)
+    if python.version is None:
+        return
+    if not re.fullmatch(r"\d+\.\d+", python.version):
+        yield Finding(version, f"{python.version!r} is no version of Python", "such as 3.11")
+    elif python.interpreter_path:
+        message = "python.version and python.interpreter_path both say which interpreter"
+        yield Finding(
+            version, message, "keep one of them", ("environment.python.interpreter_path",)
+        )
+    elif not environment.is_managed:
+        message = "python.version says what packages are installed for, and there are none"
+        yield Finding(version, message, "pip: […], requirements: FILE, or interpreter_path")
 
 
 def _variables(config: RunConfiguration) -> Iterator[Finding]:

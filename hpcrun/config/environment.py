@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 DEFAULT_ENVIRONMENT = "default-environment"
 """The name of the environment of a run that names none (Azure ML's name for it)."""
@@ -15,12 +16,14 @@ class PythonSection:
     interpreter_path: str | None = None
     """The interpreter: a path, or a name to be found on the job's PATH."""
     user_managed_dependencies: bool = True
-    """Azure ML's switch; here every environment is managed by its user."""
+    """Azure ML's switch; here `pip` and `requirements` decide whether one is built."""
+    version: str | None = None
+    """Of the interpreter that packages are installed for, such as 3.11."""
 
 
 @dataclass
 class Environment:
-    """What the command finds: an interpreter or a virtual environment, modules, variables.
+    """What the command finds: an interpreter or an environment, modules, variables.
 
     One that names neither interpreter, virtual environment nor modules and has the default name
     is the virtual or conda environment that is active where the run is submitted, else the first
@@ -37,9 +40,29 @@ class Environment:
     """Modules to load, in order, after the site's own."""
     environment_variables: dict[str, str] = field(default_factory=dict)
     """Variables, exactly as they are written: nothing in them is expanded."""
+    pip: list[str] = field(default_factory=list)
+    """Packages to install, as pip's requirements: an environment of them is built once."""
+    requirements: str | None = None
+    """A requirements file of pip's, whose packages are installed as well."""
 
     @property
     def is_default(self) -> bool:
         """Whether it says nothing of where Python comes from."""
         told = (self.python.interpreter_path, self.virtual_environment, self.modules)
-        return self.name == DEFAULT_ENVIRONMENT and not any(told)
+        return self.name == DEFAULT_ENVIRONMENT and not any(told) and not self.is_managed
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether its packages are installed by hpcrun, into a virtual environment of its own."""
+        return bool(self.pip or self.requirements)
+
+    @classmethod
+    def from_pip_requirements(
+        cls, name: str, file_path: str | Path, pip_version: str | None = None
+    ) -> Environment:
+        """One whose packages a requirements file names; it is read when a run is submitted.
+
+        pip_version: the release of pip that stands in it, such as 24.0.
+        """
+        pinned = [f"pip=={pip_version}"] if pip_version else []
+        return cls(name, requirements=str(file_path), pip=pinned)

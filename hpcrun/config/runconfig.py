@@ -54,6 +54,7 @@ class _Python:
     conda_dependencies: Any = None
     conda_dependencies_file: str | None = None
     base_conda_environment: str | None = None
+    version: str | None = None
 
 
 @dataclass
@@ -63,6 +64,8 @@ class _Environment:
     python: _Python = field(default_factory=_Python)
     environment_variables: dict[str, str] = field(default_factory=dict)
     virtual_environment: str | None = None
+    pip: list[str] = field(default_factory=list)
+    requirements: str | None = None
     modules: list[str] = field(default_factory=list)
     docker: Any = None
     spark: Any = None
@@ -224,11 +227,16 @@ def _configuration(read: _File) -> RunConfiguration:
 
 
 def _environment(read: _Environment) -> Environment:
-    own = read.python.user_managed_dependencies is not False  # Azure ML ignores the path otherwise
+    # Azure ML ignores the path otherwise; here packages are installed for that interpreter.
+    own = read.python.user_managed_dependencies is not False or read.pip or read.requirements
     return Environment(
         name=read.name or DEFAULT_ENVIRONMENT,
-        python=PythonSection(read.python.interpreter_path if own else None),
+        python=PythonSection(
+            read.python.interpreter_path if own else None, version=read.python.version
+        ),
         virtual_environment=read.virtual_environment,
+        pip=read.pip,
+        requirements=read.requirements,
         modules=read.modules,
         environment_variables=read.environment_variables,
     )
@@ -284,7 +292,7 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
     environment = config.environment
     if isinstance(environment, str):
         environment = Environment(environment, virtual_environment=environment)
-    python = {**_plain(environment.python), "userManagedDependencies": True}
+    python = {**_plain(environment.python), "userManagedDependencies": not environment.is_managed}
     named = {n: None if v in ([], {}) else v for n, v in _plain(environment).items()}
     yield "environment", {**named, "python": python}
     if distributed is not None:  # the sections of the others say nothing without a communicator

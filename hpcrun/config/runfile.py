@@ -34,6 +34,11 @@ def anchor(config: RunConfiguration, folder: Path) -> None:
             environment.virtual_environment = below(environment.virtual_environment)
         if environment.python.interpreter_path and "/" in environment.python.interpreter_path:
             environment.python.interpreter_path = below(environment.python.interpreter_path)
+        if environment.requirements:
+            environment.requirements = below(environment.requirements)
+        environment.pip = [
+            below(line) if line.startswith(("./", "../")) else line for line in environment.pip
+        ]
     if config.resume_from not in (None, AUTO):
         config.resume_from = below(str(config.resume_from))
     if config.secrets:

@@ -21,6 +21,8 @@ def setting(request: Request, nodes: int) -> Setting:
     request.note(
         "python", request.python, "environment.python.interpreter_path" if told else origin
     )
+    request.choose("requirements", (environment.requirements, "environment.requirements"))
+    request.choose("pip", (tuple(environment.pip), "environment.pip"))
     rules, of_site = request.site.modules, request.of_site
     own = tuple(environment.modules)
     for line in request.site.setup:

@@ -145,8 +145,19 @@ def _environment(request: Mapping[str, Any], choices: Mapping[str, str]) -> dict
         **_some("python", found.get("python")),
         **_some("virtual environment", found.get("virtual_environment")),
         **{f"module {name}": "loaded" for name in (modules if isinstance(modules, list) else ())},
+        **_packages(found.get("packages")),
         **_some("hpcrun", request.get("hpcrun")),
     }
+
+
+def _packages(told: object) -> dict[str, str]:
+    """What was installed in an environment that hpcrun built, by its lock."""
+    lock = told.get("lock") if isinstance(told, dict) else None
+    found = {}
+    for line in lock if isinstance(lock, list) else ():
+        name, _, version = str(line).replace(" @ ", "==", 1).partition("==")
+        found[f"package {name}"] = version
+    return found
 
 
 def _some(name: str, value: object) -> dict[str, str]:

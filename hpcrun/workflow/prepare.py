@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hpcrun.assets import Assets
 from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_memory
+from hpcrun.environments.cache import Wanted
 from hpcrun.errors import ConfigError, RunNotFound, SiteError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
@@ -20,6 +21,7 @@ from hpcrun.script import Script, render
 from hpcrun.site import SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
+from hpcrun.workflow.environments import folder_of, wanted_of
 from hpcrun.workflow.site import choose_target, templates_of
 from hpcrun.workflow.surroundings import here, new_token
 
@@ -32,6 +34,7 @@ class Prepared:
     """A run that could be submitted: its plan, its script, and where its source lies.
 
     entry_point: the user's script, relative to the source folder; None for a command.
+    environment: what has to be built before it is submitted, unless it is there.
     """
 
     plan: Plan
@@ -40,6 +43,7 @@ class Prepared:
     source: Path
     entry_point: str | None
     limits: Limits
+    environment: Wanted | None = None
 
 
 def prepare(
@@ -72,6 +76,7 @@ def prepare(
     if not private:
         asked = asked.with_findings(_hidden_checkpoint(config, store))
     asked, awaited = _awaited(asked, store, private, find)
+    asked, wanted = _with_built(asked, store, private, folder)
     site, target = _choose_target(asked, assets)
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
         run_id = new_run_id(experiment, around.created, new_token())
@@ -82,7 +87,7 @@ def prepare(
         raise ConfigError(*problems)
     limits = Limits(parse_memory(config.snapshot.max_bytes), config.snapshot.max_files)
     script = render(plan, templates_of(site, assets).load)
-    return Prepared(plan, script, site, source, config.script, limits)
+    return Prepared(plan, script, site, source, config.script, limits, wanted)
 
 
 def _awaited(
@@ -106,6 +111,26 @@ def _awaited(
                 unknown.append(Finding(f"after.runs[{number}]", message, "private: true"))
             found.append(Awaited(user, run_id, paths.record))
     return asked.with_findings(unknown), found
+
+
+def _with_built(
+    asked: Read[RunConfiguration], store: FileStore, private: bool, folder: Path
+) -> tuple[Read[RunConfiguration], Wanted | None]:
+    """The same with the folder in which the packages of its environment are, or will be."""
+    environment = asked.value.environment
+    if isinstance(environment, str) or not environment.is_managed:
+        return asked, None
+    if environment.virtual_environment or not asked.is_sure_of("environment"):
+        return asked, None
+    try:
+        wanted = wanted_of(environment, folder)
+    except ConfigError as error:
+        return replace(asked, problems=(*asked.problems, *error.problems)), None
+    config = asked.value.copy()
+    python = replace(environment.python, interpreter_path=None)
+    built = folder_of(wanted, store, private)
+    config.environment = replace(environment, python=python, virtual_environment=built)
+    return replace(asked, value=config), wanted
 
 
 def _hidden_checkpoint(config: RunConfiguration, store: FileStore) -> Iterator[Finding]:
@@ -171,6 +196,8 @@ def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration
         if "/" in (environment.python.interpreter_path or ""):
             python = environment.python
             python.interpreter_path = _full(str(python.interpreter_path), folder)
+        if environment.requirements:
+            environment.requirements = _full(environment.requirements, folder)
     if config.resume_from and config.resume_from != AUTO:
         config.resume_from = _full(config.resume_from, folder)
     if config.secrets:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpcrun.agent.past import spent
 from hpcrun.directives import options_of_submission
+from hpcrun.environments.cache import MARKER
 from hpcrun.errors import ConfigError, PlanError, Problem, SchedulerError, SnapshotError, StoreError
 from hpcrun.layout import INTERACTIVE, Attempt, JournalKind
 from hpcrun.plan import token_of
@@ -114,10 +115,12 @@ def check(record: RunRecord, store: FileStore) -> None:
         hint = "submit a new run, with resume_from its last checkpoint"
         raise PlanError(Problem(message, hint))
     has_script = store.stored(paths).text(Path(paths.script).name) is not None
-    hpcrun = request["agent"]["words"][-1]
+    hpcrun, environment = request["agent"]["words"][-1], request["environment"]
+    built = environment["virtual_environment"] if "packages" in environment else None
     for what, path, is_there in (
         ("script", paths.script, has_script),
         ("hpcrun", hpcrun, _is_wanted(hpcrun)),
+        ("environment", built, built is None or _is_wanted(f"{built}/{MARKER}")),
     ):
         if not is_there:
             message = f"run {run_id} cannot be submitted again: its {what}, {path}, is gone"

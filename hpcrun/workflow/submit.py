@@ -24,6 +24,7 @@ from hpcrun.snapshot import GitFacts, push, scan
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import publish
 from hpcrun.workflow.cut import WITHDRAWN, first_unknown, this_client
+from hpcrun.workflow.environments import provide
 from hpcrun.workflow.prepare import Prepared
 
 
@@ -41,6 +42,10 @@ def submit(
     """
     plan = prepared.plan
     scheduler.check()
+    packages = None
+    if prepared.environment is not None:
+        built = provide(prepared.environment, str(plan.setting.prefix), store, plan.private)
+        packages = {"key": built.key, "requirements": built.requirements, "lock": built.lock}
     with GitFacts.start(prepared.source) as git:
         manifest = scan(prepared.source, limits=prepared.limits, leave_out=store.workspace)
         _check_entry_point(prepared, manifest)
@@ -53,6 +58,8 @@ def submit(
     client, attempt = this_client(), Attempt(plan.submission)
     request = request_of(plan, manifest, properties) | client
     request["agent"]["umask"] = f"{umask_of(room.root):04o}"
+    if packages is not None:
+        request["environment"]["packages"] = packages
     if parent is not None:
         request["parent"] = parent
     paths = store.create(request, prepared.script.text)

@@ -1,0 +1,171 @@
+"""Building an environment: uv where it is, else venv and pip; whole, or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpcrun.environments.cache import LOCK, MARKER, Built, Wanted, listed, publish
+from hpcrun.errors import BuildError
+from hpcrun.faults import told
+
+_LAST_WORDS = 600
+"""Characters of the builder's last words that an error repeats."""
+
+_OF_CALLER = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+"""Variables that would lead the builder elsewhere."""
+
+_ELSEWHERE = ("index-url", "extra-index-url", "find-links", "no-index")
+"""What pip's configuration says of where packages come from; uv does not read it."""
+
+
+def build(wanted: Wanted, folder: str, say: Callable[[str], None]) -> Built:
+    """Builds an environment that is to be found as `folder`, unless another process has done it.
+
+    say: told what is being waited for. BuildError: with the builder's last words. StoreError.
+    """
+    room = Path(folder).parent
+    with told(f"make the folder of environments {room}"):
+        room.mkdir(parents=True, exist_ok=True)
+    with _alone(f"{room}/.{wanted.key}.lock", say):
+        there = _of(folder, wanted)
+        if there is not None:
+            return there
+        aside = f"{room}/.build-{os.urandom(4).hex()}"
+        try:
+            _fill(wanted, aside, say)
+            with told(f"publish the environment {folder}"):
+                is_ours = publish(aside, folder)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        if not is_ours:  # on a file system without locks another was first
+            shutil.rmtree(aside, ignore_errors=True)
+    there = _of(folder, wanted)
+    if there is None:
+        raise BuildError(f"the environment {folder} was removed while it was built", "try again")
+    return there
+
+
+def _of(folder: str, wanted: Wanted) -> Built | None:
+    """The environment that a folder is."""
+    known = listed(str(Path(folder).parent), wanted.key)
+    return next((built for built in known if built.folder == folder), None)
+
+
+def _fill(wanted: Wanted, aside: str, say: Callable[[str], None]) -> None:
+    """Makes a whole environment in a new folder, the marker last."""
+    python, begun = f"{aside}/bin/python", time.time()
+    uv = _uv(wanted.interpreter.path)
+    name = "uv" if uv else "pip"
+    say(f"building environment {wanted.name} ({wanted.key}) by {name}; that is done once")
+    with told(f"write the environment {aside}"):
+        Path(aside).mkdir()
+    if uv:
+        _run(
+            "uv venv",
+            [uv, "venv", "--quiet", "--allow-existing", "-p", wanted.interpreter.path, aside],
+        )
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "-p", python]
+        freeze = [uv, "pip", "freeze", "-p", python]
+    else:
+        base = wanted.interpreter.path
+        has_pip = _reaches_out(base)
+        _run("venv", [base, "-m", "venv", *(["--without-pip"] if has_pip else []), aside])
+        pip = [base, "-m", "pip", "--python", python] if has_pip else [python, "-m", "pip"]
+        install, freeze = [*pip, "install", "--quiet", "--no-input"], [*pip, "freeze"]
+    asked = Path(aside, "requirements.txt")
+    with told(f"write {asked}"):
+        asked.write_text("".join(f"{each.line}\n" for each in wanted.requirements))
+    _run(f"{name} install", [*install, "-r", str(asked)])
+    lock = sorted(_run(f"{name} freeze", freeze).splitlines())
+    marker = {
+        "name": wanted.name,
+        "key": wanted.key,
+        "python": wanted.interpreter._asdict(),
+        "requirements": [each.line for each in wanted.requirements],
+        "lock": lock,
+        "builder": name,
+        "built": begun,
+        "seconds": round(time.time() - begun, 1),
+    }
+    with told(f"write the environment {aside}"):
+        Path(aside, LOCK).write_text("".join(f"{line}\n" for line in lock))
+        _on_disk(Path(aside, MARKER), json.dumps(marker, indent=2).encode() + b"\n")
+
+
+def _on_disk(path: Path, data: bytes) -> None:
+    """Writes the last file of an environment. All before it was written by others."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _uv(interpreter: str) -> str | None:
+    """The path of uv, unless pip is told where packages come from, and uv is not."""
+    uv = shutil.which("uv")
+    if uv is None or any(name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX")) for name in os.environ):
+        return uv
+    words = [interpreter, "-m", "pip", "config", "list"]
+    done = subprocess.run(words, capture_output=True, text=True, env=_environ(), check=False)
+    keys = [line.partition("=")[0].rpartition(".")[2] for line in done.stdout.splitlines()]
+    return None if set(keys) & set(_ELSEWHERE) else uv
+
+
+def _reaches_out(interpreter: str) -> bool:
+    """Whether its pip can install into another environment (since 22.3), which spares one there."""
+    ask = "import pip; print(*pip.__version__.split('.')[:2])"
+    done = subprocess.run(
+        [interpreter, "-c", ask], capture_output=True, text=True, env=_environ(), check=False
+    )
+    numbers = [int(part) for part in done.stdout.split() if part.isdecimal()]
+    return numbers >= [22, 3]
+
+
+def _environ() -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if name not in _OF_CALLER}
+    # Links into a cache would let whoever changes one environment change others.
+    return {**own, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "UV_LINK_MODE": "copy"}
+
+
+def _run(step: str, words: Sequence[str]) -> str:
+    """What a command prints, which is one step of the builder's. BuildError."""
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", env=_environ(), check=False
+        )
+    except OSError as error:
+        raise BuildError(f"cannot start {words[0]}: {error.strerror}") from error
+    if done.returncode:
+        said = " / ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-4:])
+        message = f"{step} ended with {done.returncode}: {said[-_LAST_WORDS:]}"
+        raise BuildError(message, "nothing was submitted; mend the requirements and submit again")
+    return done.stdout
+
+
+@contextmanager
+def _alone(path: str, say: Callable[[str], None]) -> Iterator[None]:
+    """While another process of this user builds the same, waits for it; where the file system
+    has no locks, both build, and one of them is published."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, mode=0o600, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("waiting for another process that builds the same environment")
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        sys.stderr.write(f"hpcrun: no lock on {path}: {error}\n")
+    try:
+        yield
+    finally:
+        lock.release()

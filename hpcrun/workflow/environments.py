@@ -1,0 +1,80 @@
+"""The environments of a workspace: which one a run wants, where it lies, and having it built."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpcrun.config import Environment
+from hpcrun.environments.cache import Built, Wanted, find, listed, place
+from hpcrun.environments.interpreter import find_interpreter
+from hpcrun.environments.requirements import read_requirements
+from hpcrun.errors import BuildError
+from hpcrun.layout import UserPaths
+from hpcrun.rights import kept_to
+from hpcrun.store import FileStore
+from hpcrun.store.policy import read_policy
+
+
+def wanted_of(environment: Environment, folder: Path) -> Wanted:
+    """What an environment of packages holds. folder: what relative paths in it are relative to.
+
+    ConfigError: a requirement cannot be read, or there is no such interpreter here.
+    """
+    python, file = environment.python, environment.requirements
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Wanted(
+        environment.name,
+        find_interpreter(
+            python.interpreter_path,
+            python.version,
+            os.environ.get("PATH", os.defpath),
+            Path(base, "hpcrun", "interpreters.json"),
+        ),
+        read_requirements(environment.pip, Path(file) if file else None, folder.absolute()),
+    )
+
+
+def folder_of(wanted: Wanted, store: FileStore, private: bool) -> str:
+    """The folder of an environment: of the one that is there, else where it will be built."""
+    there = find(wanted.key, _rooms(store, private))
+    return there.folder if there is not None else place(wanted.key, _own(store, private))
+
+
+def provide(wanted: Wanted, folder: str, store: FileStore, private: bool) -> Built:
+    """The environment that a folder is, built if it is not there. BuildError, StoreError."""
+    room = str(Path(folder).parent)
+    there = [built for built in listed(room, wanted.key) if built.folder == folder]
+    if there:
+        return there[0]
+    if room not in (store.own.environments, store.own.private.environments):
+        message = f"the environment {folder} of another user was removed just now"
+        raise BuildError(message, "submit again", transient=True)
+    from hpcrun.environments.build import build
+
+    with kept_to(store.prepare(private).root):
+        return build(wanted, folder, _say)
+
+
+def _own(store: FileStore, private: bool) -> str:
+    return (store.own.private if private else store.own).environments
+
+
+def _rooms(store: FileStore, private: bool) -> Iterator[str]:
+    """Where an environment may lie: with this user, then with others of the group.
+
+    A private run uses none of another user's: who prunes would not see that it does.
+    """
+    if private:
+        yield _own(store, private)
+    yield store.own.environments
+    if not private and read_policy(store.workspace).group is not None:
+        for user in store.users():
+            if user != store.user:
+                yield UserPaths.of(str(store.workspace), user).environments
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"hpcrun: {text}\n")

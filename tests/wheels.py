@@ -1,0 +1,21 @@
+"""Packages to install that need no network: wheels of one module."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+
+def make_wheel(folder: Path, name: str, version: str) -> Path:
+    """A wheel whose module tells its VERSION."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", f"VERSION = {version!r}\n")
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        wheel.writestr(f"{info}/METADATA", about)
+        tags = "Root-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: tests\n{tags}")
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
