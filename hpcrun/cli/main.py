@@ -47,6 +47,7 @@ COMMANDS = {
     "sites": ("sites", "Show the clusters that can be named: list, show, check."),
     "templates": ("templates", "Look at script templates, override and check them."),
     "report": ("report", "Print a run's plan and verdict for a bug report, scrubbed."),
+    "env": ("env", "Look after environments of packages: build, list, show, prune."),
     "doctor": ("doctor", "Check this machine, the workspace and a target."),
     "demo": ("start", "Train a real model on this machine, through the whole line."),
     "completion": ("start", "Print the script that completes commands in your shell."),

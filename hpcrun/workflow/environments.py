@@ -11,7 +11,7 @@ from hpcrun.config import Environment
 from hpcrun.environments.cache import Built, Wanted, find, listed, place
 from hpcrun.environments.interpreter import find_interpreter
 from hpcrun.environments.requirements import read_requirements
-from hpcrun.errors import BuildError
+from hpcrun.errors import BuildError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
@@ -56,6 +56,30 @@ def provide(wanted: Wanted, folder: str, store: FileStore, private: bool) -> Bui
 
     with kept_to(store.prepare(private).root):
         return build(wanted, folder, _say)
+
+
+def rebuild(wanted: Wanted, store: FileStore, private: bool) -> Built:
+    """Builds an environment anew; later runs use it, and those there are keep theirs."""
+    return provide(wanted, place(wanted.key, _own(store, private)), store, private)
+
+
+def own_environments(store: FileStore) -> list[Built]:
+    """This user's environments, the newest first."""
+    found = [built for room in store.rooms() for built in listed(room.environments)]
+    return sorted(found, key=lambda built: -float(built.marker["built"]))
+
+
+def named(name: str, store: FileStore) -> Built:
+    """The environment of this user's that a key, a unique beginning of one, or a name means; of
+    a name the one that was built last. StoreError: there is none, or more than one."""
+    known = own_environments(store)
+    of_name = [built for built in known if built.marker["name"] == name][:1]
+    found = of_name or [built for built in known if Path(built.folder).name.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    some = ", ".join(Path(built.folder).name for built in found[:5])
+    hint = f"it may be {some}" if found else "`hpcrun env list` gives all"
+    raise StoreError(f"there is {'more than one' if found else 'no'} environment {name!r}", hint)
 
 
 def _own(store: FileStore, private: bool) -> str:

@@ -7,13 +7,14 @@ at the first submission the intent is written before, and a client that fails is
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hpcrun.agent.past import spent
 from hpcrun.directives import options_of_submission
-from hpcrun.environments.cache import MARKER
+from hpcrun.environments.cache import MARKER, listed
 from hpcrun.errors import ConfigError, PlanError, Problem, SchedulerError, SnapshotError, StoreError
 from hpcrun.layout import INTERACTIVE, Attempt, JournalKind
 from hpcrun.plan import token_of
@@ -120,7 +121,7 @@ def check(record: RunRecord, store: FileStore) -> None:
     for what, path, is_there in (
         ("script", paths.script, has_script),
         ("hpcrun", hpcrun, _is_wanted(hpcrun)),
-        ("environment", built, built is None or _is_wanted(f"{built}/{MARKER}")),
+        ("environment", built, built is None or _is_same(built, environment["packages"])),
     ):
         if not is_there:
             message = f"run {run_id} cannot be submitted again: its {what}, {path}, is gone"
@@ -129,6 +130,14 @@ def check(record: RunRecord, store: FileStore) -> None:
     if not Path(manifest).exists():
         message = f"run {run_id} cannot be submitted again: its snapshot {manifest} is gone"
         raise SnapshotError(message)
+
+
+def _is_same(folder: str, packages: Mapping[str, Any]) -> bool:
+    """Whether an environment holds what a run was given: one may have been built in its place."""
+    if not _is_wanted(f"{folder}/{MARKER}"):
+        return False
+    known = listed(str(Path(folder).parent), packages["key"])
+    return any(built.folder == folder and built.lock == packages["lock"] for built in known)
 
 
 def _is_wanted(path: str) -> bool:

@@ -1,0 +1,120 @@
+"""Removing environments that no run needs: first what would go, then what has gone.
+
+An environment stays while a run that is not sealed has it, of whomever in the workspace, and for
+some time after it was wanted last.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcrun.environments.cache import MARKER, listed
+from hpcrun.errors import StoreError
+from hpcrun.faults import told
+from hpcrun.store import FileStore
+
+YOUNG = 2 * 86_400
+"""Seconds for which everything stays: a submission may be about to name it."""
+
+_BUILD = re.compile(r"\.build-[0-9a-f]{8}\Z")
+_GOING = ".pruned"
+
+
+class Unneeded(NamedTuple):
+    """What no run needs. name: for people; of a killed build there is none. folder: its link, or
+    that of the build."""
+
+    folder: str
+    name: str | None
+    files: int
+    bytes: int
+
+
+def unneeded(store: FileStore, now: float, idle: float) -> list[Unneeded]:
+    """This user's environments that nothing has wanted for `idle` seconds, and what killed builds
+    left. Nothing is removed. StoreError, also where a run cannot be read that may need one."""
+    before, used = now - max(idle, YOUNG), _in_use(store)
+    found = []
+    for room in (room.environments for room in store.rooms()):
+        there = listed(room)
+        for built in there:
+            wanted = Path(built.folder, MARKER).stat().st_mtime
+            if wanted < before and Path(built.folder).name not in used:
+                name = str(built.marker["name"])
+                found.append(Unneeded(built.folder, name, *_measured(Path(built.folder).resolve())))
+        for left in _left(room, now - YOUNG):
+            found.append(Unneeded(str(left), None, *_measured(left)))
+    return found
+
+
+def prune(going: Sequence[Unneeded], store: FileStore) -> list[Unneeded]:
+    """Removes what was found, unless a run has been submitted with it since; gives what went."""
+    gone = []
+    for each in going:
+        link = Path(each.folder)
+        with told(f"remove the environment {link}"):
+            if each.name is None:
+                shutil.rmtree(link)
+            elif not _removed(link, store):
+                continue
+        gone.append(each)
+    return gone
+
+
+def _removed(link: Path, store: FileStore) -> bool:
+    """Takes an environment's name away, looks once more whether a run has it, then removes it."""
+    build, aside = link.resolve(), link.with_name(f".{link.name}{_GOING}")
+    link.rename(aside)
+    if link.name in _in_use(store):
+        aside.rename(link)
+        return False
+    shutil.rmtree(build)
+    aside.unlink()
+    return True
+
+
+def _in_use(store: FileStore) -> set[str]:
+    """The names of the environments of all runs that may start or go on, whoever's they are: each
+    may reach the workspace by another path. StoreError: a run cannot be read."""
+    used = set()
+    for user in store.users():
+        for run_id in store.active_ids(user):
+            paths = store.paths(run_id, user)
+            try:
+                folder = store.request(paths)["environment"]["virtual_environment"]
+                used.add(Path(folder or "").name)
+            except LookupError:
+                continue  # interactive, or sealed: only what is told since stands there
+            except StoreError as error:
+                if not Path(paths.record).exists():
+                    continue
+                message = f"what run {run_id} of {user} needs cannot be read, so all stays"
+                raise StoreError(f"{message}: {error.message}", error.hint) from error
+    return used
+
+
+def _left(room: str, before: float) -> Iterator[Path]:
+    """Builds in a room that no link names, and that nobody has written to for long."""
+    try:
+        names = os.listdir(room)
+    except FileNotFoundError:
+        return
+    links = [path for path in (Path(room, name) for name in names) if path.is_symlink()]
+    linked = {str(path.readlink()) for path in links if not path.name.endswith(_GOING)}
+    for name in names:
+        path = Path(room, name)
+        if _BUILD.match(name) and name not in linked and path.stat().st_mtime < before:
+            yield path
+
+
+def _measured(folder: Path) -> tuple[int, int]:
+    """(files, bytes) below a folder."""
+    sizes = [
+        Path(where, name).lstat().st_size for where, _, files in os.walk(folder) for name in files
+    ]
+    return len(sizes), sum(sizes)

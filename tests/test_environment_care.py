@@ -1,0 +1,89 @@
+"""`hpcrun env`: what is built, shown and removed, and what stays since a run needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcrun.environments.cache import MARKER
+from tests.commands import hpcrun
+from tests.wheels import make_wheel
+
+RUN = """\
+script: train.py
+environment: {name: tiny, pip: [--no-index, --find-links wheels, tinypack]}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose script says which `tinypack` it has."""
+    make_wheel(tmp_path / "p/wheels", "tinypack", "1.0")
+    (tmp_path / "p/train.py").write_text("import tinypack\nprint('tinypack', tinypack.VERSION)\n")
+    (tmp_path / "p/run.yaml").write_text(RUN)
+    monkeypatch.setenv("HPCRUN_WORKSPACE", str(tmp_path / "ws"))
+    monkeypatch.chdir(tmp_path / "p")
+    return tmp_path / "p"
+
+
+def age(folder: Path, days: float) -> None:
+    then = time.time() - days * 86_400
+    os.utime(folder / MARKER if (folder / MARKER).exists() else folder, (then, then))
+
+
+def test_rebuilding_showing_and_pruning(project: Path) -> None:
+    first = hpcrun("env", "build", "--json")
+    assert "building environment tiny" in first.stderr
+    assert hpcrun("env", "build").stderr == ""
+    ran = hpcrun("submit", "--follow")
+    assert "building" not in ran.stderr and "tinypack 1.0" in ran.stdout
+    make_wheel(project / "wheels", "tinypack", "2.0")
+    hpcrun("env", "build", "--rebuild")
+    (newest, older) = environments()
+    assert (newest["lock"], older["lock"]) == (["tinypack==2.0"], ["tinypack==1.0"])
+    assert (newest["number"], older["number"], newest["key"]) == (2, 1, older["key"])
+    assert "tinypack 2.0" in hpcrun("submit", "--follow").stdout
+    shown = hpcrun("env", "show", "tiny").stdout
+    assert newest["folder"] in shown and "tinypack==2.0" in shown
+    assert "more than one environment" in hpcrun("env", "show", newest["key"][:4], code=8).stderr
+    assert "there is no environment 'x'" in hpcrun("env", "show", "x", code=8).stderr
+
+    # Nothing goes while a run that is not sealed has it.
+    room = Path(newest["folder"]).parent
+    (room / ".build-01234567").mkdir()
+    for folder in (Path(newest["folder"]), Path(older["folder"]), room / ".build-01234567"):
+        age(folder, 40)
+    preview = hpcrun("env", "prune")
+    assert ".build-01234567\ta killed build" in preview.stdout
+    assert "nothing was deleted" in preview.stderr and newest["key"] not in preview.stdout
+    assert (room / ".build-01234567").exists()
+    hpcrun("store", "seal")
+    # What was wanted some days ago stays as well, unless --idle says less.
+    age(Path(newest["folder"]), 3)
+    gone = prune("--yes")
+    assert {Path(each["folder"]).name for each in gone} == {
+        f"{older['key']}.1",
+        ".build-01234567",
+    }
+    assert [each["folder"] for each in environments()] == [newest["folder"]]
+    assert len(list(room.glob(".build-*"))) == 1
+    assert prune("--yes", "--idle", "4d") == []
+    assert len(prune("--yes", "--idle", "2d")) == 1
+    assert environments() == [] and not list(room.glob(".build-*"))
+
+
+def environments() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(hpcrun("env", "list", "--json").stdout)
+    return found
+
+
+def prune(*words: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(hpcrun("env", "prune", "--json", *words).stdout)[
+        "environments"
+    ]
+    return found
