@@ -7,10 +7,10 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcrun.assets import Assets
 from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_memory
-from hpcrun.environments.cache import Wanted
 from hpcrun.errors import ConfigError, RunNotFound, SiteError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
@@ -21,9 +21,11 @@ from hpcrun.script import Script, render
 from hpcrun.site import SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
-from hpcrun.workflow.environments import folder_of, wanted_of
 from hpcrun.workflow.site import choose_target, templates_of
 from hpcrun.workflow.surroundings import here, new_token
+
+if TYPE_CHECKING:
+    from hpcrun.environments.cache import Wanted
 
 Find = Callable[[str], tuple[str, str]]
 """(user, run id) of the run that a name means. RunNotFound, StoreError."""
@@ -122,6 +124,8 @@ def _with_built(
         return asked, None
     if environment.virtual_environment or not asked.is_sure_of("environment"):
         return asked, None
+    from hpcrun.workflow.environments import folder_of, wanted_of
+
     try:
         wanted = wanted_of(environment, folder)
     except ConfigError as error:

@@ -24,7 +24,6 @@ from hpcrun.snapshot import GitFacts, push, scan
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import publish
 from hpcrun.workflow.cut import WITHDRAWN, first_unknown, this_client
-from hpcrun.workflow.environments import provide
 from hpcrun.workflow.prepare import Prepared
 
 
@@ -44,6 +43,8 @@ def submit(
     scheduler.check()
     packages = None
     if prepared.environment is not None:
+        from hpcrun.workflow.environments import provide
+
         built = provide(prepared.environment, str(plan.setting.prefix), store, plan.private)
         packages = {"key": built.key, "requirements": built.requirements, "lock": built.lock}
     with GitFacts.start(prepared.source) as git:
