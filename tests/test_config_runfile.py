@@ -380,11 +380,6 @@ def wrong(config: RunConfiguration) -> list[str]:
             ":2: 'a/b' is no name for an experiment (begin with a letter or digit;"
             " letters, digits, _ and - only; at most 200)",
         ),
-        (
-            SCRIPT + "environment: torch\n",
-            ":2: there is no environment 'torch' (name the folder of a virtual environment,"
-            " or write {name: …, modules: […]})",
-        ),
     ],
 )
 def test_a_contradiction_is_told_at_its_line(text: str, told: str) -> None:

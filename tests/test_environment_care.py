@@ -76,6 +76,13 @@ def test_rebuilding_showing_and_pruning(project: Path) -> None:
     assert len(prune("--yes", "--idle", "2d")) == 1
     assert environments() == [] and not list(room.glob(".build-*"))
 
+    # What is built again of other packages is not what a run had.
+    hpcrun("env", "build")
+    assert [each["folder"] for each in environments()] == [older["folder"]]
+    run_id = ran.stdout.split()[2]
+    said = hpcrun("resubmit", run_id, code=8).stderr
+    assert f"cannot be submitted again: its environment, {older['folder']}, is gone" in said
+
 
 def environments() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(hpcrun("env", "list", "--json").stdout)

@@ -140,8 +140,12 @@ class Run(RunFiles, RunFamily, RunMetrics):
         if "environment" not in request:
             raise StoreError(f"run {self.id} has no environment of its own", "no job ran it")
         told, choices = request["environment"], [choice[:2] for choice in request["choices"]]
+        name, _, version = dict(choices)["environment"].partition(" (")[0].rpartition(":")
+        if not name or not version.isdecimal():
+            name, version = ":".join(filter(None, (name, version))), ""
         return Environment(
-            name=dict(choices)["environment"].partition(" (")[0],
+            name=name,
+            version=version or None,
             python=PythonSection(told["python"]),
             virtual_environment=told["virtual_environment"],
             modules=list(told["modules"]),

@@ -14,6 +14,7 @@ from hpcrun.workflow.session import Session, find_config, named_folder, open_ses
 if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
     from hpcrun.api.run import Run
+    from hpcrun.config import Environment
 
 
 @checked
@@ -66,6 +67,25 @@ class Workspace:
         from hpcrun.api.run import Run
 
         return Run.get(self, run_id)
+
+    @property
+    def environments(self) -> Mapping[str, Environment]:
+        """The newest version of each environment that this user has registered, by name."""
+        from hpcrun.workflow.registered import registered
+
+        return registered(self.session.store)
+
+    def environment(self, name: str, version: str | int | None = None) -> Environment:
+        """A registered environment; see `Environment.get`. StoreError."""
+        from hpcrun.workflow.registered import get
+
+        return get(self.session.store, name, None if version is None else str(version))
+
+    def register_environment(self, environment: Environment) -> Environment:
+        """Keeps an environment under its name; see `Environment.register`."""
+        from hpcrun.workflow.registered import register
+
+        return register(self.session.store, environment, Path.cwd())
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r})"

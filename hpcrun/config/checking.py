@@ -206,12 +206,6 @@ def _names(config: RunConfiguration) -> Iterator[Finding]:
     if config.compute_target == "":
         hint = "site/target, or local: an unset variable in -t would run it on this machine"
         yield Finding("compute_target", "the target is empty", hint)
-    if isinstance(config.environment, str) and "/" not in config.environment:
-        yield Finding(
-            "environment",
-            f"there is no environment {config.environment!r}",
-            "name the folder of a virtual environment, or write {name: …, modules: […]}",
-        )
 
 
 def _environment(environment: Environment | str) -> Iterator[Finding]:

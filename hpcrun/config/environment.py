@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 DEFAULT_ENVIRONMENT = "default-environment"
 """The name of the environment of a run that names none (Azure ML's name for it)."""
+
+
+Texts = list[str]
+"""Where a class has a `list` of its own."""
+
+
+class Registry(Protocol):
+    """A workspace, as far as it keeps environments by name and version."""
+
+    def register_environment(self, environment: Environment) -> Environment: ...
+
+    def environment(self, name: str, version: str | int | None = None) -> Environment: ...
+
+    @property
+    def environments(self) -> Mapping[str, Environment]: ...
 
 
 @dataclass
@@ -36,14 +53,16 @@ class Environment:
     """Which Python runs the script."""
     virtual_environment: str | None = None
     """The folder of a virtual or conda environment that the nodes can see."""
-    modules: list[str] = field(default_factory=list)
+    modules: Texts = field(default_factory=list)
     """Modules to load, in order, after the site's own."""
     environment_variables: dict[str, str] = field(default_factory=dict)
     """Variables, exactly as they are written: nothing in them is expanded."""
-    pip: list[str] = field(default_factory=list)
+    pip: Texts = field(default_factory=list)
     """Packages to install, as pip's requirements: an environment of them is built once."""
     requirements: str | None = None
     """A requirements file of pip's, whose packages are installed as well."""
+    version: str | None = None
+    """Of a registered one: a number from 1."""
 
     @property
     def is_default(self) -> bool:
@@ -66,3 +85,21 @@ class Environment:
         """
         pinned = [f"pip=={pip_version}"] if pip_version else []
         return cls(name, requirements=str(file_path), pip=pinned)
+
+    def register(self, workspace: Registry) -> Environment:
+        """Keeps it under its name as the next version, and gives that one.
+
+        The same content as the newest version is no new one. What a requirements file says is kept
+        with it. ConfigError: its name or what it says is malformed; StoreError.
+        """
+        return workspace.register_environment(self)
+
+    @staticmethod
+    def get(workspace: Registry, name: str, version: str | int | None = None) -> Environment:
+        """A registered one of this user's; without a version the newest. StoreError: none is."""
+        return workspace.environment(name, version)
+
+    @staticmethod
+    def list(workspace: Registry) -> Mapping[str, Environment]:
+        """The newest version of each that this user has registered, by name."""
+        return workspace.environments

@@ -172,7 +172,7 @@ class RunConfiguration:
     compute_target: str | None = None
     """`site/target`, a site's name for its default target, or `local`, the default."""
     environment: Environment | str = field(default_factory=Environment)
-    """What the command finds; a text is the folder of a virtual or conda environment."""
+    """What the command finds; a text: the folder of an environment, or a registered name."""
     distributed_job_config: DistributedConfiguration | None = None
     """How many processes on how many nodes; `kind` is mpi, pytorch or tensorflow."""
     preflight: bool | None = None

@@ -294,6 +294,8 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
         environment = Environment(environment, virtual_environment=environment)
     python = {**_plain(environment.python), "userManagedDependencies": not environment.is_managed}
     named = {n: None if v in ([], {}) else v for n, v in _plain(environment).items()}
+    if named["version"] is None:
+        del named["version"]  # Azure ML's own stays
     yield "environment", {**named, "python": python}
     if distributed is not None:  # the sections of the others say nothing without a communicator
         yield distributed.kind, _plain(distributed)

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from hpcrun.errors import ConfigError, Problem
 
@@ -111,7 +112,8 @@ def _package(line: str, folder: Path, file: str, number: int | None) -> Requirem
     is_local = text.startswith(("./", "../", "/", "~", "file:")) or text.endswith(_ARCHIVES)
     if not is_local or ("://" in text and not text.startswith("file:")):
         return Requirement(line, line)
-    path = (folder / Path(text.removeprefix("file://")).expanduser()).absolute()
+    place = unquote(text.removeprefix("file://")) if text.startswith("file:") else text
+    path = (folder / Path(place).expanduser()).absolute()
     if path.is_dir():
         message = f"the requirement {text} is a folder, which changes after it is installed"
         raise ConfigError(Problem(message, "build a wheel of it, and name that", file, number))

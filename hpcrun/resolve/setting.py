@@ -12,6 +12,8 @@ def setting(request: Request, nodes: int) -> Setting:
     environment = request.environment
     origin = "environment"
     name = environment.name
+    if environment.version is not None:
+        name = f"{name}:{environment.version}"
     if environment.is_default:
         origin = "default"
         found = "active where you submit" if request.prefix else "first python3 on the job's PATH"

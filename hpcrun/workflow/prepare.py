@@ -21,6 +21,7 @@ from hpcrun.script import Script, render
 from hpcrun.site import SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
+from hpcrun.store.users import own_name
 from hpcrun.workflow.site import choose_target, templates_of
 from hpcrun.workflow.surroundings import here, new_token
 
@@ -64,6 +65,7 @@ def prepare(
     for those that this one waits for.
     """
     folder = folder or Path()
+    asked = _with_registered(asked, FileStore(workspace, own_name(workspace)))
     asked = checked(replace(asked, value=_with_full_paths(asked.value, folder)))
     config = asked.value
     source = folder / _at_home(config.source_directory)
@@ -113,6 +115,24 @@ def _awaited(
                 unknown.append(Finding(f"after.runs[{number}]", message, "private: true"))
             found.append(Awaited(user, run_id, paths.record))
     return asked.with_findings(unknown), found
+
+
+def _with_registered(asked: Read[RunConfiguration], store: FileStore) -> Read[RunConfiguration]:
+    """The same with the registered environment that a name stands for."""
+    name = asked.value.environment
+    if not isinstance(name, str) or "/" in name:
+        return asked
+    from hpcrun.workflow.registered import get
+
+    try:
+        environment = get(store, *name.split(":", 1))
+    except StoreError as error:
+        hint = "name the folder of a virtual environment, or write {name: …, modules: […]}"
+        finding = Finding("environment", error.message, error.hint or hint)
+        return asked.with_findings([finding])
+    config = asked.value.copy()
+    config.environment = environment
+    return replace(asked, value=config)
 
 
 def _with_built(
