@@ -336,6 +336,21 @@ def test_pythons(
     assert (made.setting.prefix, made.setting.prefix_variable) == (prefix, variable)
 
 
+def test_a_profile_is_a_named_set_of_the_sites_modules() -> None:
+    modules = "modules: {load: [base/1], profiles: {torch: [cuda/12, torch/2], mpi: [ompi]}}\n"
+    where = SITE.replace("launch:\n", f"{modules}launch:\n")
+    text = SCRIPT + "environment: {module_profile: %s, modules: [own]}\n"
+    made = of(text % "torch", where, environ={"VIRTUAL_ENV": "/v"})
+    assert made.setting.modules == ("base/1", "cuda/12", "torch/2", "own")
+    assert made.setting.prefix is None
+    assert [c.value for c in made.choices if c.name == "modules"] == [
+        "base/1", "cuda/12 torch/2", "own",
+    ]  # fmt: skip
+    assert "has no module profile 'torsh' (did you mean `torch`?)" in str(
+        refused(text % "torsh", where)
+    )
+
+
 def test_later_variables_win_over_earlier_ones() -> None:
     where = SITE.replace("launch:\n", "launch:\n  env: {A: site, B: site, C: site}\n")
     made = of(

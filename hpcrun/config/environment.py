@@ -61,14 +61,17 @@ class Environment:
     """Packages to install, as pip's requirements: an environment of them is built once."""
     requirements: str | None = None
     """A requirements file of pip's, whose packages are installed as well."""
+    module_profile: str | None = None
+    """A set of modules that the site file names, loaded before the run's own."""
     version: str | None = None
     """Of a registered one: a number from 1."""
 
     @property
     def is_default(self) -> bool:
         """Whether it says nothing of where Python comes from."""
-        told = (self.python.interpreter_path, self.virtual_environment, self.modules)
-        return self.name == DEFAULT_ENVIRONMENT and not any(told) and not self.is_managed
+        told = (self.python.interpreter_path, self.virtual_environment, self.is_managed)
+        modules = (self.modules, self.module_profile)
+        return self.name == DEFAULT_ENVIRONMENT and not any((*told, *modules))
 
     @property
     def is_managed(self) -> bool:

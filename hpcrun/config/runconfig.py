@@ -67,6 +67,7 @@ class _Environment:
     pip: list[str] = field(default_factory=list)
     requirements: str | None = None
     modules: list[str] = field(default_factory=list)
+    module_profile: str | None = None
     docker: Any = None
     spark: Any = None
     r: Any = None
@@ -238,6 +239,7 @@ def _environment(read: _Environment) -> Environment:
         pip=read.pip,
         requirements=read.requirements,
         modules=read.modules,
+        module_profile=read.module_profile,
         environment_variables=read.environment_variables,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hpcrun.config import HorovodConfiguration, MpiConfiguration
 from hpcrun.plan import Setting
+from hpcrun.reading import nearest
 from hpcrun.resolve.request import Request
 
 
@@ -31,6 +32,8 @@ def setting(request: Request, nodes: int) -> Setting:
         request.note("setup", line, of_site)
     request.choose("module folders", (rules.use, of_site))
     request.choose("modules", (rules.load, of_site))
+    profile = _profile(request, environment.module_profile)
+    request.choose("modules", (profile, "environment.module_profile"))
     request.choose("modules", (own, "environment.modules"))
     values = _variables(request, nodes)
     secrets = dict(request.config.secrets or {})
@@ -41,12 +44,24 @@ def setting(request: Request, nodes: int) -> Setting:
         lines=request.site.setup,
         module_purge=rules.purge,
         module_use=rules.use,
-        modules=(*rules.load, *own),
+        modules=(*rules.load, *profile, *own),
         prefix=request.prefix,
         prefix_variable="CONDA_PREFIX" if conda and request.prefix else "VIRTUAL_ENV",
         variables=values,
         secrets=secrets,
     )
+
+
+def _profile(request: Request, name: str | None) -> tuple[str, ...]:
+    """The modules of a named set of the site's."""
+    known = request.site.modules.profiles
+    if name is None:
+        return ()
+    if name not in known:
+        message = f"{request.site.id} has no module profile {name!r}"
+        hint = nearest(name, known) or "add modules.profiles to the site file, or list the modules"
+        request.refuse(message, hint, "environment.module_profile")
+    return known.get(name, ())
 
 
 def _variables(request: Request, nodes: int) -> dict[str, str]:

@@ -17,6 +17,8 @@ class Modules:
     """Folders for `module use`, in order."""
     load: tuple[str, ...] = ()
     """Modules to load before the run's own, in order."""
+    profiles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Named sets of further modules, such as pytorch, for runs that ask for one."""
 
 
 @dataclass(frozen=True)
