@@ -53,6 +53,9 @@ def test_rebuilding_showing_and_pruning(project: Path) -> None:
     assert "more than one environment" in hpcrun("env", "show", newest["key"][:4], code=8).stderr
     assert "there is no environment 'x'" in hpcrun("env", "show", "x", code=8).stderr
 
+    (usage,) = json.loads(hpcrun("store", "stats", "--json").stdout)["users"]
+    assert usage["areas"]["environments"]["inodes"] > 10
+
     # Nothing goes while a run that is not sealed has it.
     room = Path(newest["folder"]).parent
     (room / ".build-01234567").mkdir()

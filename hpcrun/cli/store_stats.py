@@ -12,7 +12,17 @@ from hpcrun.store import FileStore
 from hpcrun.workflow.care.usage import Areas, HistoryUsage, Usage, largest, total, usage_of
 from hpcrun.workflow.session import open_session
 
-AREAS = ("records", "sealed", "files", "snapshots", "index", "models", "sdk", "other")
+AREAS = (
+    "records",
+    "sealed",
+    "files",
+    "snapshots",
+    "index",
+    "models",
+    "sdk",
+    "environments",
+    "other",
+)
 
 
 @click.command("stats")

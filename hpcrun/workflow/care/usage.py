@@ -21,6 +21,7 @@ AREAS = {
     "index": "index",
     "models": "models",
     "sdk": "sdk",
+    "environments": "environments",
     "experiments": "records",
 }
 """Folder of a user → what it counts as; everything else is `other`."""
