@@ -119,7 +119,7 @@ def test_what_contradicts_itself_is_told_at_once(project: Path) -> None:
     )
     said = hpcrun("submit", code=2).stderr
     assert "'3' is no version of Python (such as 3.11)" in said
-    assert "an environment is either built of packages, or a folder that is there" in said
+    assert "an environment is either built of packages, or one that is there" in said
 
 
 # -- a run ----------------------------------------------------------------------------------------

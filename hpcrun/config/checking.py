@@ -212,10 +212,14 @@ def _environment(environment: Environment | str) -> Iterator[Finding]:
     if isinstance(environment, str):
         return
     python, version = environment.python, "environment.python.version"
-    if environment.is_managed and environment.virtual_environment:
-        message = "an environment is either built of packages, or a folder that is there"
-        beside = ("environment.pip", "environment.requirements")
-        yield Finding("environment.virtual_environment", message, "keep one of them", beside)
+    for key in ("virtual_environment", "conda"):
+        if environment.is_managed and getattr(environment, key):
+            message = "an environment is either built of packages, or one that is there"
+            beside = ("environment.pip", "environment.requirements")
+            yield Finding(f"environment.{key}", message, "keep one of them", beside)
+    if environment.conda and environment.virtual_environment:
+        message = "conda and virtual_environment both name one"
+        yield Finding("environment.conda", message, "keep one of them")
     if python.version is None:
         return
     if not re.fullmatch(r"\d+\.\d+", python.version):

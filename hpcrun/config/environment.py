@@ -61,6 +61,8 @@ class Environment:
     """Packages to install, as pip's requirements: an environment of them is built once."""
     requirements: str | None = None
     """A requirements file of pip's, whose packages are installed as well."""
+    conda: str | None = None
+    """The name of a conda environment that is there; it is looked for where you submit."""
     module_profile: str | None = None
     """A set of modules that the site file names, loaded before the run's own."""
     version: str | None = None
@@ -69,9 +71,9 @@ class Environment:
     @property
     def is_default(self) -> bool:
         """Whether it says nothing of where Python comes from."""
-        told = (self.python.interpreter_path, self.virtual_environment, self.is_managed)
-        modules = (self.modules, self.module_profile)
-        return self.name == DEFAULT_ENVIRONMENT and not any((*told, *modules))
+        python = (self.python.interpreter_path, self.virtual_environment, self.conda)
+        told = (*python, self.modules, self.module_profile, self.is_managed)
+        return self.name == DEFAULT_ENVIRONMENT and not any(told)
 
     @property
     def is_managed(self) -> bool:
@@ -88,6 +90,11 @@ class Environment:
         """
         pinned = [f"pip=={pip_version}"] if pip_version else []
         return cls(name, requirements=str(file_path), pip=pinned)
+
+    @classmethod
+    def from_existing_conda_environment(cls, name: str, conda_environment_name: str) -> Environment:
+        """A conda environment that is there, used as it is; it is looked for at submission."""
+        return cls(name, conda=conda_environment_name)
 
     def register(self, workspace: Registry) -> Environment:
         """Keeps it under its name as the next version, and gives that one.

@@ -68,6 +68,7 @@ class _Environment:
     requirements: str | None = None
     modules: list[str] = field(default_factory=list)
     module_profile: str | None = None
+    conda: str | None = None
     docker: Any = None
     spark: Any = None
     r: Any = None
@@ -240,6 +241,7 @@ def _environment(read: _Environment) -> Environment:
         requirements=read.requirements,
         modules=read.modules,
         module_profile=read.module_profile,
+        conda=read.conda,
         environment_variables=read.environment_variables,
     )
 

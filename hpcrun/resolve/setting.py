@@ -24,6 +24,7 @@ def setting(request: Request, nodes: int) -> Setting:
     request.note(
         "python", request.python, "environment.python.interpreter_path" if told else origin
     )
+    request.choose("conda", (environment.conda, "environment.conda"))
     request.choose("requirements", (environment.requirements, "environment.requirements"))
     request.choose("pip", (tuple(environment.pip), "environment.pip"))
     rules, of_site = request.site.modules, request.of_site
@@ -39,7 +40,8 @@ def setting(request: Request, nodes: int) -> Setting:
     secrets = dict(request.config.secrets or {})
     for secret, file in secrets.items():
         request.note(f"secret {secret}", f"in {file}", f"secrets.{secret}")
-    conda = environment.is_default and not request.around.environ.get("VIRTUAL_ENV")
+    active = environment.is_default and not request.around.environ.get("VIRTUAL_ENV")
+    conda = active or environment.conda
     return Setting(
         lines=request.site.setup,
         module_purge=rules.purge,

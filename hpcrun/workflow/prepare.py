@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator
@@ -80,6 +81,7 @@ def prepare(
     if not private:
         asked = asked.with_findings(_hidden_checkpoint(config, store))
     asked, awaited = _awaited(asked, store, private, find)
+    asked = _with_conda(asked)
     asked, wanted = _with_built(asked, store, private, folder)
     site, target = _choose_target(asked, assets)
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
@@ -132,6 +134,23 @@ def _with_registered(asked: Read[RunConfiguration], store: FileStore) -> Read[Ru
         return asked.with_findings([finding])
     config = asked.value.copy()
     config.environment = environment
+    return replace(asked, value=config)
+
+
+def _with_conda(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
+    """The same with the folder of the conda environment that is named."""
+    environment = asked.value.environment
+    if isinstance(environment, str) or not environment.conda or environment.virtual_environment:
+        return asked
+    from hpcrun.environments.conda import find_conda
+
+    found = find_conda(environment.conda, os.environ, Path.home())
+    if found is None:
+        message = f"there is no conda environment {environment.conda!r} here"
+        hint = "load conda's module before you submit, or give its folder as virtual_environment"
+        return asked.with_findings([Finding("environment.conda", message, hint)])
+    config = asked.value.copy()
+    config.environment = replace(environment, virtual_environment=found)
     return replace(asked, value=config)
 
 
