@@ -9,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from hpcrun.environments.build import build
-from hpcrun.environments.cache import Wanted, find, listed, place
+from hpcrun.environments.cache import Built, Wanted, find, listed, place
 from hpcrun.environments.interpreter import find_interpreter
 from hpcrun.environments.requirements import read_requirements
 from tests.campaign import Figures, seeded, times
@@ -37,6 +39,11 @@ def built_in(folder: Path) -> str:
     return build(wanted, place(wanted.key, room), lambda text: None).folder
 
 
+def installed(built: Built) -> list[str]:
+    """The packages of its lock, which names wheels by their place."""
+    return [line.partition(" @ ")[0] for line in built.lock]
+
+
 def written(folder: Path) -> int:
     """How many files and folders the builds of a room have made."""
     return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
@@ -60,7 +67,7 @@ def test_a_build_killed_at_seeded_moments_is_never_used(tmp_path: Path, figures:
             time.sleep(chance.random() / 2)
             os.killpg(builder.pid, signal.SIGKILL)
             builder.wait()
-        assert all(built.lock == ["tinypack==1.0"] for built in listed(str(room)))
+        assert all(installed(built) == ["tinypack"] for built in listed(str(room)))
         if builder.returncode == -signal.SIGKILL and not listed(str(room)):
             killed += 1
             assert find(key, [str(room)]) is None
@@ -76,3 +83,23 @@ def test_a_build_killed_at_seeded_moments_is_never_used(tmp_path: Path, figures:
     assert done.stdout == "1.0\n"
     figures.tell("an environment's build killed", killed=killed, used=0)
     assert killed >= times(60) * 2 // 3
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_of_two_builders_at_once_one_is_published(tmp_path: Path, locks: bool) -> None:
+    make_wheel(tmp_path, "tinypack", "1.0")
+    room = tmp_path / "room"
+    room.mkdir()
+    if not locks:  # what cannot be opened cannot be locked, as on a file system without locks
+        (room / f".{wanted_in(tmp_path).key}.lock").mkdir()
+    words = [sys.executable, "-c", BUILDS, str(tmp_path)]
+    with (
+        subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as one,
+        subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as two,
+    ):
+        said = [builder.communicate()[1] for builder in (one, two)]
+    assert (one.returncode, two.returncode) == (0, 0), said
+    (built,) = listed(str(room))
+    assert (built.number, installed(built)) == (1, ["tinypack"])
+    assert list(room.glob(".build-*")) == [Path(built.folder).resolve()]
+    assert any("no lock on" in text for text in said) is not locks

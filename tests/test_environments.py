@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -186,3 +187,16 @@ def test_paths_of_a_file_are_relative_to_it(project: Path, monkeypatch: pytest.M
     assert isinstance(environment, Environment)
     assert environment.requirements == f"{project}/no.txt"
     assert environment.pip == [f"{project}/wheels/tinypack-1.0-py3-none-any.whl"]
+
+
+@pytest.mark.skipif(shutil.which("uv") is None, reason="there is no uv here")
+def test_uv_builds_where_it_knows_where_packages_are(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_INDEX", "https://none.invalid/simple")
+    (project / "run.yaml").write_text(
+        "script: train.py\nenvironment: {requirements: requirements.txt}\n"
+    )
+    built = json.loads(hpcrun("env", "build", "--json").stdout)
+    assert (built["builder"], built["lock"]) == ("uv", ["tinypack==1.0"])
+    assert "tinypack 1.0" in hpcrun("submit", "--follow").stdout
