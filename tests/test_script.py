@@ -637,3 +637,9 @@ def test_no_way_of_writing_a_value_leaves_it_unquoted(word: str) -> None:
 def test_the_header_ends_at_the_first_command() -> None:
     text = "#!/bin/bash\n#SBATCH -N1\n\n  # a comment\n\t\n#SBATCH -n1\n echo\n#SBATCH --late\n"
     assert header_of(text) == ("#SBATCH -N1", "#SBATCH -n1")
+
+
+def test_one_process_puts_its_own_values_in_its_words_as_well() -> None:
+    made = plan(from_yaml("script: train.py\narguments: ['${{rank}}']\n"))
+    assert made.launch.launcher == "plain"
+    assert "export HPCRUN_PLACEHOLDERS=2\n" in script(made)
