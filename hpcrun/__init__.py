@@ -18,6 +18,7 @@ _HOMES = {
     "HpcrunError": "hpcrun.errors",
     "Model": "hpcrun.api",
     "MpiConfiguration": "hpcrun.config",
+    "ParallelTaskConfiguration": "hpcrun.config",
     "PyTorchConfiguration": "hpcrun.config",
     "Requeue": "hpcrun.config",
     "Resources": "hpcrun.config",

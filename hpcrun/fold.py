@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpcrun.kinds import KINDS
-from hpcrun.layout import Attempt
+from hpcrun.layout import Attempt, task_ids
 from hpcrun.record import (
     AttemptRecord,
     Fact,
@@ -62,7 +62,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
         tags=fold_tags(request.get("tags", {}), ordered),
         properties=_fold_properties(request.get("properties", {}), ordered),
         request=request,
-        children=tuple(dict.fromkeys(f.data["run_id"] for f in _latest(ordered, "child"))),
+        children=tuple(dict.fromkeys([*_tasks(request), *_children(ordered)])),
         models=tuple(f"{f.data['name']}:{f.data['version']}" for f in _latest(ordered, "model")),
         archived=archived is not None and bool(archived.data.get("archived")),
         uploads=_uploads(ordered),
@@ -96,6 +96,16 @@ def _requeued(facts: Sequence[Fact]) -> dict[Attempt, float]:
         for fact in facts
         if fact.kind == "ended" and fact.data.get("cause") == Cause.REQUEUED
     }
+
+
+def _tasks(request: Mapping[str, Any]) -> Sequence[str]:
+    """The ids of a run's independent tasks, which are there before the run has them."""
+    tasks = request.get("tasks")
+    return task_ids(request["run_id"], tasks["count"]) if tasks is not None else ()
+
+
+def _children(facts: Sequence[Fact]) -> Sequence[str]:
+    return [fact.data["run_id"] for fact in _latest(facts, "child")]
 
 
 _OUT_OF_REACH: Mapping[str, Any] = {

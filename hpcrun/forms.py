@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Callable, Iterable, List, Mapping
 
-from hpcrun.layout import RUN_ID
+from hpcrun.layout import MOST_TASKS, RUN_ID
 
 Check = Callable[[Any], bool]
 
@@ -77,6 +77,22 @@ def is_run_id(value: Any) -> bool:
 def is_job_id(value: Any) -> bool:
     """Whether it is a scheduler's id of a job."""
     return is_text(value) or is_count(value)
+
+
+def is_tasks(value: Any) -> bool:
+    """Whether it says how many independent tasks a run has, as run.json does."""
+    if not isinstance(value, dict) or not is_count(value.get("count")):
+        return False
+    return bool(0 < value["count"] <= MOST_TASKS)
+
+
+def is_task(value: Any) -> bool:
+    """Whether it says which task of which array a run is, as run.json does."""
+    return (
+        isinstance(value, dict)
+        and all(map(is_count, (value.get("index"), value.get("element"))))
+        and is_text(value.get("array"))
+    )
 
 
 def or_none(check: Check) -> Check:

@@ -28,6 +28,8 @@ from hpcrun.forms import (
     is_run_id,
     is_sample,
     is_step,
+    is_task,
+    is_tasks,
     is_text,
     is_time,
     object_of,
@@ -216,6 +218,8 @@ REQUEST = Kind(
         **dict.fromkeys(("tags", "properties"), _are_texts_by_name),
         "parent": or_none(is_run_id),
         "after": or_none(_object_of_kind(_AFTER)),
+        "tasks": or_none(is_tasks),
+        "task": or_none(is_task),
     },
 )
 

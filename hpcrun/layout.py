@@ -20,7 +20,7 @@ from __future__ import annotations
 import enum
 import posixpath
 import re
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 FORMATS = (1,)
 """Of workspaces and of run.json with its journals: those that are read; the last is written."""
@@ -125,6 +125,17 @@ def experiment_of(run_id: str) -> str:
     if match is None:
         raise ValueError(f"not a run id: {run_id!r}")
     return match.group("experiment")
+
+
+MOST_TASKS = 100_000
+"""Of one run."""
+
+
+def task_ids(run_id: str, count: int) -> List[str]:
+    """The ids of the independent tasks of a run: those whose hex digits come next."""
+    before, _, number = run_id.rpartition("_")
+    numbers = range(int(number, 16) + 1, int(number, 16) + 1 + count)
+    return ["%s_%08x" % (before, n % (1 << 32)) for n in numbers]
 
 
 class UserPaths(NamedTuple):

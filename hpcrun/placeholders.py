@@ -18,6 +18,9 @@ NAMES = (
 )
 """The variables of the same names in capitals."""
 
+OF_TASKS = ("task_index", "task_count")
+"""Those of independent tasks: the variables with HPCRUN_ before."""
+
 _PLACEHOLDER = re.compile(r"(?P<literal>\$?)\$\{\{ ?(?P<name>[^{}]*?) ?\}\}")
 
 
@@ -25,10 +28,16 @@ def refusal(word: str) -> Problem | None:
     """What is wrong with the placeholders of a word; None if nothing is."""
     for match in _PLACEHOLDER.finditer(word):
         name = match["name"]
-        if not match["literal"] and name not in NAMES:
-            hint = f"{nearest(name, NAMES)}; as a text it is written ${match[0]}"
+        if not match["literal"] and name not in (*NAMES, *OF_TASKS):
+            hint = f"{nearest(name, (*NAMES, *OF_TASKS))}; as a text it is written ${match[0]}"
             return Problem(f"there is no placeholder {match[0]}", hint)
     return None
+
+
+def of_tasks(word: str) -> str | None:
+    """The first placeholder in a word that only an independent task has a value for."""
+    found = (match for match in _PLACEHOLDER.finditer(word) if not match["literal"])
+    return next((match[0] for match in found if match["name"] in OF_TASKS), None)
 
 
 def are_in(words: Sequence[str]) -> bool:

@@ -172,6 +172,19 @@ class Awaiting:
 
 
 @dataclass(frozen=True)
+class Tasks:
+    """The independent tasks of a run.
+
+    at_once: how many may run at the same time; None: all. index: which one a plan is of, from 0;
+    None: of the run that has them as its children.
+    """
+
+    count: int
+    at_once: int | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run as it will be submitted."""
 
@@ -206,6 +219,7 @@ class Plan:
     resuming: Resuming
     awaiting: Awaiting | None
     choices: tuple[Choice, ...]
+    tasks: Tasks | None = None
 
     @property
     def room(self) -> UserPaths:

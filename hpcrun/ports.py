@@ -59,6 +59,9 @@ class Scheduler(Protocol):
     def submit(self, submission: Submission) -> JobId:
         """Hands the script over; gives the job's id. After OutcomeUnknown the job may exist."""
 
+    def array_size(self) -> int:
+        """How many jobs one array may have; 0: there are no arrays."""
+
     def find(self, name: str) -> Sequence[JobId]:
         """The ids of this user's jobs of that name, newest first, that the scheduler knows."""
 

@@ -16,11 +16,14 @@ from hpcrun import errors
 from hpcrun.config import LAUNCHERS
 from hpcrun.directives import SBATCH, Directive, flags_of
 from hpcrun.flags import refusal
+from hpcrun.layout import task_ids
 from hpcrun.plan import Plan
 from hpcrun.reading import nearest
 from hpcrun.templating import FAULTS, PARENT, Load, problem_of, sandbox
 
 MAIN = "sbatch.sh.j2"
+ARRAY = "array.sh.j2"
+"""Of a run that is made of independent tasks: which run's script each index of the array runs."""
 LAUNCHER_FOLDER = "launchers/"
 
 VARIABLES = {
@@ -35,6 +38,7 @@ VARIABLES = {
     "agent": "the words that start the agent",
     "spool": "the folder on a node's own disk, without its attempt",
     "scheduled": "whether Slurm runs it",
+    "tasks": "the ids of the runs of its independent tasks",
     "launcher_template": "the name of the launcher's template",
 }
 """What a template finds, by name."""
@@ -53,7 +57,7 @@ def render(plan: Plan, load: Load) -> Script:
     if load(launcher_template(plan)) is None:
         raise errors.TemplateError(_no_launcher(plan))
     try:
-        text = sandbox(load).get_template(MAIN).render(variables(plan))
+        text = sandbox(load).get_template(_main(plan)).render(variables(plan))
     except FAULTS as error:
         raise errors.TemplateError(problem_of(error)) from error
     problems = problems_of(text, plan, load)
@@ -62,10 +66,14 @@ def render(plan: Plan, load: Load) -> Script:
     return Script(text, header_of(text))
 
 
+def _main(plan: Plan) -> str:
+    return ARRAY if plan.tasks is not None and plan.tasks.index is None else MAIN
+
+
 def problems_of(text: str, plan: Plan, load: Load) -> tuple[errors.Problem, ...]:
     """What is wrong with a rendered script, told at the lines of the main template, or of that
     which it extends."""
-    sources = [load(MAIN) or ("", MAIN)]
+    sources = [load(MAIN) or ("", MAIN)]  # an array's header is that of its tasks
     while (replaced := load(PARENT * len(sources) + MAIN)) is not None:
         sources.append(replaced)
     script = Script(text, header_of(text))
@@ -87,6 +95,7 @@ def variables(plan: Plan) -> Mapping[str, object]:
         "task": f"{plan.sdk}/hpcrun/agent/task.sh",
         "agent": (plan.agent_python, "-I", "-S", plan.sdk),
         "spool": plan.spool,
+        "tasks": task_ids(plan.run_id, plan.tasks.count if plan.tasks is not None else 0),
         "scheduled": bool(plan.directives),
         "launcher_template": launcher_template(plan),
     }

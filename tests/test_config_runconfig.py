@@ -11,6 +11,7 @@ from hpcrun.config import (
     Environment,
     HorovodConfiguration,
     MpiConfiguration,
+    ParallelTaskConfiguration,
     PyTorchConfiguration,
     Resources,
     RunConfiguration,
@@ -111,6 +112,10 @@ def test_spellings_of_the_service_are_read(tmp_path: Path) -> None:
         (
             "communicator: ParameterServer\ntensorflow: {workerCount: 4, parameterServerCount: 0}",
             TensorflowConfiguration(4, 0),
+        ),
+        (
+            "communicator: ParallelTask\nparalleltask: {taskCount: 4, workerCountPerNode: 2}",
+            ParallelTaskConfiguration(4),
         ),
     ],
 )

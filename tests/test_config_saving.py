@@ -18,6 +18,7 @@ from hpcrun.config import (
     Mail,
     MetricFiles,
     MpiConfiguration,
+    ParallelTaskConfiguration,
     PyTorchConfiguration,
     Resources,
     RunConfiguration,
@@ -301,6 +302,7 @@ distributed = maybe(
         PyTorchConfiguration, st.sampled_from(["Nccl", "Gloo"]), maybe(counts), counts, launchers
     )
     | st.builds(TensorflowConfiguration, counts, st.integers(0, 9))
+    | st.builds(ParallelTaskConfiguration, counts, maybe(counts), counts)
 )
 configs = st.builds(
     RunConfiguration,

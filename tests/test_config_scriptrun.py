@@ -296,12 +296,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"distributed_job_config": Resources()},
         "`distributed_job_config` must be MpiConfiguration or HorovodConfiguration or"
-        " PyTorchConfiguration or TensorflowConfiguration, not a Resources",
+        " PyTorchConfiguration or TensorflowConfiguration or ParallelTaskConfiguration,"
+        " not a Resources",
     ),
     (
         {"distributed_job_config": "mpi"},
         "`distributed_job_config` must be a MpiConfiguration or a HorovodConfiguration or a"
-        " PyTorchConfiguration or a TensorflowConfiguration, not 'mpi'",
+        " PyTorchConfiguration or a TensorflowConfiguration or a ParallelTaskConfiguration,"
+        " not 'mpi'",
     ),
     (
         {"distributed_job_config": MpiConfiguration(process_count_per_node="4")},  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from hpcrun.config import (
     Mail,
     MetricFiles,
     MpiConfiguration,
+    ParallelTaskConfiguration,
     PyTorchConfiguration,
     Requeue,
     Resources,
@@ -38,6 +39,7 @@ SECTIONS = (
     *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits, MetricFiles),
     *(After, Checkpoints, Requeue, Stop),
     *(MpiConfiguration, HorovodConfiguration, PyTorchConfiguration, TensorflowConfiguration),
+    ParallelTaskConfiguration,
 )
 SCHEMA = json_schema(RunConfiguration)
 
@@ -146,6 +148,7 @@ ACCEPTED = [
     "distributed_job_config: {kind: pytorch, communication_backend: gloo, process_count: null}",
     "distributed_job_config: {kind: pytorch, communication_backend: Nccl, launcher: torchrun}",
     "distributed_job_config: {kind: tensorflow, worker_count: 2}",
+    "distributed_job_config: {kind: parallel_task, task_count: 8, max_parallel: 2}",
     "distributed_job_config: null",
     "mail: {on: [end, time_limit_90]}",
     "sbatch: {switches: 2, contiguous: null}",

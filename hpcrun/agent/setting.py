@@ -26,6 +26,7 @@ from hpcrun.layout import (
 JOB_ID_VARIABLE = "HPCRUN_JOB_ID"
 NODELIST_VARIABLE = "HPCRUN_NODELIST"
 SLURM_JOB_ID_VARIABLE = "SLURM_JOB_ID"
+ARRAY_VARIABLE, INDEX_VARIABLE = "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"
 
 LOCAL = "local"
 
@@ -110,13 +111,12 @@ def read(environ: Mapping[str, str]) -> Setting:
     resume_from = environ.get(RESUME_VARIABLE) or None
     local = str(request.get("target", "")).split("/")[0] == LOCAL
     scheduled = SLURM_JOB_ID_VARIABLE in environ and not local
-    variable = SLURM_JOB_ID_VARIABLE if scheduled else JOB_ID_VARIABLE
     return Setting(
         paths=paths,
         attempt=attempt,
         host=host,
         nodes=tuple(environ.get(NODELIST_VARIABLE, host).split()),
-        job_id=environ.get(variable, f"{os.getpid()}@{host}"),
+        job_id=_job_id(environ, scheduled) or f"{os.getpid()}@{host}",
         scheduled=scheduled,
         spool=environ.get(SPOOL_VARIABLE) or None,
         snapshot=_snapshot(request.get("snapshot")),
@@ -144,6 +144,15 @@ def read(environ: Mapping[str, str]) -> Setting:
         preflight=Preflight(**told["preflight"]) if told.get("preflight") else None,
         problems=problems,
     )
+
+
+def _job_id(environ: Mapping[str, str], scheduled: bool) -> Optional[str]:
+    """Of an array's task `A_a`: its last one has the array's number, by which all are requeued."""
+    if not scheduled:
+        return environ.get(JOB_ID_VARIABLE)
+    if ARRAY_VARIABLE in environ and INDEX_VARIABLE in environ:
+        return f"{environ[ARRAY_VARIABLE]}_{environ[INDEX_VARIABLE]}"
+    return environ[SLURM_JOB_ID_VARIABLE]
 
 
 def _place(environ: Mapping[str, str]) -> Tuple[RunPaths, Attempt]:

@@ -288,6 +288,8 @@ fill() {
         node_rank) value=$NODE_RANK ;;
         master_addr) value=$MASTER_ADDR ;;
         master_port) value=$MASTER_PORT ;;
+        task_index) value=$HPCRUN_TASK_INDEX ;;
+        task_count) value=$HPCRUN_TASK_COUNT ;;
         *) value=$open$name$close ;;
         esac
         word=$word$value

@@ -93,9 +93,12 @@ def _tell_submitted(session: Session, record: RunRecord, follow: bool, as_json: 
     if as_json and not follow:
         print_json(run_object(record, paths))
         return 0
-    say(f"submitted run {record.run_id} as job {record.job_id} to {record.target}", err=as_json)
+    tasks = record.request.get("tasks")
+    told = f"{tasks['count']} tasks" if tasks else f"job {record.job_id}"
+    say(f"submitted run {record.run_id} as {told} to {record.target}", err=as_json)
     if not follow:
-        say(f"follow it with: hpcrun logs -f {record.run_id}", err=as_json)
+        how = "hpcrun list --children" if tasks else f"hpcrun logs -f {record.run_id}"
+        say(f"follow it with: {how}", err=as_json)
         return 0
     from hpcrun.cli.logs import follow_to_end
 

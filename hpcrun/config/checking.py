@@ -11,6 +11,7 @@ from hpcrun.agent.follow.patterns import FOLDERS, FORMATS, format_of
 from hpcrun.config.distributed import (
     LAUNCHERS,
     HorovodConfiguration,
+    ParallelTaskConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
     nodes_key,
@@ -20,6 +21,7 @@ from hpcrun.config.environment import Environment
 from hpcrun.config.model import RunConfiguration
 from hpcrun.config.quantities import parse_memory, parse_time
 from hpcrun.errors import ConfigError
+from hpcrun.layout import MOST_TASKS
 from hpcrun.reading import Finding, Read, nearest
 
 EXPERIMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}\Z")
@@ -102,6 +104,8 @@ _LEAST = {
     "process_count_per_node": 1,
     "worker_count": 1,
     "parameter_server_count": 0,
+    "task_count": 1,
+    "max_parallel": 1,
 }
 
 
@@ -146,6 +150,13 @@ def _distributed(config: RunConfiguration) -> Iterator[Finding]:
         )
     if isinstance(distributed, HorovodConfiguration):
         yield from _horovod(config)
+    if isinstance(distributed, ParallelTaskConfiguration):
+        count = distributed.task_count
+        if count > MOST_TASKS:
+            key = "distributed_job_config.task_count"
+            yield Finding(
+                key, f"{count} tasks; a run has at most {MOST_TASKS}", "make several runs"
+            )
     if isinstance(distributed, TensorflowConfiguration):
         servers, workers = distributed.parameter_server_count, distributed.worker_count
         if servers > workers > 0:

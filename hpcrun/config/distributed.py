@@ -93,8 +93,30 @@ class TensorflowConfiguration:
         return 1
 
 
+@dataclass
+class ParallelTaskConfiguration:
+    """Independent tasks: a child run for each, all of them in one job array."""
+
+    kind: ClassVar[str] = "parallel_task"
+    task_count: int = 1
+    """Tasks; they count from 0."""
+    max_parallel: int | None = None
+    """Tasks that may run at the same time; default: all."""
+    node_count: int = 1
+    """Nodes of each task; the command runs once on each."""
+
+    @property
+    def process_count_of_node(self) -> int:
+        """Processes of a task on each node."""
+        return 1
+
+
 DistributedConfiguration = (
-    MpiConfiguration | HorovodConfiguration | PyTorchConfiguration | TensorflowConfiguration
+    MpiConfiguration
+    | HorovodConfiguration
+    | PyTorchConfiguration
+    | TensorflowConfiguration
+    | ParallelTaskConfiguration
 )
 
 

@@ -12,6 +12,7 @@ from hpcrun.config.distributed import (
     DistributedConfiguration,
     HorovodConfiguration,
     MpiConfiguration,
+    ParallelTaskConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
 )
@@ -174,7 +175,8 @@ class RunConfiguration:
     environment: Environment | str = field(default_factory=Environment)
     """What the command finds; a text: the folder of an environment, or a registered name."""
     distributed_job_config: DistributedConfiguration | None = None
-    """How many processes on how many nodes; `kind` is mpi, pytorch or tensorflow."""
+    """How many processes on how many nodes; `kind` is mpi, horovod, pytorch, tensorflow or
+    parallel_task."""
     preflight: bool | None = None
     """Whether the launch is tried before the command; default: as the site says, else if there are
     several nodes."""
@@ -249,7 +251,8 @@ class RunConfiguration:
 
     @property
     def communicator(self) -> str:
-        """What the processes speak: None, OpenMpi, Horovod, Nccl, Gloo or ParameterServer."""
+        """What the processes speak: None, OpenMpi, Horovod, Nccl, Gloo, ParameterServer or
+        ParallelTask."""
         distributed = self.distributed_job_config
         if isinstance(distributed, PyTorchConfiguration):
             return distributed.communication_backend
@@ -257,6 +260,8 @@ class RunConfiguration:
             return "OpenMpi"
         if isinstance(distributed, HorovodConfiguration):
             return "Horovod"
+        if isinstance(distributed, ParallelTaskConfiguration):
+            return "ParallelTask"
         return "None" if distributed is None else "ParameterServer"
 
     @communicator.setter
@@ -270,6 +275,7 @@ class RunConfiguration:
             "nccl": PyTorchConfiguration,
             "gloo": PyTorchConfiguration,
             "parameterserver": TensorflowConfiguration,
+            "paralleltask": ParallelTaskConfiguration,
         }
         word, nodes = str(value).lower(), self.node_count
         if word not in known:

@@ -19,6 +19,7 @@ from hpcrun.config.distributed import (
     DistributedConfiguration,
     HorovodConfiguration,
     MpiConfiguration,
+    ParallelTaskConfiguration,
     PyTorchConfiguration,
     TensorflowConfiguration,
     nodes_key,
@@ -79,6 +80,15 @@ class _Environment:
 
 
 @dataclass
+class _ParallelTask(ParallelTaskConfiguration):
+    """With what is Azure ML's there: its workers take tasks until there are no more."""
+
+    max_retries_per_worker: Any = None
+    worker_count_per_node: Any = None
+    terminal_exit_codes: Any = None
+
+
+@dataclass
 class _File:
     """A .runconfig as it is written. What is Any is Azure ML's and means nothing here."""
 
@@ -88,7 +98,17 @@ class _File:
     target: str | None = None
     framework: str | None = None
     communicator: (
-        Literal["None", "OpenMpi", "IntelMpi", "Mpi", "Horovod", "Nccl", "Gloo", "ParameterServer"]
+        Literal[
+            "None",
+            "OpenMpi",
+            "IntelMpi",
+            "Mpi",
+            "Horovod",
+            "Nccl",
+            "Gloo",
+            "ParameterServer",
+            "ParallelTask",
+        ]
         | None
     ) = None
     max_run_duration_seconds: int | None = None
@@ -124,7 +144,7 @@ class _File:
     spark: Any = None
     docker: Any = None
     hdi: Any = None
-    paralleltask: Any = None
+    paralleltask: _ParallelTask = field(default_factory=_ParallelTask)
     data_references: Any = None
     data: Any = None
     datacaches: Any = None
@@ -258,6 +278,10 @@ def _distributed(read: _File) -> DistributedConfiguration | None:
         read.pytorch.node_count = max(read.pytorch.node_count, read.node_count)
         read.pytorch.communication_backend = "Nccl" if communicator == "Nccl" else "Gloo"
         return read.pytorch
+    if communicator == "ParallelTask":
+        told = read.paralleltask
+        nodes = max(told.node_count, read.node_count)
+        return ParallelTaskConfiguration(told.task_count, told.max_parallel, nodes)
     return read.tensorflow if communicator == "ParameterServer" else None
 
 
@@ -302,7 +326,7 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
         del named["version"]  # Azure ML's own stays
     yield "environment", {**named, "python": python}
     if distributed is not None:  # the sections of the others say nothing without a communicator
-        yield distributed.kind, _plain(distributed)
+        yield _JOINED.get(distributed.kind, distributed.kind), _plain(distributed)
     defaults = RunConfiguration()
     for name in _SAME:
         value = _plain(getattr(config, name))

@@ -24,6 +24,7 @@ from hpcrun.resolve.requeueing import may_requeue, requeueing
 from hpcrun.resolve.resuming import resuming
 from hpcrun.resolve.setting import setting
 from hpcrun.resolve.stopping import stopping
+from hpcrun.resolve.tasks import tasks
 from hpcrun.site import SiteConfig
 
 
@@ -49,6 +50,7 @@ def resolve(
     request.choose("experiment", (config.experiment, "experiment"), (experiment, "source folder"))
     _describe(request)
     launching = launch(request)
+    independent = tasks(request)
     wanted = job(request, launching)
     told = stopping(request, wanted.time)
     if told.lead is not None and not told.own_clock:
@@ -101,6 +103,7 @@ def resolve(
         resuming=resuming(request),
         awaiting=awaiting(request, awaited),
         choices=tuple(request.choices),
+        tasks=independent,
     )
 
 

@@ -7,6 +7,8 @@ from hpcrun.config import (
     DistributedConfiguration,
     HorovodConfiguration,
     MpiConfiguration,
+    ParallelTaskConfiguration,
+    PyTorchConfiguration,
     TensorflowConfiguration,
     nodes_key,
     processes_key,
@@ -16,6 +18,7 @@ from hpcrun.resolve.request import Request
 
 OVER_MPI = (MpiConfiguration, HorovodConfiguration)
 TORCHRUN = ("torchrun", "torchrun_static")
+_ONE_EACH = (type(None), ParallelTaskConfiguration)
 
 
 def launch(request: Request) -> Launch:
@@ -69,11 +72,11 @@ def _launcher(
     counted = "default"
     if isinstance(distributed, OVER_MPI):
         default, counted = (rules.mpi.starter, of_site), processes_key(distributed)
-    elif distributed is not None and distributed.process_count:
+    elif isinstance(distributed, PyTorchConfiguration) and distributed.process_count:
         default, counted = (rules.pytorch, of_site), processes_key(distributed)
-    elif request.local or (distributed is None and nodes == 1):
+    elif request.local or (isinstance(distributed, _ONE_EACH) and nodes == 1):
         default = ("plain", "default")
-    asked = distributed.launcher if distributed is not None else None
+    asked = getattr(distributed, "launcher", None)
     key = "distributed_job_config.launcher"
     launcher = request.choose("launcher", (asked, key), default)
     processes = distributed.process_count_of_node if distributed is not None else 1

@@ -169,12 +169,19 @@ class Slurm:
         if answer.status and not any(words in answer.said for words in ENDED_ALREADY):
             raise failure("scancel", answer)
 
+    def array_size(self) -> int:
+        """MaxArraySize: one more than the greatest index."""
+        return int(self._configured("MaxArraySize", "0"))
+
     def running_version(self) -> str:
         """That of the controller, which may be another than that of its commands."""
+        return self._configured("SLURM_VERSION", "")
+
+    def _configured(self, name: str, default: str) -> str:
         answer = ask(["scontrol", "show", "config"], self.asking(), QUESTION_TIMEOUT)
         if answer.status:
             raise failure("scontrol", answer)
-        return configuration(answer.output).get("SLURM_VERSION", "")
+        return configuration(answer.output).get(name, default)
 
     # -- the commands -------------------------------------------------------------------------
 
@@ -200,8 +207,10 @@ class Slurm:
         accounting is off.
 
         Who canceled it stands there alone; without it, the end would be written down too early.
+        Of an array's tasks that never began, sacct knows them all together, as `A_[2-7]` (22.05).
         """
         fresh = held.end is not None and abs(time.time() - held.end) < _FRESH
+        fresh = fresh and not ("_" in job.number and not held.nodes)
         for pause in _LAG if fresh else ():
             lives = self._lives(job, held)
             if lives is None or (lives and lives[-1].told.base == held.base):

@@ -102,6 +102,8 @@ class SchedulerRules:
     """Variables for sbatch, squeue and their like."""
     poll: Poll = Poll()
     """How often it may be asked."""
+    max_array_size: int | None = None
+    """MaxArraySize: one more than the greatest index in a job array; default: Slurm is asked."""
     error_hints: Mapping[str, str] = field(default_factory=dict)
     """A part of what sbatch says when it refuses a job, or of the reason for which one waits, to
     what that means here."""

@@ -50,7 +50,7 @@ def dependency(awaiting: Awaiting, records: Sequence[RunRecord], target: str) ->
     if site == LOCAL:
         return ()
     return (
-        f"--dependency={_text(awaiting, [_number(record) for record in live])}",
+        f"--dependency={_text(awaiting, [job for record in live for job in _numbers(record)])}",
         "--kill-on-invalid-dep=yes",
     )
 
@@ -61,14 +61,15 @@ def _text(awaiting: Awaiting, jobs: Sequence[str]) -> str:
     return separator.join(f"{awaiting.condition}:{job}" for job in jobs)
 
 
-def _number(record: RunRecord) -> str:
+def _numbers(record: RunRecord) -> Sequence[str]:
+    """Of a run that is made of independent tasks, their arrays' jobs."""
     if record.job_id is None:
         raise SchedulerError(
             f"run {record.run_id} has no job yet that could be waited for",
             "its submission may be going on: try again in a minute",
             transient=True,
         )
-    return record.job_id.partition(";")[0]
+    return [job.partition(";")[0] for job in record.job_id.split(",")]
 
 
 def _refusal(record: RunRecord) -> Problem:

@@ -7,6 +7,7 @@ from hpcrun.layout import INTERACTIVE
 from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause
+from hpcrun.workflow.cut import array_of
 from hpcrun.workflow.interactive import end
 from hpcrun.workflow.session import Session
 
@@ -31,7 +32,8 @@ def cancel(session: Session, record: RunRecord) -> list[RunRecord]:
                 errors[each.run_id] = error
 
     family = _family(session, record)
-    reach(family)
+    canceled.update((each.run_id, each) for each in _cancel_arrays(session, family))
+    reach([each for each in family if each.run_id not in canceled])
     made_since = _family(session, canceled.get(record.run_id, record))
     reach([each for each in made_since if each.run_id not in canceled.keys() | errors.keys()])
     if errors:
@@ -52,10 +54,34 @@ def _family(session: Session, record: RunRecord) -> list[RunRecord]:
     return found
 
 
+def _cancel_arrays(session: Session, family: list[RunRecord]) -> list[RunRecord]:
+    """Cancels the job arrays of independent tasks; gives the records of the tasks that this ends.
+
+    At once: one by one, each that ends would let the next begin. What cannot be canceled so is
+    left to be canceled by itself.
+    """
+    tasks: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in session.refreshed(each for each in family if each.request.get("task")):
+        if not record.state.is_end and record.job_id is not None and "_" in record.job_id:
+            tasks.setdefault((record.target, array_of(record.job_id)), []).append(record)
+    canceled = []
+    for (target, array), records in tasks.items():
+        if len(records) == 1:
+            continue
+        try:
+            session.cancel_job(target, JobId(array))
+        except SchedulerError:
+            continue
+        canceled += [_told(session, record) for record in records]
+    return canceled
+
+
 def _cancel(session: Session, record: RunRecord) -> RunRecord:
     record = session.refreshed([record])[0]
     if record.state.is_end:
         return record
+    if record.request.get("tasks"):
+        return _told(session, record)
     if record.target == INTERACTIVE:
         message = f"the run was canceled by {session.user}"
         return end(record, session.store, Cause.CANCELED, message)
@@ -66,6 +92,10 @@ def _cancel(session: Session, record: RunRecord) -> RunRecord:
             transient=True,
         )
     session.cancel_job(record.target, JobId(record.job_id))
+    return _told(session, record)
+
+
+def _told(session: Session, record: RunRecord) -> RunRecord:
     paths = session.store.paths(record.run_id)
     session.store.append(paths, record.attempt.attempt, "cancel_requested", {"by": session.user})
     return session.store.read(record.run_id)

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hpcrun.layout import JournalKind
 from hpcrun.ports import JobId
@@ -45,7 +46,8 @@ def job_of(
     find: the ids of the jobs of a name. SchedulerError, StoreError.
     """
     paths, submission = store.paths(record.run_id), record.attempt.attempt.submission
-    goes_on = _goes_on(record, _told(record, store), paths.script)
+    sought = _sought(record, store)
+    goes_on = _goes_on(record, _told(record, store), sought.script)
     # From here on everything can be seen that a client which is gone has told or done.
     told = _told(record, store)
     if "submitted" in told or "submit_failed" in told:
@@ -53,13 +55,47 @@ def job_of(
     claimed = store.claimed(paths, submission)
     if claimed is not None:
         return claimed
-    found = find(record.run_id) if "submitting" in told else ()
+    found = find(sought.name) if "submitting" in told else ()
+    if sought.element is not None:
+        found = [job for job in found if job == element_of(array_of(job), sought.element)]
     job_id = first_unknown(found, known_jobs(record))
     if job_id is not None:
         return job_id
     if goes_on or _settles(told):
         return None
     return store.claim(paths, submission, WITHDRAWN)
+
+
+class _Sought(NamedTuple):
+    """By what a job is found: its script, its name, and which element it is of an array."""
+
+    script: str
+    name: str
+    element: int | None = None
+
+
+def _sought(record: RunRecord, store: FileStore) -> _Sought:
+    task = record.request.get("task")
+    if task is None or record.parent is None or record.attempt.attempt.submission > 1:
+        return _Sought(store.paths(record.run_id).script, record.run_id)
+    return _Sought(store.paths(record.parent).script, task["array"], task["element"])
+
+
+def goes_on(record: RunRecord, store: FileStore) -> bool:
+    """Whether the client of a run's newest submission may be at work."""
+    return _goes_on(record, _told(record, store), store.paths(record.run_id).script)
+
+
+def array_of(job_id: str) -> str:
+    """The array that an element `A_a` is of, with its cluster; another job is its own."""
+    number, semicolon, cluster = job_id.partition(";")
+    return number.partition("_")[0] + semicolon + cluster
+
+
+def element_of(array: str, element: int) -> str:
+    """The id `A_a` of an element of an array."""
+    number, semicolon, cluster = array.partition(";")
+    return f"{number}_{element}{semicolon}{cluster}"
 
 
 def known_jobs(record: RunRecord) -> frozenset[str]:

@@ -18,11 +18,13 @@ from hpcrun.manifest import Limits
 from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_id
 from hpcrun.reading import Finding, Read
 from hpcrun.resolve import resolve
+from hpcrun.resolve.tasks import task_of
 from hpcrun.script import Script, render
 from hpcrun.site import SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
 from hpcrun.store.users import own_name
+from hpcrun.templating import Load
 from hpcrun.workflow.site import choose_target, templates_of
 from hpcrun.workflow.surroundings import here, new_token
 
@@ -37,8 +39,9 @@ Find = Callable[[str], tuple[str, str]]
 class Prepared:
     """A run that could be submitted: its plan, its script, and where its source lies.
 
-    entry_point: the user's script, relative to the source folder; None for a command.
-    environment: what has to be built before it is submitted, unless it is there.
+    entry_point: the user's script, relative to the source folder; None for a command. load: what
+    finds the templates. environment: what has to be built before it is submitted, unless it is
+    there.
     """
 
     plan: Plan
@@ -47,7 +50,13 @@ class Prepared:
     source: Path
     entry_point: str | None
     limits: Limits
+    load: Load
     environment: Wanted | None = None
+
+    def task(self, index: int) -> tuple[Plan, Script]:
+        """The plan and the script of one of its independent tasks."""
+        plan = task_of(self.plan, index, self.site.scheduler)
+        return plan, render(plan, self.load)
 
 
 def prepare(
@@ -92,8 +101,12 @@ def prepare(
     if problems:
         raise ConfigError(*problems)
     limits = Limits(parse_memory(config.snapshot.max_bytes), config.snapshot.max_files)
-    script = render(plan, templates_of(site, assets).load)
-    return Prepared(plan, script, site, source, config.script, limits, wanted)
+    load = templates_of(site, assets).load
+    script = render(plan, load)
+    prepared = Prepared(plan, script, site, source, config.script, limits, load, wanted)
+    if plan.tasks is not None:
+        prepared.task(0)  # a template that is refused is refused before anything is written
+    return prepared
 
 
 def _awaited(

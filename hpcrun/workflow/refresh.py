@@ -14,7 +14,7 @@ from typing import Any
 
 from hpcrun.errors import HpcrunError, SchedulerError, StoreError
 from hpcrun.fold import fold
-from hpcrun.layout import INTERACTIVE, Attempt, JournalKind
+from hpcrun.layout import INTERACTIVE, Attempt, JournalKind, task_ids
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.state import Cause, State
@@ -50,6 +50,8 @@ def refresh(
     return [
         _judged(record, store, heartbeats)
         if record.target == INTERACTIVE
+        else _of_tasks(record, store, scheduler_of, jobs, heartbeats)
+        if record.request.get("tasks")
         else _refreshed(record, store, scheduler_of, jobs, heartbeats)
         if record.user == store.user
         else record
@@ -130,6 +132,38 @@ def _refreshed(
     if word is None or word.state is State.NOT_RESPONDING:
         word = _unknown(record, word) or word
     return record if word is None else _joined(record, word, store)
+
+
+def _of_tasks(
+    record: RunRecord,
+    store: FileStore,
+    scheduler_of: Callable[[str], Scheduler],
+    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
+    heartbeats: Heartbeats,
+) -> RunRecord:
+    """A run that is made of independent tasks has no job of its own: it is what they are."""
+    if record.state.is_end or record.imported is not None:
+        return record
+    from hpcrun.workflow.cut import goes_on
+    from hpcrun.workflow.gathering import arrays_of, gathered
+
+    count, own = record.request["tasks"]["count"], record.user == store.user
+    ids = task_ids(record.run_id, count)
+    tasks = [store.read(task, record.user) for task in ids if store.has(task, record.user)]
+    makers = (record, *tasks[-1:]) if own and len(tasks) < count else ()
+    are_made = not any(goes_on(each, store) for each in makers)
+    if own:
+        tasks = [_refreshed(t, store, scheduler_of, jobs_of, heartbeats) for t in tasks]
+    problems = list(dict.fromkeys(problem for task in tasks for problem in task.problems))
+    attempt, jobs = record.attempt.attempt, arrays_of(tasks)
+    if own and are_made and jobs is not None and record.job_id is None:
+        record = _noted(record, store, attempt, "submitted", {"job_id": jobs})
+    kind, data = gathered(count, tasks, are_made)
+    if kind == "ended" and own:
+        record = _noted(record, store, attempt, kind, data)
+    else:
+        record = _with_fact(record, store, attempt, kind, data)
+    return record._replace(problems=(*record.problems, *problems))
 
 
 def _unexplained(record: RunRecord) -> list[Attempt]:

@@ -56,6 +56,8 @@ def resubmit(
     store.make_folders(paths)
     attempt = _next(record)
     token = token_of(record.run_id, attempt.submission)
+    if record.request.get("task") and record.parent is not None:
+        _reopen(record.parent, store)
     store.supersede(paths, before.submission)
     store.append(paths, attempt, "submitting", {"token": token, **this_client()})
     with kept_to(paths.owner.root):
@@ -73,6 +75,17 @@ def resubmit(
     known = known_jobs(store.read(record.run_id))
     hand_over(submission, attempt, paths, store, scheduler, known)
     return store.read(record.run_id)
+
+
+def _reopen(run_id: str, store: FileStore) -> None:
+    """The run whose task it is goes on as well, if it had ended; one that was deleted does not."""
+    if not store.has(run_id, store.user):
+        return
+    paths, above = store.paths(run_id), store.read(run_id)
+    if above.state.is_end:
+        with kept_to(paths.owner.root):
+            unseal(store.stored(paths))
+        store.append(paths, _next(above), "submitting", this_client())
 
 
 def _unseal_family(record: RunRecord, store: FileStore) -> None:
@@ -105,6 +118,9 @@ def check(record: RunRecord, store: FileStore) -> None:
         raise SchedulerError(message, hint)
     if record.target == INTERACTIVE:
         raise SchedulerError(f"run {run_id} is interactive", "there is no job to submit again")
+    if record.request.get("tasks"):
+        message = f"run {run_id} is made of tasks, and has no job of its own"
+        raise SchedulerError(message, "`hpcrun resubmit` each of them that should run again")
     if not record.has_ended:
         hint = f"wait for its end, or `hpcrun cancel {run_id}`"
         raise SchedulerError(f"run {run_id} is still {record.state}", hint)

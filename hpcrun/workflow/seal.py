@@ -18,6 +18,7 @@ from hpcrun.ports import JobId
 from hpcrun.record import RunRecord
 from hpcrun.rights import kept_to
 from hpcrun.store.removal import bytes_of_record
+from hpcrun.workflow.cut import array_of
 from hpcrun.workflow.due import DUE
 from hpcrun.workflow.inventory import READ
 from hpcrun.workflow.listing import index
@@ -111,7 +112,9 @@ def _writer(session: Session, record: RunRecord, read: float) -> str:
 
     try:
         jobs = session.jobs(record.target, not_older_than=max(0.0, time.time() - read))
-        known = [a.job_id for a in record.attempts if a.job_id and JobId(a.job_id) in jobs]
+        held = {*jobs, *map(array_of, jobs)}
+        told = [job for a in record.attempts if a.job_id for job in a.job_id.split(",")]
+        known = [job for job in told if job in held]
         if known:
             return f"its job {known[0]} may be requeued while the scheduler remembers it"
         if record.attempt.undrained and record.target == LOCAL and record.job_id:

@@ -143,13 +143,15 @@ class Session:
         """
         from hpcrun.workflow.doubts import doubts_here
         from hpcrun.workflow.submit import submit
+        from hpcrun.workflow.tasks import submit_tasks
 
         for doubt in doubts_here(prepared.plan, prepared.site):
             sys.stderr.write(f"hpcrun: {doubt}\n")
         plan, scheduler = prepared.plan, self.scheduler(prepared.plan.target)
         try:
             waits = self._dependency(plan.awaiting, plan.target)
-            return submit(prepared, self.store, scheduler, parent, waits)
+            act = submit if plan.tasks is None else submit_tasks
+            return act(prepared, self.store, scheduler, parent, waits)
         finally:
             self._forget_jobs(prepared.plan.target)
 

@@ -41,7 +41,19 @@ def submit(
     """
     plan = prepared.plan
     scheduler.check()
-    packages = None
+    request = keep_source(prepared, store)
+    if parent is not None:
+        request["parent"] = parent
+    attempt = Attempt(plan.submission)
+    paths = write_intent(plan, request, prepared.script.text, store)
+    submission = replace(submission_of(plan.run_id, attempt, paths), options=tuple(options))
+    hand_over(submission, attempt, paths, store, scheduler)
+    return store.read(plan.run_id)
+
+
+def keep_source(prepared: Prepared, store: FileStore) -> dict[str, Any]:
+    """Brings source and environment to the history; gives what becomes run.json."""
+    plan, packages = prepared.plan, None
     if prepared.environment is not None:
         from hpcrun.workflow.environments import provide
 
@@ -56,22 +68,23 @@ def submit(
         with kept_to(room.root):
             push(manifest, prepared.source, room)
         properties = {"ContentSnapshotId": manifest.digest, **git.properties()}
-    client, attempt = this_client(), Attempt(plan.submission)
-    request = request_of(plan, manifest, properties) | client
+    request = request_of(plan, manifest, properties) | this_client()
     request["agent"]["umask"] = f"{umask_of(room.root):04o}"
     if packages is not None:
         request["environment"]["packages"] = packages
-    if parent is not None:
-        request["parent"] = parent
-    paths = store.create(request, prepared.script.text)
+    return request
+
+
+def write_intent(plan: Plan, request: Mapping[str, Any], script: str, store: FileStore) -> RunPaths:
+    """Writes down that a run is about to be submitted; where that fails, there is no run."""
+    paths = store.create(request, script)
+    told = {"token": plan.token, **this_client()}
     try:
-        store.append(paths, attempt, "submitting", {"token": plan.token, **client})
+        store.append(paths, Attempt(plan.submission), "submitting", told)
     except StoreError:
         store.discard(plan.run_id)
         raise
-    submission = replace(submission_of(plan.run_id, attempt, paths), options=tuple(options))
-    hand_over(submission, attempt, paths, store, scheduler)
-    return store.read(plan.run_id)
+    return paths
 
 
 def _check_entry_point(prepared: Prepared, manifest: Manifest) -> None:
@@ -223,7 +236,7 @@ def hand_over(
     except OutcomeUnknown as error:
         job_id = _looked_up(error, run_id, attempt, paths, store, scheduler, known)
     except SchedulerError as error:
-        _refused(error, attempt, paths, store)
+        refused(error, attempt, paths, store)
         raise
     try:
         store.append(paths, attempt, "submitted", {"job_id": job_id})
@@ -234,7 +247,7 @@ def hand_over(
     return job_id
 
 
-def _refused(error: SchedulerError, attempt: Attempt, paths: RunPaths, store: FileStore) -> None:
+def refused(error: SchedulerError, attempt: Attempt, paths: RunPaths, store: FileStore) -> None:
     """Who is told that there is no job can rely on it: should there be one, it ends at once."""
     try:
         store.claim(paths, attempt.submission, WITHDRAWN)

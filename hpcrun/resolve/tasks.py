@@ -1,0 +1,60 @@
+"""The independent tasks of a run: a child run for each, all of them in one job array."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hpcrun import placeholders
+from hpcrun.config import ParallelTaskConfiguration
+from hpcrun.directives import directives
+from hpcrun.layout import task_ids
+from hpcrun.plan import Plan, Tasks
+from hpcrun.resolve.request import Request
+from hpcrun.site import SchedulerRules
+
+KEY = "distributed_job_config"
+
+
+def tasks(request: Request) -> Tasks | None:
+    """How many there are, and how many at once; None: the run is not made of tasks."""
+    asked = request.config.distributed_job_config
+    if not isinstance(asked, ParallelTaskConfiguration):
+        _refuse_placeholders(request)
+        return None
+    count = request.choose("tasks", (asked.task_count, f"{KEY}.task_count"))
+    assert count is not None
+    request.choose("tasks at once", (asked.max_parallel, f"{KEY}.max_parallel"))
+    if request.local:
+        message = "independent tasks are a job array, which target local has not"
+        request.refuse(message, "choose a target with Slurm: -t SITE/TARGET", KEY)
+    reason = request.site.scheduler.directives.forbid.get("--array")
+    if reason is not None or request.site.scheduler.max_array_size == 0:
+        message = f"{request.site.id} takes no job arrays, and independent tasks are one"
+        request.refuse(message, reason or "scheduler.max_array_size is 0", KEY)
+    return Tasks(count, asked.max_parallel)
+
+
+def _refuse_placeholders(request: Request) -> None:
+    config = request.config
+    for key, words in (("arguments", config.arguments), ("command", config.command)):
+        for number, word in enumerate(words if isinstance(words, list | tuple) else ()):
+            found = placeholders.of_tasks(str(word))
+            if found is not None:
+                message = f"{found} is of independent tasks, and this run has none"
+                request.refuse(message, f"{KEY}: {{kind: parallel_task}}", f"{key}[{number}]")
+
+
+def task_of(plan: Plan, index: int, rules: SchedulerRules) -> Plan:
+    """The plan of one task: that of an ordinary run, which could be submitted by itself."""
+    assert plan.tasks is not None
+    run_id = task_ids(plan.run_id, plan.tasks.count)[index]
+    moved = replace(plan, run_id=run_id, tasks=replace(plan.tasks, index=index))
+    paths = moved.paths
+    job = replace(
+        plan.job,
+        name=run_id,
+        log=paths.batch_log(moved.submission),
+        folder=paths.files,
+        comment=plan.job.comment and f"hpcrun:{moved.token}",
+    )
+    return replace(moved, job=job, directives=directives(job, rules))

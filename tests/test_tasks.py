@@ -1,0 +1,148 @@
+"""Independent tasks: their ids, their arrays, their plans, and what they make of their parent."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpcrun.errors import PlanError
+from hpcrun.fold import fold
+from hpcrun.kinds import REQUEST
+from hpcrun.layout import Attempt, task_ids
+from hpcrun.plan import Tasks
+from hpcrun.record import Fact, RunRecord
+from hpcrun.resolve.tasks import task_of
+from hpcrun.state import State
+from hpcrun.workflow.cut import array_of, element_of
+from hpcrun.workflow.gathering import arrays_of, gathered
+from hpcrun.workflow.tasks import chunks_of
+from tests.make_plan import RUN_ID, from_yaml, plan, script, site
+
+ASKED = (
+    "script: train.py\narguments: [--part, '${{task_index}}/${{task_count}}']\n"
+    "distributed_job_config: {kind: parallel_task, task_count: 3, max_parallel: 2}\n"
+)
+REQUEST_OF_PARENT = {
+    "run_id": RUN_ID,
+    "experiment": "digits",
+    "user": "ada",
+    "target": "lab/gpu",
+    "created": 1.7e9,
+    "tasks": {"count": 3, "at_once": None},
+}
+
+
+def task(index: int, state: str, job_id: str | None = None) -> RunRecord:
+    place = {"index": index, "array": f"{RUN_ID}.0", "element": index}
+    request = {**REQUEST_OF_PARENT, "run_id": task_ids(RUN_ID, 3)[index], "task": place}
+    facts = [Fact("submitting", Attempt(1), 1.0, 1, {}, "client")]
+    if job_id is not None:
+        facts.append(Fact("submitted", Attempt(1), 1.0, 2, {"job_id": job_id}, "client"))
+    if state != "Queued":
+        facts.append(Fact("started", Attempt(1), 2.0, 1, {}, "agent"))
+    ends = {"Completed": "completed", "Failed": "exit_code", "Canceled": "canceled"}
+    if state in ends:
+        data = {"cause": ends[state], "exit_code": int(state == "Failed"), "signal": None}
+        facts.append(Fact("ended", Attempt(1), 3.0, 2, data, "agent"))
+    return fold({k: v for k, v in request.items() if k != "tasks"}, facts)
+
+
+def test_ids_follow_the_parents_and_go_round() -> None:
+    assert task_ids("a_1700000000_fffffffe", 3) == [
+        "a_1700000000_ffffffff",
+        "a_1700000000_00000000",
+        "a_1700000000_00000001",
+    ]
+
+
+def test_a_run_has_its_tasks_as_children_before_they_are_there() -> None:
+    assert fold(REQUEST_OF_PARENT, []).children == tuple(task_ids(RUN_ID, 3))
+
+
+@pytest.mark.parametrize("tasks", [{}, {"count": 0}, {"count": 10**9}, {"count": "3"}, 3])
+def test_a_request_with_no_good_count_is_damaged(tasks: object) -> None:
+    assert not REQUEST.wrong(REQUEST_OF_PARENT)
+    assert REQUEST.wrong({**REQUEST_OF_PARENT, "tasks": tasks}) == ["tasks"]
+
+
+def test_tasks_are_split_at_the_greatest_array() -> None:
+    chunks = chunks_of("r", Tasks(8, at_once=7), size=3)
+    assert [chunk.options for chunk in chunks] == [
+        ("--job-name=r.0", "--array=0-2%3"),
+        ("--job-name=r.1", "--array=0-2%2"),
+        ("--job-name=r.2", "--array=0-1%2"),
+    ]
+    assert [number for chunk in chunks for number in chunk.tasks] == [*range(8)]
+    (whole,) = chunks_of("r", Tasks(1001), size=1001)
+    assert whole.options == ("--job-name=r.0", "--array=0-1000")
+
+
+@pytest.mark.parametrize(("size", "told"), [(0, "MaxArraySize is 0"), (3, "cannot run 2 at once")])
+def test_what_no_arrays_can_hold_is_refused(size: int, told: str) -> None:
+    with pytest.raises(PlanError, match=told):
+        chunks_of("r", Tasks(8, at_once=2), size)
+
+
+def test_a_task_is_planned_as_a_run_of_its_own() -> None:
+    parent, where = plan(from_yaml(ASKED)), site()
+    one = task_of(parent, 1, where.scheduler)
+    alone = script(one)
+    assert one.run_id == task_ids(RUN_ID, 3)[1]
+    assert f"#SBATCH --job-name={one.run_id}\n" in alone and RUN_ID not in alone
+    assert "export HPCRUN_TASK_INDEX=1 HPCRUN_TASK_COUNT=3\n" in alone
+    assert "export HPCRUN_PLACEHOLDERS=2\n" in alone
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "told"),
+    [
+        (ASKED, "local", "target local has not"),
+        (ASKED, "forbids", "lab takes no job arrays, and independent tasks are one: none here"),
+        (ASKED, "none", "lab takes no job arrays"),
+        (ASKED[: ASKED.index("distributed")], "lab", "is of independent tasks, and this run has"),
+    ],
+)
+def test_tasks_are_refused_where_there_are_none(asked: str, where: str, told: str) -> None:
+    from tests.make_plan import SITE, shipped
+
+    more = {"forbids": "directives: {forbid: {--array: none here}}", "none": "max_array_size: 0"}
+    text = SITE.replace("scheduler:\n", f"scheduler:\n  {more.get(where, 'poll: {}')}\n")
+    with pytest.raises(PlanError) as refused:
+        plan(from_yaml(asked), shipped("local") if where == "local" else site(text))
+    (problem,) = refused.value.problems
+    assert told in f"{problem.message}: {problem.hint}"
+
+
+@pytest.mark.parametrize(
+    ("states", "kind", "told"),
+    [
+        ([], "scheduler", State.NOT_STARTED),
+        (["Queued"] * 3, "scheduler", State.QUEUED),
+        (["Completed", "Queued", "Queued"], "scheduler", State.RUNNING),
+        (["Completed"] * 3, "ended", "all 3 tasks have completed"),
+        (["Completed", "Failed", "Canceled"], "ended", "1 of 3 tasks has failed, 1 of 3 tasks has"),
+        (["Completed", "Canceled", "Canceled"], "ended", "2 of 3 tasks have been canceled; the"),
+    ],
+)
+def test_a_run_does_what_its_tasks_do(states: list[str], kind: str, told: str) -> None:
+    tasks = [task(index, state) for index, state in enumerate(states)]
+    found, data = gathered(3, tasks, are_made=bool(tasks))
+    assert found == kind and (data.get("message") or data["state"]).startswith(told)
+    ends = {"all": State.COMPLETED, "1 o": State.FAILED, "2 o": State.CANCELED}
+    if kind == "ended":
+        record = fold(REQUEST_OF_PARENT, [Fact(kind, Attempt(1), 4.0, 1, data, "client")])
+        assert record.state is ends[told[:3]] and record.has_ended
+
+
+def test_tasks_that_were_never_made_have_failed_once_nobody_makes_them() -> None:
+    made = [task(0, "Completed")]
+    assert gathered(3, made, are_made=False)[0] == "scheduler"
+    kind, data = gathered(3, made, are_made=True)
+    assert (kind, data["message"]) == ("ended", "2 of 3 are not there: never submitted, or deleted")
+
+
+def test_the_jobs_of_tasks_are_their_arrays() -> None:
+    jobs = ["7_0;lab", "7_1;lab", "9"]
+    tasks = [task(index, "Queued", job) for index, job in enumerate(jobs)]
+    assert arrays_of(tasks) == "7;lab,9"
+    assert arrays_of([*tasks, task(0, "Queued")]) is None
+    assert element_of(array_of("7_0;lab"), 12) == "7_12;lab"
