@@ -116,7 +116,7 @@ def _refreshed(
             data = {"state": str(State.QUEUED), "raw": word.raw}
             record = _noted(record, store, _attempt_of(record, word), "scheduler", data)
             past = _unexplained(record)
-        if past or word is None or word.state.is_end:
+        if past or word is None or (word.state.is_end and not _says_all(record, word)):
             # The list of jobs tells neither who canceled nor how a step or an earlier life ended.
             lives = scheduler_of(record.target).lives(job_id)
     except HpcrunError as error:
@@ -164,6 +164,12 @@ def _of_tasks(
     else:
         record = _with_fact(record, store, attempt, kind, data)
     return record._replace(problems=(*record.problems, *problems))
+
+
+def _says_all(record: RunRecord, word: JobWord) -> bool:
+    """Whether nobody knows more of an end: what a user canceled here before it had a node."""
+    own = record.state is State.CANCEL_REQUESTED and record.started is None
+    return own and word.cause is Cause.CANCELED and not word.nodes
 
 
 def _unexplained(record: RunRecord) -> list[Attempt]:
