@@ -87,6 +87,7 @@ GOOD: dict[str, Any] = {
     "key": "x",
     "tags": {"x": "y"},
     "properties": {"x": "y"},
+    "environment": Environment("absent"),
     "model_name": "model",
     "model_path": "outputs/a",
     "experiment_id": "absent",

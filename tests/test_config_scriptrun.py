@@ -349,7 +349,7 @@ def test_all_wrong_python_values_are_told_at_once() -> None:
         "`max_run_duration_seconds` must be a whole number, not '1h'",
         "`tags` must be a mapping, not a list ({a: b})",
         "there is no key `mpi` (known are source_directory, script, arguments, command,"
-        " compute_target, environment, distributed_job_config, resources,"
+        " compute_target, environment, distributed_job_config, preflight, resources,"
         " max_run_duration_seconds, stop, requeue, resume_from, checkpoints, after,"
         " experiment, display_name, description, tags, private, environment_variables, secrets,"
         " mail,"

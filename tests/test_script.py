@@ -314,14 +314,15 @@ def job_of(number: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
 def test_a_port_that_is_taken_is_not_given_to_a_job(ground: Ground, host: str) -> None:
-    port = port_of(ground, 901)
+    job = os.getpid()  # others may be at the same test
+    port = port_of(ground, job)
     assert 12000 <= port < 30000
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as taken:
         taken.bind((host, port))
         taken.listen()
-        assert port_of(ground, 901) == port + 1
-        assert port_of(ground, 902) == port + 7
+        assert port_of(ground, job) == port + 1
+        assert port_of(ground, job + 1) == 12000 + (port - 12000 + 7) % 18000
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "torchrun_static"])

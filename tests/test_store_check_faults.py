@@ -226,8 +226,8 @@ def test_others_cannot_make_a_check_fall_or_wait(cleared: Care) -> None:
     assert str(piped / "pipe.jsonl") in {f["path"] for f in found}
     assert not any(f["mended"] for f in found)
     assert (
-        "can be mended"
-        in hpcrun(cleared, "store", "check", "--mend", "-u", "nobody", code=2).stderr
+        "is theirs to mend"
+        in hpcrun(cleared, "store", "check", "--mend", "-u", "nobody", code=10).stderr
     )
     hpcrun(cleared, "store", "check", run_id, code=8)
     hpcrun(cleared, "store", "stats", "-u", "nobody")

@@ -27,6 +27,7 @@ from hpcrun.workflow.care.garbage import YOUNG, clean_up, plan_cleaning
 from hpcrun.workflow.code import digest_of
 from hpcrun.workflow.resubmit import check as check_resubmission
 from tests.care import Care, flip, long_ago
+from tests.lab import eventually
 
 ROUNDS = 150
 
@@ -363,7 +364,8 @@ def test_a_snapshot_that_a_submission_wants_survives(care: Care) -> None:
             time.sleep(0.0005 * (number % 7))
             paths = pushed_and_told(care, number)
             time.sleep(0.002)
-            assert all(path.exists() for path in needed), number
+            # What was touched while it was taken away is back in a moment.
+            eventually(lambda: all(path.exists() for path in needed), 10)
             remove(paths)
         taken, _ = collector.communicate("\n")
     assert int(taken) > ROUNDS / 20

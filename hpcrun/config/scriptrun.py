@@ -64,6 +64,7 @@ class ScriptRunConfig:
     distributed_job_config = _Part[DistributedConfiguration | None]()
     resources = _Part[Resources]()
     max_run_duration_seconds = _Part[int | None]()
+    preflight = _Part[bool | None]()
     stop = _Part[Stop]()
     requeue = _Part[Requeue]()
     resume_from = _Part[str | None]()
@@ -96,6 +97,7 @@ class ScriptRunConfig:
         distributed_job_config: DistributedConfiguration | None = None,
         max_run_duration_seconds: int | None = None,
         resources: Resources | None = None,
+        preflight: bool | None = None,
         stop: Stop | None = None,
         requeue: Requeue | None = None,
         resume_from: str | None = None,
@@ -133,6 +135,7 @@ class ScriptRunConfig:
             in_run_config = {}
         own: dict[str, Any] = {
             "resources": resources,
+            "preflight": preflight,
             "stop": stop,
             "requeue": requeue,
             "resume_from": resume_from,

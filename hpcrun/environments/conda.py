@@ -9,9 +9,16 @@ from pathlib import Path
 def find_conda(name: str, environ: Mapping[str, str], home: Path) -> str | None:
     """The folder of the first environment of that name; None if there is none."""
     for folder in _folders(name, environ, home):
-        if (folder / "conda-meta").is_dir():
+        if _is_environment(folder):
             return str(folder)
     return None
+
+
+def _is_environment(folder: Path) -> bool:
+    try:
+        return (folder / "conda-meta").is_dir()
+    except OSError:
+        return False  # no folder can have so long a name
 
 
 def _folders(name: str, environ: Mapping[str, str], home: Path) -> Iterator[Path]:
