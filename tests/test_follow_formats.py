@@ -230,8 +230,9 @@ def test_lightnings_rows_with_empty_cells() -> None:
 def test_cells_that_are_no_numbers_give_no_points() -> None:
     text = '\ufeffname,a,"b ""x""",,a\n"two\nlines",1,nan,5,1_0\nshort\nlong,1,2,3,4,5\n'
     reading = table(text)
-    # Of two columns of one name the last counts, and where it is empty there is none.
-    assert told(reading) == [('b "x"', {"f": "nan"}, None), ("a", 4, None), ('b "x"', 2, None)]
+    # Of two columns of one name the second is a.1.
+    first = [("a", 1, None), ('b "x"', {"f": "nan"}, None)]
+    assert told(reading) == [*first, ("a", 1, None), ('b "x"', 2, None), ("a.1", 4, None)]
     assert (reading.consumed, reading.skipped) == (
         len(text.encode()),
         {"row longer than its header": 1},

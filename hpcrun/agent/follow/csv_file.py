@@ -28,7 +28,7 @@ def read(data: bytes, step: str, final: bool) -> Reading:
             break
         cells = _cells(data[place:end])
         if header is None:
-            header = [name.strip() for name in cells or ()]
+            header = _named([name.strip() for name in cells or ()])
         elif cells is None:
             count(skipped, "row that is no CSV")
         elif cells:
@@ -50,6 +50,18 @@ def row_end(data: bytes, place: int) -> int:
             return end
 
 
+def _named(names: Sequence[str]) -> List[str]:
+    """Each column's own name: of `loss,loss` the second is `loss.1`, as pandas has it."""
+    header: List[str] = []
+    for name in names:
+        own, number = name, 0
+        while own and own in header:
+            number += 1
+            own = f"{name}.{number}"
+        header.append(own)
+    return header
+
+
 def _cells(row: bytes) -> Optional[List[str]]:
     try:
         return next(csv.reader([row.decode("utf-8-sig", "replace")]), [])
@@ -60,7 +72,7 @@ def _cells(row: bytes) -> Optional[List[str]]:
 def _points(
     header: Sequence[str], cells: Sequence[str], step: str, end: int, skipped: Dict[str, int]
 ) -> List[Point]:
-    if [cell.strip() for cell in cells] == list(header):
+    if _named([cell.strip() for cell in cells]) == list(header):
         return []
     if len(cells) > len(header):
         count(skipped, "row longer than its header")
