@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ from hpcrun.store.sealed import Content, open_sealed, sealed
 from hpcrun.workflow.exporting import export
 from hpcrun.workflow.importing import take_in
 from hpcrun.workflow.listing import list_rows
-from tests.ordinary_user import NOBODY
+from tests.ordinary_user import NOBODY, as_ordinary_user
 from tests.test_history import Own
 from tests.test_sealing_faults import make_run
 
@@ -127,6 +128,36 @@ def test_an_import_into_a_closed_month_is_listed(whole_file: Path, here: Own) ->
     index(here)
     take_in(here, whole_file)
     assert len(list_rows(here, None)) == 4
+
+
+def test_files_that_are_closed_to_the_reader_stay_behind() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("files of somebody else need root")
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        theirs = session(root)
+        paths = make_run(theirs.store, 6)
+        Path(paths.outputs, "open").write_text("open")
+        Path(paths.outputs, "closed").write_text("closed")
+        Path(paths.outputs, "closed").chmod(0)
+        mine = root / "mine"
+        mine.mkdir()
+        os.chown(mine, NOBODY, -1)
+
+        def leave() -> None:
+            reader = Own(theirs.workspace, Assets.of(root, {}))
+            run = reader.store.read(paths.run_id, theirs.store.user)
+            done = export(reader, [run], mine / "runs.tar", ())
+            (mine / "notes").write_text("\n".join(done.notes))
+
+        assert as_ordinary_user(leave) == "no error"
+        assert (
+            "1 files stay behind, which you have no right to read" in (mine / "notes").read_text()
+        )
+        with tarfile.open(mine / "runs.tar") as archive:
+            names = {Path(member).name for member in archive.getnames()}
+        assert "open" in names and "closed" not in names
 
 
 def test_runs_of_somebody_else_can_be_exported(here: Own, tmp_path: Path) -> None:

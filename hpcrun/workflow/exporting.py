@@ -165,7 +165,15 @@ class _Gathering:
         if not is_own and not root.resolve().is_relative_to(own.resolve()):
             raise StoreError(f"the files of run {entry.run_id} lie in a folder of somebody else")
         found = dict(_entries(root))
-        chosen = {name: path for name, path in found.items() if self._is_wanted(name)}
+        closed = {name for name, path in found.items() if _is_closed(path)}
+        if closed:
+            told = f"{len(closed)} files stay behind, which you have no right to read"
+            self.notes.append(f"run {entry.run_id}: {told}")
+        chosen = {
+            name: path
+            for name, path in found.items()
+            if name not in closed and self._is_wanted(name)
+        }
         files = {name: path for name, path in chosen.items() if not path.is_symlink()}
         places = {posixpath.dirname(name) for name in files}
         places |= {p.as_posix() for place in places for p in Path(place).parents} | files.keys()
@@ -207,6 +215,10 @@ def _member_of(path: str, found: Survey, status: os.stat_result) -> Member:
         max(0, status.st_mtime_ns),
         found.stored if found.map else None,
     )
+
+
+def _is_closed(path: Path) -> bool:
+    return not path.is_symlink() and not os.access(path, os.R_OK)
 
 
 def _record(run: StoredRun, folder: Path) -> Path:
