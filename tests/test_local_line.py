@@ -162,6 +162,15 @@ def test_a_reader_that_is_not_there_is_told_in_the_exit_code(project: Path, word
     told("wait", "@last")
 
 
+def test_a_run_file_is_no_word_for_the_script(project: Path) -> None:
+    """Not by mistake: it would be run.yaml that is submitted."""
+    (project / "other.yaml").write_text("script: train.py\n")
+    done = hpcrun("submit", "other.yaml", code=2)
+    assert "-f other.yaml submits it; -- other.yaml gives it to the script" in done.stderr
+    assert told("list") == []
+    assert told("explain", "x.yaml", "--", "other.yaml")["choices"]
+
+
 def test_a_status_that_is_none_is_refused(project: Path) -> None:
     told("submit", "--follow")
     assert len(told("list", "-s", "completed")) == 1

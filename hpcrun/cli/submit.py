@@ -13,6 +13,7 @@ import click
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
 from hpcrun.config import After, RunConfiguration, load_config
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.reading import Origin, Read
 from hpcrun.record import RunRecord
 from hpcrun.snapshot import scan
@@ -58,7 +59,22 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+class _Asking(click.Command):
+    """A command that takes words for the script behind `--`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        behind = len(args) - args.index("--") - 1 if "--" in args else 0
+        rest = super().parse_args(ctx, args)
+        words = ctx.params["arguments"]
+        for word in words[: len(words) - behind]:
+            if word.endswith((".yaml", ".yml")) and Path(word).is_file():
+                message = f"{word} would be a word for the script, and the file be run.yaml"
+                hint = f"-f {word} submits it; -- {word} gives it to the script"
+                raise ConfigError(Problem(message, hint))
+        return rest
+
+
+@click.command(cls=_Asking)
 @request_options
 @click.option("--follow", is_flag=True, help="Follow the output until the run has ended.")
 @json_option
@@ -105,7 +121,7 @@ def _tell_submitted(session: Session, record: RunRecord, follow: bool, as_json: 
     return follow_to_end(session, record.run_id, as_json)
 
 
-@click.command()
+@click.command(cls=_Asking)
 @request_options
 @json_option
 @click.pass_obj
@@ -118,7 +134,7 @@ def render(workspace: str | None, /, as_json: bool, **request: Any) -> None:
         sys.stdout.buffer.write(prepared.script.text.encode("utf-8", "surrogateescape"))
 
 
-@click.command()
+@click.command(cls=_Asking)
 @request_options
 @click.option("--files", is_flag=True, help="Also list the files that the snapshot would hold.")
 @json_option
