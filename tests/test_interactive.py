@@ -376,6 +376,8 @@ def test_children(experiment: Experiment) -> None:
     assert {r.id for r in Run.list(experiment, include_children=True, status="NotStarted")} == {
         third.id
     }
+    with pytest.raises(ConfigError, match="no type of runs 'Interactive'"):
+        experiment.get_runs(type="Interactive")
     with pytest.raises(ConfigError, match="no status 'Running '"):
         list(experiment.get_runs(status="Running "))
 

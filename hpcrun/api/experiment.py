@@ -30,6 +30,7 @@ from hpcrun.store.experiments import (
 from hpcrun.store.wanted import (
     Names,
     Wanted,
+    check_type,
     check_view,
     has_names,
     in_view,
@@ -209,7 +210,7 @@ class Experiment:
         wanted = Wanted(
             experiment=self.name,
             status=state_of(status),
-            type=type,
+            type=check_type(type),
             tags=names_of(tags),
             properties=names_of(properties),
             children=include_children,

@@ -10,7 +10,7 @@ from hpcrun.arguments import checked
 from hpcrun.errors import StoreError
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.metrics.interactive import interactive_context, make_child
-from hpcrun.store.wanted import EVERY, Names, Wanted, names_of, state_of
+from hpcrun.store.wanted import EVERY, Names, Wanted, check_type, names_of, state_of
 from hpcrun.workflow.listing import is_wanted
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RunFamily(KnownRun):
         status: only children of these. Reads the run and its children, and no other run.
         """
         wanted = EVERY._replace(
-            type=type,
+            type=check_type(type),
             tags=names_of(tags),
             properties=names_of(properties),
             status=state_of(status),

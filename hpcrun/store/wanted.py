@@ -122,6 +122,14 @@ def check_view(view_type: str) -> str:
     return view_type
 
 
+def check_type(kind: str | None) -> str | None:
+    """One of `TYPES`, or None for all. ConfigError."""
+    if kind is not None and kind not in TYPES:
+        hint = f"one of {', '.join(TYPES)}"
+        raise ConfigError(Problem(f"there is no type of runs {kind!r}", hint))
+    return kind
+
+
 def in_view(view: str, archived: bool) -> bool:
     """Whether a list shows what is, or is not, archived."""
     return view == "All" or archived == (view == "ArchivedOnly")
