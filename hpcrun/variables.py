@@ -36,7 +36,7 @@ SCRIPTS = frozenset(
         *("agent", "again", "caught", "child", "claim", "close", "comma", "command", "counts"),
         *("early", "fallen", "holder", "host", "killed", "late", "left", "log", "logs", "many"),
         *("mark", "marker", "name", "node", "nodes", "open", "pipe", "place", "role", "servers"),
-        *("stat", "status", "step", "task", "torchrun", "value", "word", "workers"),
+        *("stat", "status", "step", "task", "tasks", "torchrun", "value", "word", "workers"),
     }
 )
 """What the batch script and the agent's task.sh call their own variables."""

@@ -132,7 +132,7 @@ def check(record: RunRecord, store: FileStore) -> None:
         hint = "submit a new run, with resume_from its last checkpoint"
         raise PlanError(Problem(message, hint))
     has_script = store.stored(paths).text(Path(paths.script).name) is not None
-    hpcrun, environment = request["agent"]["words"][-1], request["environment"]
+    hpcrun, environment = request["agent"]["words"][-1], request.get("environment", {})
     built = environment["virtual_environment"] if "packages" in environment else None
     for what, path, is_there in (
         ("script", paths.script, has_script),
