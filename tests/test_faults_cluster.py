@@ -20,7 +20,7 @@ import pytest
 from hpcrun.record import decode_page
 from tests.campaign import Figures, seeded, times
 from tests.cluster.hosts import view
-from tests.lab import Lab
+from tests.lab import Lab, eventually
 from tests.submission import Place, make_place
 from tests.test_kills import processes_of
 from tests.trials import ENDS, Trials
@@ -172,8 +172,12 @@ def test_agents_are_killed(place: Place, whole_job: bool, figures: Figures) -> N
         assert run["status"] == "Failed"
         # Slurm may kill the keeper with the rest of the job before it can say a word.
         assert run["verdict"]["cause"] in ("agent_lost", "signal"), run["verdict"]
-    told = trials.hpcrun([["collect", "--json", run_id] for run_id in trials.ids])
-    assert all(run["attempts"][0]["undrained"] == [] for run in told), told
+    collect = [["collect", "--json", run_id] for run_id in trials.ids]
+
+    def are_drained() -> bool:
+        return all(run["attempts"][0]["undrained"] == [] for run in trials.hpcrun(collect))
+
+    eventually(are_drained, 180)
     assert trials.lost() == []
     figures.tell(f"{what} killed", killed=len(runs), lost=0, points=len(trials.acknowledged()))
 
@@ -269,8 +273,12 @@ def test_nodes_lose_power(networked: Place, figures: Figures) -> None:
         rank, node = fell[one.run_id]
         assert one.rank == rank and one.kind != "file", one
         assert one.moment > gone[node] - BROUGHT, (one, gone[node])
-    told = trials.hpcrun([["collect", "--json", run_id] for run_id in trials.ids])
-    assert all(run["attempts"][0]["undrained"] == [] for run in told), told
+    collect = [["collect", "--json", run_id] for run_id in trials.ids]
+
+    def are_drained() -> bool:
+        return all(run["attempts"][0]["undrained"] == [] for run in trials.hpcrun(collect))
+
+    eventually(are_drained, 180)
     lost = Counter(one.kind for one in trials.lost())
     assert lost["point"] == 0, lost
     figures.tell(
@@ -297,6 +305,9 @@ def mend(place: Place, nodes: Sequence[str]) -> None:
         place.lab.cluster.node_link(node, True)
     place.lab.cluster.mount_network(*nodes)
     place.lab.cluster.mend_node(*nodes)
+    # The controller may yet find that they had not answered for a while.
+    words = ["srun", f"--nodelist={','.join(nodes)}", "--immediate=5", "true"]
+    eventually(lambda: place.lab.cluster.run("alice", words).returncode == 0, 180)
 
 
 # -- clocks ---------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ class Storm:
         env = place.environment()
         done = self.cluster.run("alice", [*words, str(RUNS)], cwd=place.source, env=env)
         assert done.returncode == 0, done.stderr
-        eventually(lambda: all(self.has_begun(name) for name in place.names()))
+        eventually(lambda: all(self.has_begun(name) for name in place.names()), 180)
         assert len(place.names()) == RUNS
 
     def has_begun(self, run_id: str) -> bool:
