@@ -55,7 +55,7 @@ class Script:
 def render(plan: Plan, load: Load) -> Script:
     """The script of a plan. Raises TemplateError with the file and line."""
     if load(launcher_template(plan)) is None:
-        raise errors.TemplateError(_no_launcher(plan))
+        raise errors.TemplateError(no_launcher(plan))
     try:
         text = sandbox(load).get_template(_main(plan)).render(variables(plan))
     except FAULTS as error:
@@ -106,7 +106,8 @@ def launcher_template(plan: Plan) -> str:
     return f"{LAUNCHER_FOLDER}{plan.launch.launcher}.sh.j2"
 
 
-def _no_launcher(plan: Plan) -> errors.Problem:
+def no_launcher(plan: Plan) -> errors.Problem:
+    """That the launcher of a plan has no template."""
     name = plan.launch.launcher
     origin = next((f" ({c.origin})" for c in plan.choices if c.name == "launcher"), "")
     message = f"there is no launcher {name!r}{origin}: no template {launcher_template(plan)}"

@@ -300,6 +300,16 @@ def mutated(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
+def test_a_launcher_that_there_is_none_of_is_told_at_its_line(project: Path) -> None:
+    Path("run.yaml").write_text(
+        "script: train.py\ndistributed_job_config:\n  kind: mpi\n  launcher: mpirum\n"
+    )
+    with pytest.raises(PlanError, match="there is no launcher 'mpirum'") as caught:
+        of(load_config(Path("run.yaml")), project)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.hint) == (4, "did you mean `mpirun`?")
+
+
 @given(text=mutated())
 @settings(max_examples=150)
 def test_any_file_is_a_run_or_refused_at_its_lines(

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from hpcrun.assets import Assets
 from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_memory
-from hpcrun.errors import ConfigError, RunNotFound, SiteError, StoreError
+from hpcrun.errors import ConfigError, PlanError, RunNotFound, SiteError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
 from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_id
 from hpcrun.reading import Finding, Read
 from hpcrun.resolve import resolve
 from hpcrun.resolve.tasks import task_of
-from hpcrun.script import Script, render
+from hpcrun.script import Script, launcher_template, no_launcher, render
 from hpcrun.site import SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
@@ -102,6 +102,10 @@ def prepare(
         raise ConfigError(*problems)
     limits = Limits(parse_memory(config.snapshot.max_bytes), config.snapshot.max_files)
     load = templates_of(site, assets).load
+    if load(launcher_template(plan)) is None:
+        told = no_launcher(plan)
+        key = "distributed_job_config.launcher"
+        raise PlanError(asked.problem(Finding(key, told.message, told.hint)))
     script = render(plan, load)
     prepared = Prepared(plan, script, site, source, config.script, limits, load, wanted)
     if plan.tasks is not None:
