@@ -10,6 +10,7 @@ import pytest
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, SiteError
 from hpcrun.site import Source, source_of
+from hpcrun.workflow.session import Session
 from hpcrun.workflow.site import choose_target, load_site
 from hpcrun.workflow.sites import check_file, facts_of
 from tests.commands import hpcrun
@@ -83,6 +84,12 @@ def test_a_target_may_want_it_otherwise(assets: Assets) -> None:
     assert site.scheduler.account.required
     other = choose_target("one/normal", assets)[0]
     assert (other.scheduler.gpu.form, other.modules.load) == ("implicit", ())
+
+
+def test_a_session_keeps_what_each_target_wants_apart(assets: Assets, tmp_path: Path) -> None:
+    session = Session(tmp_path / "history", assets)
+    forms = [session.site(f"one/{name}").scheduler.gpu.form for name in ("gpu", "normal", "gpu")]
+    assert forms == ["gres", "implicit", "gres"]
 
 
 def test_a_file_may_lie_on_the_one_that_it_hides(assets: Assets) -> None:

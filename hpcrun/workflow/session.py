@@ -55,13 +55,12 @@ class Session:
         return Path(base) / "hpcrun"
 
     def site(self, target: str) -> SiteConfig:
-        """The site of a target such as `mysite/gpu`."""
-        name = target.partition("/")[0]
-        if name not in self._sites:
+        """The site of a target such as `mysite/gpu`, as that target wants it."""
+        if target not in self._sites:
             from hpcrun.workflow.site import choose_target
 
-            self._sites[name] = choose_target(target, self.assets)[0]
-        return self._sites[name]
+            self._sites[target] = choose_target(target, self.assets)[0]
+        return self._sites[target]
 
     def scheduler(self, target: str) -> Scheduler:
         """The scheduler behind a target."""
