@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import pytest
+
 from hpcrun.errors import HpcrunError
 
 NOBODY = 65534
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to give files away")
 
 
 def as_ordinary_user(act: Callable[[], object]) -> str:

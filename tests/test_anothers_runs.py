@@ -14,6 +14,7 @@ from hpcrun import Run, Workspace
 from hpcrun.errors import ForeignRun, RunNotFound
 from hpcrun.store import FileStore
 from tests.commands import answer
+from tests.ordinary_user import needs_root
 
 LOGIN = pwd.getpwuid(os.getuid()).pw_name
 OTHER = f"{LOGIN}-{os.getuid()}"
@@ -21,7 +22,6 @@ OTHER = f"{LOGIN}-{os.getuid()}"
 
 NOBODY = pwd.getpwuid(65534)
 RUN_ID = "digits_1700000000_0123abcd"
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to give folders away")
 
 
 @pytest.fixture

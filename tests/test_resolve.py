@@ -35,8 +35,6 @@ def refused(text: str, where: str = SITE, target: str | None = None) -> list[str
     return [str(problem) for problem in caught.value.problems]
 
 
-# -- every value and where it came from -----------------------------------------------------------
-
 # -- placeholders ---------------------------------------------------------------------------------
 
 
@@ -63,6 +61,8 @@ def test_a_placeholder_that_is_none_is_refused_at_its_line() -> None:
     ]
     assert refused("command: [a, '${{inputs.data}}']\n")[0].startswith("run.yaml:1: ")
 
+
+# -- every value and where it came from -----------------------------------------------------------
 
 FULL = """\
 script: train.py

@@ -28,9 +28,9 @@ from hpcrun.workflow.files import take_inventory
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
 from tests.care import Care, flip, long_ago
+from tests.ordinary_user import needs_root
 
 UID = os.getuid()
-needs_root = pytest.mark.skipif(UID != 0, reason="needs root to give files away")
 LIVE, SEALED = 0, 1
 
 

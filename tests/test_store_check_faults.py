@@ -25,8 +25,9 @@ from hpcrun.record import Fact, encode
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
 from tests.care import Care, flip
+from tests.ordinary_user import needs_root
 from tests.test_sealing_faults import SEALER
-from tests.test_store_check import LIVE, SEALED, hpcrun, needs_root, readable
+from tests.test_store_check import LIVE, SEALED, hpcrun, readable
 
 REPOSITORY = Path(__file__).parents[1]
 KILLS, RUNS = 10, 5

@@ -22,7 +22,8 @@ from hpcrun.workflow.care.garbage import plan_cleaning
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
 from tests.care import Care, flip, long_ago
-from tests.test_store_check import a_pipe, hpcrun, needs_root, rewritten
+from tests.ordinary_user import needs_root
+from tests.test_store_check import a_pipe, hpcrun, rewritten
 from tests.test_store_gc import clean, planned
 from tests.test_store_stats import counted, told
 

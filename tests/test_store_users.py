@@ -17,12 +17,12 @@ from hpcrun.layout import RunPaths
 from hpcrun.store import FileStore
 from hpcrun.store.users import is_theirs, own_name
 from hpcrun.workflow.files import files_on_disk
+from tests.ordinary_user import needs_root
 
 UID = os.getuid()
 LOGIN = pwd.getpwuid(UID).pw_name
 NOBODY = 65534
 RUN_ID = "digits_1700000000_0123abcd"
-needs_root = pytest.mark.skipif(UID != 0, reason="needs root to give folders away")
 
 
 @pytest.fixture
