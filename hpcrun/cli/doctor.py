@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from hpcrun.cli.main import json_option
@@ -19,7 +21,11 @@ _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.pass_obj
 def doctor(workspace: str | None, target: str | None, as_json: bool) -> int:
     """Check this machine, the workspace and a target. Exits with 1 if something is in the way."""
-    findings = [*examine(open_session(given=workspace), target)]
+    return tell([*examine(open_session(given=workspace), target)], as_json)
+
+
+def tell(findings: Sequence[Finding], as_json: bool) -> int:
+    """Prints findings; gives the exit code: 1 if one of them is an error."""
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:

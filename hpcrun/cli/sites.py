@@ -85,16 +85,10 @@ def _said_by(source: Source | None) -> str:
 @click.pass_obj
 def check(workspace: str | None, file: Path, as_json: bool) -> int:
     """Check the site file FILE before it is put in place. Exits with 1 if something is wrong."""
-    from hpcrun.cli.doctor import print_finding
+    from hpcrun.cli.doctor import tell
     from hpcrun.workflow.sites import check_file
 
-    findings = check_file(file, open_session(given=workspace).assets)
-    if as_json:
-        print_json([finding._asdict() for finding in findings])
-    else:
-        for finding in findings:
-            print_finding(finding)
-    return 1 if any(finding.grade == "error" for finding in findings) else 0
+    return tell(check_file(file, open_session(given=workspace).assets), as_json)
 
 
 @sites.command()
