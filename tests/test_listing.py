@@ -276,6 +276,15 @@ def test_another_users_index_that_cannot_be_read_is_done_without(lab: Lab) -> No
     assert done.stdout == "True\n", done.stderr
 
 
+def test_a_list_of_none_says_why(project: Path) -> None:
+    own = Workspace.from_config().session.user
+    told("submit")
+    whole = f"nobody called '{own}x' has runs in {os.environ['HPCRUN_WORKSPACE']}"
+    assert f"{whole} (did you mean `{own}`?)" in hpcrun("list", "-u", f"{own}x").stderr
+    assert f"no runs of {own} in" in hpcrun("list", "-u", own, "-e", "none").stderr
+    assert "no runs in" in hpcrun("list", "-e", "none").stderr
+
+
 def test_runs_of_one_second_are_listed_newest_first(project: Path) -> None:
     experiment = Experiment(Workspace.from_config(), "ties")
     made = []

@@ -114,9 +114,20 @@ def list_runs(
     elif as_json:
         print_json([_object(session, row, metric) for row in rows])
     elif not rows:
-        say(f"no runs in {session.workspace}", err=True)
+        say(_why_none(session, user), err=True)
     else:
         _print(chosen or _shown(rows, user, metric), rows)
+
+
+def _why_none(session: Session, user: str | None) -> str:
+    if user in (None, EVERYBODY):
+        return f"no runs in {session.workspace}"
+    known = session.store.users()
+    if user in known:
+        return f"no runs of {user} in {session.workspace}"
+    return str(
+        Problem(f"nobody called {user!r} has runs in {session.workspace}", nearest(user, known))
+    )
 
 
 def _print(columns: Sequence[Column], rows: Sequence[Row]) -> None:
