@@ -219,6 +219,16 @@ os.setuid(65534)
 main(sys.argv[1:])
 """
 
+DOWNLOADER = """
+import os, sys
+from hpcrun import Workspace
+run = Workspace(sys.argv[1]).get_run(sys.argv[2])
+run.download_files("outputs/e", sys.argv[3] + "/first")  # all is imported by now
+os.setgroups([])
+os.setuid(65534)
+run.download_files("outputs/", sys.argv[3])
+"""
+
 
 def test_what_is_closed_to_a_reader_is_said_to_be_that(
     project: Path, monkeypatch: pytest.MonkeyPatch
@@ -257,3 +267,10 @@ def test_what_is_closed_to_a_reader_is_said_to_be_that(
         said = "note: .*: closed \\(owner only\\): 2 of .* files: outputs/a, outputs/b/c/d"
         assert re.search(said, cared.stdout)
         assert "closed" not in hpcrun("files", run_id).stderr
+        copies = Path(folder) / "copies"
+        copies.mkdir(mode=0o777)
+        copies.chmod(0o777)
+        words = (sys.executable, "-c", DOWNLOADER, folder, run_id, str(copies))
+        copied = subprocess.run(words, capture_output=True, text=True, cwd="/")
+        assert "StoreError: you have no right to read" in copied.stderr
+        assert (copies / "outputs" / "e").exists()  # the last one in their order

@@ -15,6 +15,15 @@ from hpcrun.workflow.code import code_of, known_digest
 from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
 
 
+def _of_all(failed: Sequence[StoreError], of: int) -> StoreError:
+    """One error that tells of all."""
+    first = failed[0]
+    if len(failed) == 1:
+        return first
+    some = "; ".join(error.message for error in failed[:5]) + ("; …" if len(failed) > 5 else "")
+    return StoreError(f"{len(failed)} of {of} files were not copied: {some}", first.hint)
+
+
 @checked
 class RunFiles(KnownRun):
     """What can be done with a run's files."""
@@ -67,15 +76,20 @@ class RunFiles(KnownRun):
         return self._fetch(pairs)
 
     def _fetch(self, pairs: Sequence[tuple[str, Path]]) -> Sequence[Path]:
-        """Copies files; those that a run which goes on has removed meanwhile are left out."""
-        copies = []
+        """Copies files; those that a run which goes on has removed meanwhile are left out.
+
+        StoreError: some could not be read; all others have been copied.
+        """
+        copies, failed = [], []
         for name, target in pairs:
             try:
                 copies.append(fetch_file(self._session.store, self.paths, name, target))
             except StoreError as error:
                 gone = isinstance(error.__cause__, FileNotFoundError)
                 if not gone or self.record().state.is_end:
-                    raise
+                    failed.append(error)
+        if failed:
+            raise _of_all(failed, len(pairs))
         return copies
 
     def get_all_logs(self, destination: str | Path | None = None) -> Sequence[Path]:
