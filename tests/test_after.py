@@ -12,7 +12,7 @@ from hpcrun.agent import awaiting
 from hpcrun.agent.policy import After
 from hpcrun.errors import PlanError, SchedulerError
 from hpcrun.fold import fold
-from hpcrun.layout import Attempt
+from hpcrun.layout import Attempt, task_ids
 from hpcrun.plan import Awaited, Awaiting
 from hpcrun.record import Fact, RunRecord, encode
 from hpcrun.workflow.after import dependency
@@ -96,9 +96,9 @@ def test_a_run_without_a_job_cannot_be_waited_for_yet() -> None:
 # -- what the agent sees ------------------------------------------------------------------------
 
 
-def record_of(folder: Path, state: str) -> str:
+def record_of(folder: Path, state: str, **more: object) -> str:
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps(REQUEST))
+    (folder / "run.json").write_text(json.dumps({**REQUEST, **more}))
     by_writer: dict[str, bytes] = {}
     for fact in facts_of(state):
         by_writer[fact.writer] = by_writer.get(fact.writer, b"") + encode(fact)
@@ -125,6 +125,32 @@ def test_the_records_tell_whether_it_may_begin(
 ) -> None:
     folders = [record_of(tmp_path / str(n), state) for n, state in enumerate(states)]
     assert awaiting.look(After(tuple(folders), condition, any_of)).may_begin is may_begin
+
+
+@pytest.mark.parametrize(
+    "condition, states, may_begin",
+    [
+        ("afterok", ["Completed", "Completed"], True),
+        ("afterok", ["Completed", "Queued"], None),
+        ("afterok", ["Queued", "Failed"], False),
+        ("afterok", ["Completed"], None),
+        ("afterany", ["Failed", "Completed"], True),
+    ],
+)
+def test_a_run_of_tasks_is_what_its_tasks_are(
+    tmp_path: Path, condition: str, states: list[str], may_begin: bool | None
+) -> None:
+    """Nobody writes down its own end before somebody looks at it."""
+    parent = record_of(tmp_path / str(REQUEST["run_id"]), "Queued", tasks={"count": 2})
+    for run_id, state in zip(task_ids(str(REQUEST["run_id"]), 2), states, strict=False):
+        record_of(tmp_path / run_id, state)
+    assert awaiting.look(After((parent,), condition)).may_begin is may_begin
+
+
+def test_a_count_of_tasks_that_cannot_be_holds_nobody(tmp_path: Path) -> None:
+    parent = record_of(tmp_path / str(REQUEST["run_id"]), "Queued", tasks={"count": 10**12})
+    standing = awaiting.look(After((parent,)))
+    assert standing.may_begin is None and "is damaged" in standing.why
 
 
 def test_a_run_that_is_sealed_or_gone(tmp_path: Path) -> None:

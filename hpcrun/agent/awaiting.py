@@ -9,11 +9,13 @@ from __future__ import annotations
 import glob
 import json
 import os
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 from hpcrun.agent import past
 from hpcrun.agent.policy import After
 from hpcrun.fold import fold
+from hpcrun.kinds import REQUEST
+from hpcrun.layout import task_ids
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 
@@ -26,6 +28,9 @@ ASKING = 2.0
 PATIENCE = 20.0
 """Seconds for scontrol's answer."""
 
+_SHOWN = 3
+"""Of many runs that keep it waiting, those that are named."""
+
 
 class Standing(NamedTuple):
     """How it stands: whether the run may begin; None while that is open. why: in words, if not."""
@@ -37,10 +42,16 @@ class Standing(NamedTuple):
 def look(after: After, asks_slurm: bool = False) -> Standing:
     """How it stands now. asks_slurm: about jobs whose runs do not tell their end."""
     each = [_standing(after, record, asks_slurm) for record in after.records]
-    enough, spoilt = (any, all) if after.any_of else (all, any)
+    return _together(each, after.any_of)
+
+
+def _together(each: Sequence[Standing], any_of: bool = False) -> Standing:
+    enough, spoilt = (any, all) if any_of else (all, any)
     if enough(one.may_begin is True for one in each):
         return Standing(True)
-    why = "; ".join(one.why for one in each if one.may_begin is not True)
+    whys = [one.why for one in each if one.may_begin is not True]
+    rest = [f"{len(whys) - _SHOWN} more"] if len(whys) > _SHOWN else []
+    why = "; ".join(whys[:_SHOWN] + rest)
     return Standing(False if spoilt(one.may_begin is False for one in each) else None, why)
 
 
@@ -55,6 +66,11 @@ def _standing(after: After, folder: str, asks_slurm: bool) -> Standing:
     if record.has_ended:
         good = after.condition == "afterany" or record.state == State.COMPLETED
         return Standing(good, "" if good else _told(run_id, record))
+    tasks = record.request.get("tasks")
+    if tasks is not None:
+        # Its own end is written down when somebody looks at it: it is what its tasks are.
+        ids, active = task_ids(run_id, tasks["count"]), os.path.dirname(folder)
+        return _together([_standing(after, os.path.join(active, i), asks_slurm) for i in ids])
     if asks_slurm and record.job_id:
         word = _word(record.job_id.partition(";")[0])
         if word == "COMPLETED" or (word and after.condition == "afterany" and word in _ENDS):
@@ -84,6 +100,8 @@ def _record(folder: str) -> Optional[RunRecord]:
             request = json.loads(past.plain(os.path.join(place, "run.json")))
         except FileNotFoundError:
             continue
+        if not isinstance(request, dict) or REQUEST.wrong(request):
+            raise ValueError("its run.json is damaged")
         return fold(request, past.facts(place, ""))
     owner, run_id = os.path.dirname(os.path.dirname(folder)), os.path.basename(folder)
     if glob.glob(os.path.join(glob.escape(owner), "runs", "*", glob.escape(run_id) + ".*")):
