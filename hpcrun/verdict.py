@@ -113,9 +113,14 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
         if said and said[-1].startswith(begin):
             sentence = said[-1].partition(": ")[2]
             return Verdict(Cause.LAUNCH_FAILED, sentence, evidence, code, None, rank)
-    sentence = _sentence_of_exit(cause, code, signal, rank_end, _exception(said))
+    status = rank_end.status if rank_end is not None else code
+    exception = _exception(said) if status == RAISED else ""
+    sentence = _sentence_of_exit(cause, code, signal, rank_end, exception)
     return Verdict(cause, sentence, evidence, code, signal, rank)
 
+
+RAISED = 1
+"""The status of a Python program that an exception ended."""
 
 _NOT_STARTED = (126, 127)
 
@@ -126,10 +131,12 @@ _LONGEST = 200
 
 
 def _exception(said: Sequence[str]) -> str:
-    """The last line of a Python traceback, whose beginning may be cut off; else nothing."""
-    if len(said) < 2 or said[-2][:2] != "  " or not _EXCEPTION.match(said[-1]):
-        return ""
-    return said[-1] if len(said[-1]) <= _LONGEST else said[-1][:_LONGEST] + "…"
+    """What a Python traceback ends in, whose beginning may be cut off; else nothing."""
+    for number, line in enumerate(said):
+        if number and said[number - 1][:2] == "  " and line[:1] not in ("", " ", "\t"):
+            told = line if _EXCEPTION.match(line) else ""
+            return told if len(told) <= _LONGEST else told[:_LONGEST] + "…"
+    return ""
 
 
 def _sentence_of_exit(

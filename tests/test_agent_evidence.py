@@ -90,13 +90,25 @@ def test_a_rank_is_heard_in_its_nodes_log(told: Setting) -> None:
     assert evidence.last_words(told, 0) == ["seven", "", "fell"]
 
 
-def test_a_traceback_is_heard_to_its_last_line_and_no_further(told: Setting) -> None:
+def test_a_traceback_is_heard_with_the_last_lines_behind_it(told: Setting) -> None:
     fall(told, "n1", (0, 1, 1.0))
     trace = "Traceback (most recent call last):\n  File 'x'\n    f()\nKeyError: 'y'\n"
     again = trace.replace("KeyError", "ValueError")
     during = "\nDuring handling of the above exception, another exception occurred:\n\n"
-    write_log(told, "rank-0.log", "epoch 1\n" + trace + during + again + "wandb: bye\n")
-    assert evidence.last_words(told, 0) == again.splitlines()
+    bye = [f"wandb: {n}" for n in range(7)]
+    write_log(told, "rank-0.log", "epoch 1\n" + trace + during + again + "\n".join(bye))
+    assert evidence.last_words(told, 0) == [*again.splitlines(), *bye[-5:]]
+    deep = trace.replace("    f()\n", "    f()\n" * 30)
+    write_log(told, "rank-0.log", deep)
+    words = evidence.last_words(told, 0)
+    assert (len(words), words[-1]) == (15, "KeyError: 'y'")
+
+
+def test_a_traceback_that_a_rank_has_outlived_hides_no_last_words(told: Setting) -> None:
+    fall(told, "n1", (0, 3, 1.0))
+    lines = ["Traceback (most recent call last):", "  File 'x'", "KeyError: 'y'", "gave up"]
+    write_log(told, "rank-0.log", "\n".join([*lines[:3], *"abcdef", lines[3]]))
+    assert evidence.last_words(told, 0) == [*lines[:3], *"abcdef", lines[3]]
 
 
 def test_no_more_than_twenty_lines_and_four_kibibytes(told: Setting, job: Job) -> None:

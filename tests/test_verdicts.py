@@ -61,6 +61,15 @@ def test_the_sentence_tells_the_rank_and_its_exception() -> None:
     )
     # Of a deep traceback only the last lines are kept.
     assert verdict(fell(1), exited(1, "    f()", "KeyError: 'x'")).sentence == told.sentence
+    # Its message may have more lines, and other words follow.
+    more = verdict(fell(1), exited(1, *TRACE, "KeyError: 'x'", "  rest", "wandb: bye"))
+    assert more.sentence == told.sentence
+
+
+@pytest.mark.parametrize("status", [3, 139])
+def test_an_exception_that_a_rank_has_outlived_stays_out_of_the_sentence(status: int) -> None:
+    told = verdict(fell(status), exited(status, *TRACE, "KeyError: 'x'", "gave up"))
+    assert "KeyError" not in told.sentence and told.evidence[-1] == "gave up"
 
 
 @pytest.mark.parametrize("lines", [["done", "Error: no"], ["  indented", "not: one: of them"], []])

@@ -9,13 +9,16 @@ from typing import Any, Dict, List, Optional
 from hpcrun.agent.setting import Setting
 from hpcrun.layout import journal_kind
 from hpcrun.record import RankEnd, decode_page
-from hpcrun.verdict import first_to_fall
+from hpcrun.verdict import RAISED, first_to_fall
 
 TAIL = 1 << 16
 """Bytes of a log that are looked at."""
 
 LINES, LINE, BYTES = 20, 1000, 4096
 """How much of a log is kept, at most: lines, characters of a line, bytes in all."""
+
+AFTER = 5
+"""Lines behind a traceback that are kept: what its exception says further, and last words."""
 
 TRACEBACK = "Traceback (most recent call last):"
 
@@ -65,7 +68,10 @@ def last_words(setting: Setting, since: int) -> List[str]:
     """
     fall = _first_fall(setting)
     lines = _rank_lines(setting, fall) if fall is not None else []
-    return _kept(_traceback(lines or _tail(setting.batch_log, since)))
+    lines = lines or _tail(setting.batch_log, since)
+    # What ended otherwise has outlived the exceptions that its log tells of.
+    raised = fall is None or fall.status == RAISED
+    return _kept(_traceback(lines) if raised else lines)
 
 
 def last_lines(path: str) -> List[str]:
@@ -118,7 +124,7 @@ def _tail(path: str, since: int = 0) -> List[str]:
 
 
 def _traceback(lines: List[str]) -> List[str]:
-    """From the last traceback up to the exception's own line; all lines if there is none."""
+    """The last traceback, and the last lines behind it; all lines if there is none."""
     begins = [n for n, line in enumerate(lines) if line.startswith(TRACEBACK)]
     if not begins:
         return lines
@@ -126,7 +132,8 @@ def _traceback(lines: List[str]) -> List[str]:
     end = next(
         (n for n, line in enumerate(rest[1:], 1) if line and line[0] not in " \t"), len(rest)
     )
-    return rest[: end + 1]
+    trace, behind = rest[: end + 1], rest[end + 1 :]
+    return [*trace[AFTER - LINES :], *behind[-AFTER:]]
 
 
 def _kept(lines: List[str]) -> List[str]:
