@@ -15,6 +15,7 @@ from benchmarks import (
     lab,
     network,
     poll,
+    rendering,
     run_log,
     show,
     sizes,
@@ -23,7 +24,7 @@ from benchmarks import (
 from benchmarks.row import Row, table
 from tests.lab import Lab
 
-LOCAL = ("commands", "history", "sizes", "agent", "log", "faults", "show")
+LOCAL = ("commands", "render", "history", "sizes", "agent", "log", "faults", "show")
 MOST = {"log": 5, "show": 3}
 """The most runs of each, of rows whose runs take seconds."""
 
@@ -46,6 +47,9 @@ def _local(asked: argparse.Namespace) -> Iterator[Row]:
     if "commands" in asked.rows:
         _tell(f"commands: {asked.count} times each")
         yield from _measured("commands", command_line.rows(asked.count))
+    if "render" in asked.rows:
+        _tell(f"render: {asked.count} times each")
+        yield from _measured("render", rendering.rows(asked.count))
     if "history" in asked.rows:
         _tell(f"history: {asked.count} times each")
         yield from _measured("history", history.rows(asked.count))

@@ -19,7 +19,7 @@ from hpcrun.flags import refusal
 from hpcrun.layout import task_ids
 from hpcrun.plan import Plan
 from hpcrun.reading import nearest
-from hpcrun.templating import FAULTS, PARENT, Load, problem_of, sandbox
+from hpcrun.templating import FAULTS, PARENT, Compiled, Load, problem_of, sandbox
 
 MAIN = "sbatch.sh.j2"
 ARRAY = "array.sh.j2"
@@ -44,6 +44,10 @@ VARIABLES = {
 """What a template finds, by name."""
 
 
+_COMPILED = Compiled()
+"""By this process: compiling takes most of the time of a first script, and tasks have one each."""
+
+
 @dataclass(frozen=True)
 class Script:
     """The text that is submitted, and the header that sbatch reads."""
@@ -57,7 +61,7 @@ def render(plan: Plan, load: Load) -> Script:
     if load(launcher_template(plan)) is None:
         raise errors.TemplateError(no_launcher(plan))
     try:
-        text = sandbox(load).get_template(_main(plan)).render(variables(plan))
+        text = sandbox(load, _COMPILED).get_template(_main(plan)).render(variables(plan))
     except FAULTS as error:
         raise errors.TemplateError(problem_of(error)) from error
     problems = problems_of(text, plan, load)

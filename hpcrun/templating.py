@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any
 
 from jinja2 import (
     BaseLoader,
+    BytecodeCache,
     Environment,
     StrictUndefined,
     TemplateError,
@@ -20,6 +22,7 @@ from jinja2 import (
     nodes,
     pass_eval_context,
 )
+from jinja2.bccache import Bucket
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.runtime import Context
@@ -139,10 +142,30 @@ def _finalize(context: object, value: object) -> Markup:
     return quote(value)
 
 
-def sandbox(load: Load) -> Environment:
-    """Where templates run: what it holds is found by `load`."""
+class Compiled(BytecodeCache):
+    """What templates were compiled to, by name and file, as long as their text is the same.
+
+    For environments alike: what an extension adds to a template would be found by the others.
+    """
+
+    def __init__(self) -> None:
+        self._code: dict[str, tuple[str, CodeType | None]] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Gives a template its code, if there is one of its text."""
+        text, code = self._code.get(bucket.key, ("", None))
+        bucket.code = code if text == bucket.checksum else None
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keeps a template's code, instead of that of another text."""
+        self._code[bucket.key] = (bucket.checksum, bucket.code)
+
+
+def sandbox(load: Load, compiled: Compiled | None = None) -> Environment:
+    """Where templates run: what it holds is found by `load`. compiled: what it need not compile."""
     environment = _Sandbox(
         loader=_Loader(load),
+        bytecode_cache=compiled,
         autoescape=True,
         finalize=_finalize,
         undefined=StrictUndefined,

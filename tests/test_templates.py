@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -14,7 +15,7 @@ from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.inspection import faults
 from hpcrun.quotes import Quotes
 from hpcrun.script import render, variables
-from hpcrun.templating import sandbox
+from hpcrun.templating import Compiled, sandbox
 from hpcrun.workflow.site import load_site, templates_of
 from hpcrun.workflow.templates import check
 from tests.commands import answer
@@ -113,6 +114,24 @@ def test_what_replaces_nothing_is_told(assets: Assets, name: str, text: str, sai
     with pytest.raises(TemplateError, match=said) as caught:
         script(plan(CONFIG), assets)
     assert caught.value.problems[0].file == str(file)
+
+
+def test_a_template_is_compiled_once_for_each_text(assets: Assets) -> None:
+    compiled = Compiled()
+
+    def code() -> CodeType:
+        load = assets.templates().load
+        return sandbox(load, compiled).get_template(MAIN).root_render_func.__code__
+
+    shipped = code()
+    assert code() is shipped
+    put(assets, "user", staged("one"))
+    own = code()
+    assert own is not shipped and code() is own
+    for word in ("one", "two"):
+        put(assets, "user", staged(word))
+        assert f"\necho {word}\n" in script(plan(CONFIG), assets)
+    assert code() is not own
 
 
 # -- checking -------------------------------------------------------------------------------------
