@@ -61,7 +61,7 @@ def render(plan: Plan, load: Load) -> Script:
     if load(launcher_template(plan)) is None:
         raise errors.TemplateError(no_launcher(plan))
     try:
-        text = sandbox(load, _COMPILED).get_template(_main(plan)).render(variables(plan))
+        text = sandbox(load, _COMPILED).get_template(main_template(plan)).render(variables(plan))
     except FAULTS as error:
         raise errors.TemplateError(problem_of(error)) from error
     problems = problems_of(text, plan, load)
@@ -70,18 +70,26 @@ def render(plan: Plan, load: Load) -> Script:
     return Script(text, header_of(text))
 
 
-def _main(plan: Plan) -> str:
+def main_template(plan: Plan) -> str:
+    """The name of the template that the script is made of."""
     return ARRAY if plan.tasks is not None and plan.tasks.index is None else MAIN
 
 
 def problems_of(text: str, plan: Plan, load: Load) -> tuple[errors.Problem, ...]:
     """What is wrong with a rendered script, told at the lines of the main template, or of that
     which it extends."""
-    sources = [load(MAIN) or ("", MAIN)]  # an array's header is that of its tasks
-    while (replaced := load(PARENT * len(sources) + MAIN)) is not None:
-        sources.append(replaced)
+    names = dict.fromkeys((main_template(plan), MAIN))  # an array's header is that of its tasks
+    sources = [source for name in names for source in _overrides(name, load)]
     script = Script(text, header_of(text))
-    return tuple(_problems(script, plan, _Sources(sources[:-1] or sources)))
+    return tuple(_problems(script, plan, _Sources(sources or [load(MAIN) or ("", MAIN)])))
+
+
+def _overrides(name: str, load: Load) -> list[tuple[str, str]]:
+    """(text, file) of those templates of a name that hide another, nearest first."""
+    found: list[tuple[str, str]] = []
+    while (source := load(PARENT * len(found) + name)) is not None:
+        found.append(source)
+    return found[:-1]
 
 
 def variables(plan: Plan) -> Mapping[str, object]:

@@ -201,6 +201,20 @@ def test_bash_is_asked_and_its_words_told_at_the_templates_line(assets: Assets) 
     }
 
 
+def test_the_scripts_of_independent_tasks_are_checked_too(assets: Assets) -> None:
+    array = '{% extends "parent/array.sh.j2" %}\n'
+    lost = array + "{% block header %}\n{% endblock %}\n"
+    file = put(assets, "user", lost, "array.sh.j2")
+    (problem, *_) = check(assets.templates(), site(), ["array.sh.j2"]).problems
+    assert (problem.file, problem.line) == (str(file), 2) and "loses '#SBATCH" in problem.message
+    file.write_text(array + "{% block settings %}\n{{ super() }}\nfi\n{% endblock %}\n")
+    of_task = "{% block stage %}\n{% if plan.tasks %}\nfi\n{% endif %}\n{% endblock %}\n"
+    other = put(assets, "project", EXTENDS + of_task)
+    problems = check(assets.templates(), site()).problems
+    assert {(p.file, p.line) for p in problems} == {(str(file), 4), (str(other), 4)}
+    assert {p.message for p in problems} == {"bash: syntax error near unexpected token `fi'"}
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_is_asked(assets: Assets) -> None:
     text = (

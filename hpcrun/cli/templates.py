@@ -145,7 +145,8 @@ def check_templates(
 ) -> int:
     """Look for all that is wrong with templates (default: all); the exit code is 4 if something is.
 
-    The script of each launcher is rendered, and bash and shellcheck are asked about it.
+    The script of each launcher is rendered, and those of a job array; bash and shellcheck are asked
+    about them.
     """
     session = _session(workspace, given)
     site, _ = choose_target(target, session.assets)

@@ -30,10 +30,18 @@ from hpcrun.inspection import (
     parts_of,
     unmarked,
 )
-from hpcrun.plan import Plan, Surroundings, new_run_id
+from hpcrun.plan import Plan, Surroundings, Tasks, new_run_id
 from hpcrun.reading import Read
 from hpcrun.resolve import resolve
-from hpcrun.script import LAUNCHER_FOLDER, MAIN, VARIABLES, problems_of, render, variables
+from hpcrun.script import (
+    LAUNCHER_FOLDER,
+    MAIN,
+    VARIABLES,
+    main_template,
+    problems_of,
+    render,
+    variables,
+)
 from hpcrun.site import SchedulerRules, SiteConfig, Target
 from hpcrun.templating import FAULTS, PARENT, sandbox
 
@@ -104,10 +112,14 @@ def listing() -> list[tuple[str, str, str]]:
 def check(templates: Templates, site: SiteConfig, names: Sequence[str] = ()) -> Checked:
     """All that is wrong with templates (default: all) for a site. TemplateError: no such NAME.
 
-    Every launcher's script is rendered; with names of launchers' templates, only theirs.
+    Every launcher's script is rendered, and those of a job array; with names of launchers'
+    templates, only theirs.
     """
     chains = {name: find(templates, name) for name in names or templates.names}
-    plans = list(samples(site, _launchers(templates, chains)))
+    of_launchers = _launchers(chains)
+    plans = list(samples(site, of_launchers or _launchers(templates.names)))
+    if len(of_launchers) < len(chains):
+        plans += [replace(plans[0], tasks=tasks) for tasks in (Tasks(2), Tasks(2, index=1))]
     environment = sandbox(templates.load)
     trees = list(_trees(templates, environment))
     known = {**dict.fromkeys(n for tree in trees for n in names_set(tree)), **variables(plans[0])}
@@ -143,17 +155,17 @@ def _rendered(
             refused = error.problems
         of_header: Sequence[Problem] = ()
         with suppress(*FAULTS):
-            text, places = unmarked(marking.get_template(MAIN).render(variables(plan)))
+            marked = marking.get_template(main_template(plan)).render(variables(plan))
+            text, places = unmarked(marked)
             of_header = problems_of(text, plan, templates.load)
             scripts[text] = _Rendered(text, places, set(refused) <= set(of_header))
         problems += [*of_header, *refused]
     return list(scripts.values()), problems
 
 
-def _launchers(templates: Templates, names: Iterable[str]) -> Sequence[str]:
-    """The launchers whose scripts are rendered."""
-    of = [name for name in names if name.startswith(LAUNCHER_FOLDER)]
-    found = of or [name for name in templates.names if name.startswith(LAUNCHER_FOLDER)]
+def _launchers(names: Iterable[str]) -> Sequence[str]:
+    """The launchers whose templates are among these."""
+    found = [name for name in names if name.startswith(LAUNCHER_FOLDER)]
     return [name.removeprefix(LAUNCHER_FOLDER).removesuffix(".sh.j2") for name in found]
 
 
