@@ -19,6 +19,7 @@ from tests.alice import Alice, at_work, code_for_all
 from tests.cluster import Cluster
 from tests.cluster.failure import NotHere
 from tests.cluster.hosts import has_controllers
+from tests.cluster.laptop import Laptop
 from tests.cluster.layout import Layout
 from tests.commands import TRAIN
 from tests.lab import Lab, make_lab
@@ -105,6 +106,15 @@ def alice(cluster: Cluster, code: Path) -> Iterator[Alice]:
 def lab(cluster: Cluster) -> Lab:
     """hpcrun, installed for the users of the test cluster."""
     return make_lab(cluster)
+
+
+@pytest.fixture
+def laptop(cluster: Cluster) -> Iterator[Laptop]:
+    """lena's machine outside of the cluster, as new: it reaches the login node by SSH only."""
+    laptop = cluster.laptop
+    laptop.prepare()
+    yield laptop
+    laptop.mend()
 
 
 @pytest.fixture(scope="session")

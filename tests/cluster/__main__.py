@@ -1,4 +1,4 @@
-"""By hand, as root: python3 -m tests.cluster up|down|status|install|mount|unmount|shell USER."""
+"""By hand, as root: python3 -m tests.cluster COMMAND; `--help` names them."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     shell = commands.add_parser("shell", help="log in to the login node, or run one command there")
     shell.add_argument("user", choices=USERS)
     shell.add_argument("words", nargs="*", help="a command; a single word may be a shell line")
+    laptop = commands.add_parser("laptop", help="a shell outside of the cluster, or one command")
+    laptop.add_argument("words", nargs="*", help="a command, such as: ssh login hostname")
     return parser
 
 
@@ -74,6 +76,11 @@ def _run(cluster: Cluster, options: argparse.Namespace) -> int:
             return _status(cluster)
         case "shell":
             return _shell(cluster, options.user, options.words)
+        case "laptop":
+            _check_up(cluster)
+            cluster.laptop.prepare()
+            words = cluster.laptop.words(options.words or ["bash", "-l"])
+            return subprocess.call(words)
     return 0
 
 

@@ -17,7 +17,18 @@ from typing import IO, Any
 from tests.cluster import accounting as dbd
 from tests.cluster import accounts, hosts, login, munge, network, packages, processes, slurm
 from tests.cluster.failure import ClusterError, InUse
-from tests.cluster.layout import CONTROLLER, HOSTS, LOGIN, MOST, NODES, PATH, USERS, Host, Layout
+from tests.cluster.laptop import Laptop
+from tests.cluster.layout import (
+    ACCOUNTS,
+    CONTROLLER,
+    HOSTS,
+    LOGIN,
+    MOST,
+    NODES,
+    PATH,
+    Host,
+    Layout,
+)
 from tests.cluster.lock import alone
 
 SWITCH = "HPCRUN_CLUSTER_ACCOUNTING"
@@ -244,14 +255,14 @@ class Cluster:
         node: str = LOGIN.name,
     ) -> list[str]:
         """The words with which root on this machine runs a command as a user on a host."""
-        if user != "root" and user not in USERS:
+        if user != "root" and user not in ACCOUNTS:
             raise ClusterError(f"no user {user} in the test cluster")
         home = "/root" if user == "root" else str(self.home(user))
         variables = {
             "HOME": home,
             "USER": user,
             "LOGNAME": user,
-            "SHELL": "/bin/bash",
+            "SHELL": self.layout.shell(user) if user != "root" else "/bin/bash",
             "PATH": PATH,
             "LANG": "C.UTF-8",
             **(env or {}),
@@ -264,6 +275,11 @@ class Cluster:
     def ssh_words(self, user: str) -> list[str]:
         """The words that log in as a user, through the real sshd; a command may follow them."""
         return login.ssh_words(self.layout, user)
+
+    @property
+    def laptop(self) -> Laptop:
+        """A machine outside of the cluster; `prepare` makes it."""
+        return Laptop(self)
 
     # making and removing
 

@@ -7,11 +7,11 @@ processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.cluster.failure import ClusterError
-from tests.cluster.layout import HOSTS, NODES, Host, Layout
+from tests.cluster.layout import HOSTS, JUMP, LOGIN, NODES, OUTSIDE, Host, Layout
 from tests.cluster.processes import call, pid, start, wait_for, wait_until
 
 
@@ -32,7 +32,17 @@ def base_of_bridge(layout: Layout) -> Path | None:
 
 def remove_network(layout: Layout) -> None:
     """Removes the bridge and this machine's ends of the cables, as far as they are there."""
-    for name in (layout.bridge, *(layout.cable(host) for host in HOSTS)):
+    _remove_links(layout.bridge)
+    disconnect(layout, _ALL)
+
+
+def disconnect(layout: Layout, some: Iterable[Host]) -> None:
+    """Removes the cables of hosts, which may be gone."""
+    _remove_links(*(layout.cable(host) for host in some))
+
+
+def _remove_links(*names: str) -> None:
+    for name in names:
         if Path("/sys/class/net", name).exists():
             call(["ip", "link", "delete", name], check=False)
 
@@ -45,19 +55,24 @@ def make_etc(layout: Layout) -> None:
     call(["cp", "--archive", "/etc", str(layout.etc)])
     call(["rm", "-rf", str(layout.slurm)])
     layout.slurm.mkdir()
-    lines = ["127.0.0.1 localhost", *(f"{layout.address(host)} {host.name}" for host in HOSTS)]
+    lines = ["127.0.0.1 localhost", *(f"{layout.address(host)} {host.name}" for host in _ALL)]
     (layout.etc / "hosts").write_text("\n".join(lines) + "\n")
 
 
+_ALL = (*HOSTS, *OUTSIDE)
 _SPACES = ("--mount", "--uts", "--net")
 """What a host has of its own."""
 
 
-def make_host(layout: Layout, host: Host) -> None:
-    """A host with its own name, /etc, /tmp, /run and /dev/shm, connected to the bridge."""
-    layout.tmp(host.name).mkdir(parents=True)
+def make_host(layout: Layout, host: Host, hidden: Sequence[Path] = ()) -> None:
+    """A host with its own name, /etc, /tmp, /run and /dev/shm, connected to the bridge.
+
+    hidden: folders that are empty there.
+    """
+    layout.tmp(host.name).mkdir(parents=True, exist_ok=True)
     layout.tmp(host.name).chmod(0o1777)
     ready = layout.run / f"{host.name}.ready"
+    ready.unlink(missing_ok=True)
     script = "\n".join(
         (
             "set -e",
@@ -69,6 +84,7 @@ def make_host(layout: Layout, host: Host) -> None:
             "mount -t tmpfs -o mode=1777 shm /dev/shm",
             # /etc/slurm is the place that is compiled in, so that commands need no SLURM_CONF.
             f"mount --bind {layout.etc} /etc",
+            *(f"mount -t tmpfs -o size=1m hidden {folder}" for folder in hidden),
             f"touch {ready}",
             "exec sleep infinity",
         )
@@ -92,9 +108,22 @@ def _connect(layout: Layout, host: Host) -> None:
     call([*within, "ip", "link", "set", "lo", "up"])
 
 
+def connect_inside(layout: Layout) -> None:
+    """The cable between the jump host and the login node, which no other host is on."""
+    ends = {host: pid(layout, holder(host.name)) for host in (JUMP, LOGIN)}
+    # That of an earlier jump host may be there still.
+    call(inside(layout, LOGIN.name, ["ip", "link", "delete", "eth1"]), check=False)
+    words = ["ip", "link", "add", "eth1", "netns", str(ends[JUMP]), "type", "veth"]
+    call([*words, "peer", "name", "eth1", "netns", str(ends[LOGIN])])
+    for host, process in ends.items():
+        within = ["nsenter", "--target", str(process), "--net", "ip"]
+        call([*within, "address", "add", f"{layout.inner(host)}/24", "dev", "eth1"])
+        call([*within, "link", "set", "eth1", "up"])
+
+
 def set_link(layout: Layout, name: str, up: bool) -> None:
     """Cuts a host off the network, or connects it again."""
-    host = next((host for host in HOSTS if host.name == name), None)
+    host = next((host for host in _ALL if host.name == name), None)
     if host is None:
         raise ClusterError(f"no host {name}")
     call(["ip", "link", "set", layout.cable(host), "up" if up else "down"])

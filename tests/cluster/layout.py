@@ -24,13 +24,26 @@ class Host(NamedTuple):
 LAB = "lab"
 """The group that all users are in, and their Slurm account."""
 
-USERS = ("alice", "bob")
-"""The ordinary users, each with a private group of the same name and number."""
+USERS = ("alice", "bob", "carol", "dora")
+"""The ordinary users, each with a private group of the same name and number.
+
+carol's shell is tcsh; dora logs in with a one-time code besides her key.
+"""
+
+LENA = "lena"
+"""Who owns the laptop; the cluster knows nothing of her."""
+
+ACCOUNTS = (*USERS, LENA)
 
 CONTROLLER = Host("ctl", 254)
 LOGIN = Host("login", 253)
 NODES = tuple(Host(f"n{number}", number) for number in range(1, 5))
 HOSTS = (CONTROLLER, LOGIN, *NODES)
+
+LAPTOP = Host("laptop", 240)
+JUMP = Host("jump", 241)
+OUTSIDE = (LAPTOP, JUMP)
+"""Hosts that are no part of the cluster: from them it is reached by SSH only."""
 
 MOST = 10
 """How many clusters a machine may have: they are numbered from 0."""
@@ -88,6 +101,10 @@ class Layout:
         """A host's address."""
         return f"10.213.{97 + self.number}.{host.number}"
 
+    def inner(self, host: Host) -> str:
+        """The address of the login node or the jump host on the cable between these two."""
+        return f"10.213.{197 + self.number}.{host.number}"
+
     @property
     def gid(self) -> int:
         """The group's number. Debian leaves 60001 to 61183 unassigned."""
@@ -95,7 +112,11 @@ class Layout:
 
     def uid(self, user: str) -> int:
         """A user's number, and that of the private group."""
-        return self.gid + 1 + USERS.index(user)
+        return self.gid + 1 + ACCOUNTS.index(user)
+
+    def shell(self, user: str) -> str:
+        """A user's login shell."""
+        return "/bin/tcsh" if user == "carol" else "/bin/bash"
 
     @property
     def cgroup(self) -> str:
@@ -176,9 +197,19 @@ class Layout:
         """What stands at /tmp on a host."""
         return self.root / "tmp" / host
 
+    @property
+    def homes(self) -> Path:
+        """The homes of the cluster's users."""
+        return self.root / "home"
+
     def home(self, user: str) -> Path:
-        """A user's home."""
-        return self.root / "home" / user
+        """A user's home: lena's is on the laptop only."""
+        return self.root / "laptop" if user == LENA else self.homes / user
+
+    @property
+    def small(self) -> Path:
+        """Where a small disk is mounted on the login node."""
+        return self.root / "small"
 
     def key(self, user: str) -> Path:
         """The private key with which root logs in as a user."""

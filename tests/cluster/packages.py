@@ -17,12 +17,12 @@ PACKAGES = (
     *("slurm-wlm", "slurmdbd", "slurm-wlm-mysql-plugin", "munge", "mariadb-server"),
     *("openssh-server", "openssh-client", "rsync", "openmpi-bin", "libopenmpi-dev", "gcc"),
     *("libc6-dev", "iproute2", "util-linux", "procps", "passwd", "shellcheck", "strace"),
-    *("python3", "python3-venv", "python3-dev"),
+    *("python3", "python3-venv", "python3-dev", "tcsh", "libpam-oath"),
 )
 _COMMANDS = (
     *("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db"),
     *("sshd", "ssh", "ssh-keygen", "rsync", "mpicc", "mpirun", "gcc"),
-    *("ip", "nsenter", "unshare", "setpriv", "setsid", "useradd", "shellcheck"),
+    *("ip", "nsenter", "unshare", "setpriv", "setsid", "useradd", "shellcheck", "tc", "tcsh"),
 )
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _MARK = "# hpcrun test cluster: no service starts while packages are installed\n"

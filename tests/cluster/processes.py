@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.failure import ClusterError, tail
-from tests.cluster.layout import PATH, USERS, Layout
+from tests.cluster.layout import ACCOUNTS, PATH, Layout
 
 MARK = "HPCRUN_TEST_CLUSTER"
 """A variable in the environment of every daemon; its value is the cluster's root."""
@@ -94,12 +94,17 @@ def kill_inside(
     layout: Layout, name: str, how: signal.Signals = signal.SIGKILL, steps: bool = False
 ) -> None:
     """Kills what users run in the mount namespace of a daemon. steps: and what started it."""
-    space = _space(Path(f"/proc/{pid(layout, name)}"), "mnt")
-    for entry in Path("/proc").iterdir() if space is not None else ():
-        if not entry.name.isdigit() or _space(entry, "mnt") != space:
-            continue
+    for number in inside_space(layout, name):
+        entry = Path(f"/proc/{number}")
         if _users(entry, layout) or (steps and _is_step(entry)):
-            _signal(int(entry.name), how)
+            _signal(number, how)
+
+
+def inside_space(layout: Layout, name: str) -> list[int]:
+    """The processes in the mount namespace of a daemon."""
+    space = _space(Path(f"/proc/{pid(layout, name)}"), "mnt")
+    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [n for n in numbers if space and _space(Path(f"/proc/{n}"), "mnt") == space]
 
 
 def _is_step(entry: Path) -> bool:
@@ -156,7 +161,7 @@ def _ours(layout: Layout) -> set[int]:
 
 def _users(entry: Path, layout: Layout) -> bool:
     try:
-        return entry.stat().st_uid in {layout.uid(user) for user in USERS}
+        return entry.stat().st_uid in {layout.uid(user) for user in ACCOUNTS}
     except OSError:
         return False
 
