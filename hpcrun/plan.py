@@ -12,6 +12,7 @@ from hpcrun.config import EXPERIMENT, EXPERIMENT_HINT, MetricFiles, RunConfigura
 from hpcrun.directives import Directive, Job
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.layout import RUN_ID, RunPaths, UserPaths
+from hpcrun.site import MasterAddress, MasterPort
 
 LOCAL = "local"
 
@@ -66,6 +67,8 @@ class Launch:
     kind: str | None = None
     mpi_type: str | None = None
     srun_args: tuple[str, ...] = ()
+    master_address: MasterAddress = field(default_factory=MasterAddress)
+    master_port: MasterPort = field(default_factory=MasterPort)
     placeholders: int | None = None
     parameter_servers: int = 0
 

@@ -64,6 +64,7 @@ WORLDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "mpi4py-mpirun": (MPI4PY, {**OF_MPI, "launcher": "mpirun"}),
     "torch-torchrun": (TORCH, {**OF_TORCH, "launcher": "torchrun"}),
     "torch-torchrun_static": (TORCH, {**OF_TORCH, "launcher": "torchrun_static"}),
+    "torch-torchrun_mpirun": (TORCH, {**OF_TORCH, "launcher": "torchrun_mpirun"}),
     "torch-srun": (TORCH, {**OF_TORCH, "launcher": "srun"}),
     "torch-own": (TORCH, {"kind": "pytorch", "node_count": 2}),
 }

@@ -62,6 +62,23 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
         "distributed_job_config:\n"
         "  {kind: pytorch, node_count: 2, process_count: 4, launcher: torchrun_static}\n",
     ),
+    "torchrun_mpirun": (
+        "masters",
+        "script: train.py\nresources: {gpus_per_node: 4}\n"
+        "distributed_job_config:\n"
+        "  {kind: pytorch, node_count: 2, process_count: 8, launcher: torchrun_mpirun}\n",
+    ),
+    "torchrun_ibrun": (
+        "told",
+        "script: train.py\nresources: {gpus_per_node: 4}\n"
+        "distributed_job_config: {kind: pytorch, node_count: 2, process_count: 8}\n",
+    ),
+    "srun_bound": (
+        "masters",
+        "script: train.py\nresources: {gpus_per_node: 4}\n"
+        "distributed_job_config:\n"
+        "  {kind: pytorch, node_count: 2, process_count: 8, launcher: srun}\n",
+    ),
     "ibrun": (
         "tacc",
         "script: train.py\n"
@@ -99,8 +116,21 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
 }
 
 
+MASTERS = SITE.replace(
+    "launch:\n",
+    "launch:\n  cpu_bind: cores\n  gpu_bind: none\n"
+    "  master_address: {suffix: i, resolve: ipv4}\n  master_port: {command: get_free_port}\n",
+)
+TOLD = SITE.replace(
+    "launch:\n",
+    "launch:\n  pytorch: torchrun_ibrun\n"
+    "  master_address: {variable: HEAD_NODE}\n  master_port: {variable: FREE_PORT}\n",
+)
+
 SITES = {
     "lab": site(),
+    "masters": site(MASTERS),
+    "told": site(TOLD),
     "local": shipped("local"),
     "tacc": site(SITE.replace("starter: srun, type: pmix", "starter: ibrun")),
 }
@@ -335,6 +365,51 @@ def test_torchruns_processes_have_the_threads_of_their_cpus(
     config.resources.cpus_per_task = 3
     seen = ground.run(script(ground.plan(config)), **job_of(7))
     assert seen.environ["OMP_NUM_THREADS"] == threads
+
+
+def test_the_site_tells_where_the_first_process_is_reached(ground: Ground) -> None:
+    asked = RunConfiguration(script="a.py", distributed_job_config=MpiConfiguration(1, 2))
+    told = {"HEAD_NODE": "n1-fast", "FREE_PORT": "4711", **job_of(7)}
+    environ = ground.run(script(ground.plan(asked, TOLD)), **told).environ
+    assert environ["HPCRUN_MASTER_ADDR"] == "n1-fast"
+    assert environ["HPCRUN_MASTER_PORT"] == "4711"
+    for port, is_there in (("{number: 3442}", "3442"), ('{command: "echo 47; true"}', "47")):
+        text = SITE.replace(
+            "launch:\n", f"launch:\n  master_address: {{suffix: i}}\n  master_port: {port}\n"
+        )
+        environ = ground.run(script(ground.plan(asked, text)), **job_of(7)).environ
+        assert environ["HPCRUN_MASTER_ADDR"] == "n1i"
+        assert environ["HPCRUN_MASTER_PORT"] == is_there
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("master_port: {variable: FREE_PORT}", "FREE_PORT tells no port"),
+        ("master_port: {command: echo none}", "echo none tells no port"),
+        ("master_address: {variable: HEAD_NODE}", "HEAD_NODE tells no master address"),
+        ("master_address: {suffix: .invalid, resolve: ip}", "n1.invalid has no address"),
+    ],
+)
+def test_a_job_whose_site_does_not_tell_it_says_so(ground: Ground, rules: str, said: str) -> None:
+    asked = RunConfiguration(script="a.py", distributed_job_config=MpiConfiguration(1, 2))
+    made = ground.plan(asked, SITE.replace("launch:\n", f"launch:\n  {rules}\n"))
+    file, whole = ground.root / "script.sh", {"PATH": f"{ground.root}/bin:/usr/bin:/bin"}
+    Path(made.paths.record).mkdir(parents=True, exist_ok=True)
+    file.write_text(script(made))
+    done = subprocess.run(
+        ["bash", file], env={**whole, **job_of(7)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"hpcrun: {said}")
+
+
+def test_on_one_node_the_first_process_is_here(ground: Ground) -> None:
+    environ = ground.run(
+        script(ground.plan(RunConfiguration(script="a.py"), TOLD)), **job_of(7)
+    ).environ
+    assert environ["HPCRUN_MASTER_ADDR"] == "127.0.0.1"
+    assert 12000 <= int(environ["HPCRUN_MASTER_PORT"]) < 30000
 
 
 def test_azure_mls_names_of_the_first_node(ground: Ground) -> None:

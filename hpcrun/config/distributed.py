@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-LAUNCHERS = ("plain", "srun", "mpirun", "ibrun", "torchrun", "torchrun_static", "tensorflow")
+LAUNCHERS = (
+    *("plain", "srun", "mpirun", "ibrun", "tensorflow"),
+    *("torchrun", "torchrun_static", "torchrun_mpirun", "torchrun_ibrun"),
+)
 """Those that ship; a template launchers/NAME.sh.j2 of a site's or one's own is one more."""
 
 Implementation = Literal["openmpi", "mpich", "intelmpi", "mvapich", "cray", "parastation"]

@@ -15,9 +15,13 @@ from hpcrun.config import (
 )
 from hpcrun.plan import Launch
 from hpcrun.resolve.request import Request
+from hpcrun.site import MasterAddress
 
 OVER_MPI = (MpiConfiguration, HorovodConfiguration)
-TORCHRUN = ("torchrun", "torchrun_static")
+TORCHRUN = ("torchrun", "torchrun_static", "torchrun_mpirun", "torchrun_ibrun")
+OVER_SRUN = TORCHRUN[:2]
+"""Those whose torchruns are started by srun."""
+
 _ONE_EACH = (type(None), ParallelTaskConfiguration)
 
 
@@ -39,8 +43,13 @@ def launch(request: Request) -> Launch:
     tasks = 1 if one_task else processes
     cpus = _cpus(request, processes if one_task else 1)
     rules = request.site.launch
-    if launcher in ("srun", "tensorflow") or (one_task and nodes > 1):
-        request.choose("srun arguments", (rules.srun_args, request.of_site))
+    srun_args = rules.srun_args
+    if launcher in ("srun", "tensorflow"):
+        srun_args += _bindings(request)
+    if launcher in ("srun", "tensorflow") or (launcher in OVER_SRUN and nodes > 1):
+        request.choose("srun arguments", (srun_args, request.of_site))
+    if nodes > 1:
+        _note_master(request)
     mpi_type = None
     if isinstance(distributed, OVER_MPI) and launcher == "srun":
         mpi_type = _mpi_type(request, distributed)
@@ -55,7 +64,9 @@ def launch(request: Request) -> Launch:
         python=request.python,
         kind=distributed.kind if distributed is not None else None,
         mpi_type=mpi_type,
-        srun_args=rules.srun_args,
+        srun_args=srun_args,
+        master_address=rules.master_address,
+        master_port=rules.master_port,
         placeholders=len(before) if placeholders.are_in(words) else None,
         parameter_servers=getattr(distributed, "parameter_server_count", 0),
     )
@@ -100,6 +111,32 @@ def _launcher(
         )
     request.note("processes per node", processes, counted)
     return launcher, processes
+
+
+def _bindings(request: Request) -> tuple[str, ...]:
+    """What srun is told to bind each process to."""
+    rules, gpus = request.site.launch, request.config.resources.gpus_per_node
+    told = {"cpu": rules.cpu_bind, "gpu": rules.gpu_bind if gpus else None}
+    return tuple(f"--{what}-bind={to}" for what, to in told.items() if to is not None)
+
+
+def _note_master(request: Request) -> None:
+    """Where the first process of several nodes is reached, where the site says so."""
+    address, port, of_site = (
+        request.site.launch.master_address,
+        request.site.launch.master_port,
+        request.of_site,
+    )
+    named = f"the first node's name{address.suffix and f', with {address.suffix} behind it'}"
+    if address.resolve is not None:
+        named = f"the {address.resolve} of {named}"
+    if address.variable is not None:
+        named = f"${address.variable}"
+    if address != MasterAddress():
+        request.note("master address", named, of_site)
+    variable = f"${port.variable}" if port.variable is not None else None
+    command = f"by {port.command}" if port.command is not None else None
+    request.choose("master port", (port.number, of_site), (variable, of_site), (command, of_site))
 
 
 def _mpi_type(request: Request, distributed: MpiConfiguration | HorovodConfiguration) -> str | None:

@@ -7,7 +7,7 @@ emitted for it. `local` is a site as well: this machine, without a scheduler.
 from __future__ import annotations
 
 from hpcrun.site.config import SiteConfig
-from hpcrun.site.launch import LaunchRules, Modules, Mpi
+from hpcrun.site.launch import LaunchRules, MasterAddress, MasterPort, Modules, Mpi
 from hpcrun.site.provenance import Source, source_of
 from hpcrun.site.scheduler import Adapter, SchedulerRules
 from hpcrun.site.storage import Storage
@@ -16,6 +16,8 @@ from hpcrun.site.target import NodeShape, Target
 __all__ = [
     "Adapter",
     "LaunchRules",
+    "MasterAddress",
+    "MasterPort",
     "Modules",
     "Mpi",
     "NodeShape",

@@ -36,17 +36,51 @@ class Mpi:
 
 
 @dataclass(frozen=True)
+class MasterAddress:
+    """Where the first process of several nodes is reached; absent: by the first node's name."""
+
+    suffix: str = ""
+    """Written behind the first node's name, where the fast network has names of its own."""
+    resolve: Literal["ip", "ipv4"] | None = None
+    """Whether the address of that name is taken, and of which kind; absent: the name itself."""
+    variable: str | None = None
+    """The variable of jobs in which the site tells it."""
+
+
+@dataclass(frozen=True)
+class MasterPort:
+    """The port of the first process of several nodes; absent: one that follows from the job id."""
+
+    number: int | None = None
+    """Always this one."""
+    variable: str | None = None
+    """The variable of jobs in which the site tells it."""
+    command: str | None = None
+    """What prints a free one on the first node, such as get_free_port."""
+
+
+@dataclass(frozen=True)
 class LaunchRules:
     """How commands are launched at this site."""
 
     mpi: Mpi = Mpi()
     """MPI programs."""
-    pytorch: Literal["torchrun", "torchrun_static", "srun"] = "torchrun"
+    pytorch: Literal["torchrun", "torchrun_static", "torchrun_mpirun", "torchrun_ibrun", "srun"] = (
+        "torchrun"
+    )
     """How distributed PyTorch is launched when the run does not say."""
+    master_address: MasterAddress = MasterAddress()
+    """Where the first process is reached."""
+    master_port: MasterPort = MasterPort()
+    """Its port."""
     preflight: bool | None = None
     """Whether the launch is tried before the command; absent: on several nodes."""
     srun_args: tuple[str, ...] = ("--kill-on-bad-exit=1", "--wait=60")
     """Words for every srun. One rank that dies must end the step: off by default (22.05)."""
+    cpu_bind: str | None = None
+    """srun's --cpu-bind= where it starts each process itself, such as cores."""
+    gpu_bind: str | None = None
+    """srun's --gpu-bind= for such processes of a job with GPUs, such as none."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables for every command."""
     single_node_env: Mapping[str, str] = field(default_factory=dict)

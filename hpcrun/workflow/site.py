@@ -9,7 +9,7 @@ from hpcrun.config import parse_memory, parse_time
 from hpcrun.errors import ConfigError, Problem, SiteError
 from hpcrun.plan import split_target
 from hpcrun.reading import Finding, Layer, read_layer, read_layers
-from hpcrun.site import SiteConfig
+from hpcrun.site import LaunchRules, SiteConfig
 from hpcrun.site.target import Override
 from hpcrun.variables import NAME
 
@@ -113,6 +113,7 @@ def _wrong(site: SiteConfig) -> Iterator[Finding]:
         for variable in variables:
             if not NAME.match(variable):
                 yield Finding(f"{key}.{variable}", f"{variable!r} is no name for a variable")
+    yield from _wrong_masters(site.launch)
     rules = site.scheduler.directives
     for key, texts in (("always", rules.always), ("multi_node", rules.multi_node)):
         for text in texts:
@@ -122,6 +123,25 @@ def _wrong(site: SiteConfig) -> Iterator[Finding]:
     if site.default_target is not None and site.default_target not in site.targets:
         told = f"there is no target {site.default_target!r}"
         yield Finding("default_target", told, "", (f"targets.{site.default_target}",))
+
+
+def _wrong_masters(launch: LaunchRules) -> Iterator[Finding]:
+    """What is wrong with where the first process is reached."""
+    address, port = launch.master_address, launch.master_port
+    if address.variable is not None and (address.suffix or address.resolve is not None):
+        told = "its variable tells the whole of it: no suffix is written, nothing is resolved"
+        yield Finding("launch.master_address", told, "leave out suffix and resolve")
+    given = [name for name, value in vars(port).items() if value is not None]
+    if len(given) > 1:
+        told = f"a port is told by {' and by '.join(given)}"
+        yield Finding("launch.master_port", told, "leave one of them")
+    if port.number is not None and not 0 < port.number < 65536:
+        yield Finding("launch.master_port.number", f"{port.number} is no port", "1 to 65535")
+    named = {"master_address": address.variable, "master_port": port.variable}
+    for key, variable in named.items():
+        if variable is not None and not NAME.match(variable):
+            told = f"{variable!r} is no name for a variable"
+            yield Finding(f"launch.{key}.variable", told)
 
 
 def _unreadable(key: str, text: str | None, parse: Callable[[str], object]) -> Iterator[Finding]:

@@ -55,11 +55,10 @@ export HPCRUN_NPROC_PER_NODE=4
 export HPCRUN_WORLD_SIZE=8
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export HPCRUN_NODELIST="${nodes[*]}" HPCRUN_MASTER_ADDR=${nodes[0]}
-# Below the range that Linux gives to clients, seven for each job in turn; the first that is free here.
-HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
-while grep -qs ":$(printf %04X "$HPCRUN_MASTER_PORT") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6; do
-    HPCRUN_MASTER_PORT=$((HPCRUN_MASTER_PORT + 1))
-done
+HPCRUN_MASTER_ADDR=$(printenv PROEPI_HEAD_NODE)
+[ -n "$HPCRUN_MASTER_ADDR" ] || { echo hpcrun: PROEPI_HEAD_NODE tells no master address on "$(hostname)" >&2; exit 1; }
+HPCRUN_MASTER_PORT=$(printenv PROEPI_FREE_PORT)
+[[ $HPCRUN_MASTER_PORT =~ ^[0-9]+$ ]] || { echo hpcrun: PROEPI_FREE_PORT tells no port on "$(hostname): '$HPCRUN_MASTER_PORT'" >&2; exit 1; }
 export HPCRUN_MASTER_PORT
 
 

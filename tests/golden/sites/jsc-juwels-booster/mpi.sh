@@ -57,7 +57,11 @@ export HPCRUN_NNODES=2
 export HPCRUN_NPROC_PER_NODE=2
 export HPCRUN_WORLD_SIZE=4
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-export HPCRUN_NODELIST="${nodes[*]}" HPCRUN_MASTER_ADDR=${nodes[0]}
+export HPCRUN_NODELIST="${nodes[*]}" HPCRUN_MASTER_ADDR=${nodes[0]}i
+# Where a host's own name means its loopback, other nodes could not reach that.
+master=$HPCRUN_MASTER_ADDR
+HPCRUN_MASTER_ADDR=$(getent ahosts "$master" | awk '$1 !~ /^(127\.|::1$)/ { print $1; exit }')
+[ -n "$HPCRUN_MASTER_ADDR" ] || { echo "hpcrun: $master has no address that other nodes reach, on $(hostname)" >&2; exit 1; }
 # Below the range that Linux gives to clients, seven for each job in turn; the first that is free here.
 HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
 while grep -qs ":$(printf %04X "$HPCRUN_MASTER_PORT") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6; do

@@ -66,7 +66,7 @@ export HPCRUN_MASTER_PORT
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
 step=(srun --nodes=2 --ntasks=8 --ntasks-per-node=4)
-step+=(--kill-on-bad-exit=1 --wait=60)
+step+=(--kill-on-bad-exit=1 --wait=60 --cpu-bind=cores --gpu-bind=none)
 command=("${step[@]}" "${task[@]}")
 
 agent=(/opt/hpcrun/bin/python -I -S /lab/history/users/ada/sdk/0.1.0-0123456789ab)

@@ -18,7 +18,7 @@ export HPCRUN_EXPERIMENT=digits
 export HPCRUN_WORKSPACE=/lab/history
 export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
 export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
-export HPCRUN_LAUNCHER=torchrun
+export HPCRUN_LAUNCHER=torchrun_mpirun
 export HPCRUN_DISTRIBUTED=pytorch
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
 [ -z "${2:-}" ] || export HPCRUN_RESUME_ANEW=yes HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
@@ -61,13 +61,18 @@ export HPCRUN_MASTER_PORT
 
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
-# torchrun cannot always tell by names whether it is the rendezvous host: the node's number says it.
-late='[ "${SLURM_NODEID:-0}" = 0 ] && host=true || host=false; exec "$0" -m torch.distributed.run --rdzv-conf "is_host=$host" "$@"'
-torchrun=(sh -c "$late" python3 --rdzv-backend=c10d --rdzv-id="$HPCRUN_JOB_ID" --rdzv-endpoint="$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT")
+# MPI starts one torchrun on each node and numbers them; all are told where the first one listens.
+# Its processes must not take what MPI says of their torchrun for what it says of them.
+late='node=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${MV2_COMM_WORLD_RANK:?MPI numbers no node}}}
+    unset OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK OMPI_COMM_WORLD_LOCAL_SIZE
+    unset PMI_RANK PMI_SIZE MV2_COMM_WORLD_RANK MV2_COMM_WORLD_SIZE MV2_COMM_WORLD_LOCAL_RANK MV2_COMM_WORLD_LOCAL_SIZE
+    exec "$0" -m torch.distributed.run --node-rank="$node" "$@"'
+torchrun=(sh -c "$late" python3 --master-addr="$HPCRUN_MASTER_ADDR" --master-port="$HPCRUN_MASTER_PORT")
+# SRUN_* would reach the srun by which Open MPI starts its daemons.
+unset "${!SRUN_@}"
+step=(mpirun -np 2 --map-by ppr:1:node --bind-to none)
 # It puts values in place of $local_rank and makes $ of $$; without -- it heeds words such as --no.
 torchrun+=(--nnodes=2 --nproc-per-node=1 --no-python -- "${task[@]//\$/\$\$}")
-step=(srun --nodes=2 --ntasks=2 --ntasks-per-node=1)
-step+=(--kill-on-bad-exit=1 --wait=60)
 command=("${step[@]}" "${torchrun[@]}")
 
 agent=(/opt/hpcrun/bin/python -I -S /lab/history/users/ada/sdk/0.1.0-0123456789ab)
