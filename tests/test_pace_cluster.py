@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab
+from tests.lab import Lab, eventually
 from tests.submission import Place, make_place
 
 pytestmark = pytest.mark.cluster
@@ -57,12 +57,18 @@ def counted(place: Place, runs: list[str]) -> Counter[str]:
     return Counter(calls.read_text().split())
 
 
-def test_twenty_that_wait_ask_no_more_than_one(place: Place) -> None:
+def held(place: Place) -> str:
+    """A run that waits, at a site that may be asked often."""
     sites = place.source / ".hpcrun/site_configs"
     sites.mkdir(parents=True)
     (sites / "mine.yaml").write_text(SITE)
     assert place.run("submit", "-t", "mine", "--set", "sbatch={hold: null}").returncode == 0
     (run_id,) = place.names()
+    return run_id
+
+
+def test_twenty_that_wait_ask_no_more_than_one(place: Place) -> None:
+    run_id = held(place)
     one = counted(place, [run_id])
     twenty = counted(place, [run_id] * 20)
     place.run("cancel", run_id)
@@ -70,6 +76,23 @@ def test_twenty_that_wait_ask_no_more_than_one(place: Place) -> None:
     assert 1 <= one["squeue"] <= most
     assert 1 <= twenty["squeue"] <= most
     assert set(one) == set(twenty) == {"squeue"}
+
+
+def test_twenty_that_wait_hear_of_an_end_by_one_question(place: Place) -> None:
+    """Who canceled it, only scontrol and sacct tell."""
+    run_id = held(place)
+    (job,) = place.jobs()[run_id]
+    calls = place.source / "calls"
+    folder = counting(place, calls)
+    waiting = [place.start("wait", "--timeout", "60", run_id, bin=folder) for _ in range(20)]
+    eventually(lambda: "squeue" in calls.read_text())
+    assert place.lab.cluster.run("root", ["scancel", job]).returncode == 0
+    for process in waiting:
+        _, error = process.communicate()
+        assert process.returncode == 21 and "canceled by root" in error
+    counts = Counter(calls.read_text().split())
+    # sacct may hear of it later than the controller, and is asked again then.
+    assert counts["scontrol"] == 1 and counts["sacct"] <= 5, counts
 
 
 def test_a_list_asks_once_though_no_answer_can_be_kept(place: Place) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from filelock import FileLock
 import hpcrun.scheduler.shared
 from hpcrun.errors import SchedulerError
 from hpcrun.ports import JobId, JobWord
-from hpcrun.scheduler.shared import forget, shared_jobs
+from hpcrun.scheduler.shared import KEPT, forget, shared_jobs, shared_lives
 from hpcrun.scheduler.slurm import Slurm
 from hpcrun.state import Cause, State
 
@@ -97,6 +97,48 @@ def test_what_was_changed_is_asked_anew(file: Path) -> None:
     forget(file)
     forget(file)
     assert JobId("2") in shared_jobs(ask, file, 60)
+
+
+def test_what_is_known_of_a_job_is_shared_as_well(file: Path) -> None:
+    asked: list[JobId] = []
+
+    def lives(job: str, is_enough: bool = True) -> Sequence[JobWord]:
+        def ask() -> Sequence[JobWord]:
+            asked.append(JobId(job))
+            return [JobWord(State.FAILED, str(n)) for n in range(11)] + [ALL]
+
+        return shared_lives(ask, file, JobId(job), 60, is_enough=lambda told: is_enough)
+
+    assert lives("1") == lives("1") == lives("1")
+    assert [word.raw for word in lives("1")[:11]] == [str(n) for n in range(11)]
+    assert asked == ["1"]
+    lives("2")
+    lives("1", is_enough=False)
+    lives("2")
+    assert asked == ["1", "2", "1"]
+    for number in range(3, KEPT + 3):
+        lives(str(number))
+    assert len(json.loads(file.read_text())["lives"]) == KEPT
+    assert asked[-1] == str(KEPT + 2) and lives("2") and asked[-1] == "2"
+
+
+def test_too_little_serves_who_asked_at_the_same_time(file: Path) -> None:
+    asked: list[float] = []
+
+    def ask() -> Sequence[JobWord]:
+        asked.append(time.time())
+        time.sleep(0.3)
+        return []
+
+    def lives() -> None:
+        shared_lives(ask, file, JobId("1"), 60, is_enough=lambda told: False)
+
+    threads = [threading.Thread(target=lives) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(asked) <= 2
 
 
 @dataclass

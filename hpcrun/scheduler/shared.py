@@ -1,6 +1,6 @@
 """One answer of a scheduler for all of a user's hpcrun processes.
 
-The answer lies in a file of the user's cache folder, a failure too: a controller that is down is
+The answers lie in files of the user's cache folder, failures too: a controller that is down is
 asked once, not by everybody. The lock only spares questions: where there is none, each asks.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpcrun.errors import SchedulerError
 from hpcrun.ports import JobId, JobWord
@@ -25,6 +25,11 @@ FORMAT = 2
 LOCK_TIMEOUT = 30.0
 """Seconds for which another process's question is waited for; then this one asks by itself."""
 
+T = TypeVar("T")
+
+KEPT = 200
+"""Jobs of which more was asked than the queue tells, and the answers are kept."""
+
 _LARGEST = 64 * 2**20
 
 
@@ -33,13 +38,14 @@ class _Answer:
     """What a scheduler said.
 
     asked: Unix seconds, before the question. error: in place of jobs. changed: when an answer was
-    last another one than that before it.
+    last another one than that before it. too_little: it does not say what is sought.
     """
 
     asked: float
     jobs: Mapping[JobId, JobWord]
     error: SchedulerError | None = None
     changed: float = 0.0
+    too_little: bool = False
 
     def after(self, before: _Answer | None) -> _Answer:
         """The same, knowing what was said before."""
@@ -57,7 +63,7 @@ class _Answer:
 
     def serves(self, pace: float, relaxed: float, now: float) -> bool:
         """Whether it is young enough; one from the future is a clock set back."""
-        return now - self.lasts(pace, relaxed) <= self.asked <= time.time()
+        return not self.too_little and now - self.lasts(pace, relaxed) <= self.asked <= time.time()
 
     def told(self) -> Mapping[JobId, JobWord]:
         if self.error is not None:
@@ -73,20 +79,71 @@ def shared_jobs(
     file: where the answer is kept. pace: seconds; with 0 the question is begun after this call.
     relaxed: seconds that an answer may be old, little by little, while nothing changes.
     """
+
+    def keep(answer: _Answer) -> None:
+        _write(file, _encode(answer))
+
+    return _shared(ask, file, pace, relaxed, lambda: _read(file, _decode), keep).told()
+
+
+def shared_lives(
+    ask: Callable[[], Sequence[JobWord]],
+    file: Path,
+    job_id: JobId,
+    pace: float,
+    relaxed: float = 0.0,
+    is_enough: Callable[[Sequence[JobWord]], bool] = lambda lives: True,
+) -> Sequence[JobWord]:
+    """All that is known of a job, as `ask` gives it; see `shared_jobs`.
+
+    file: where the answers on several jobs are kept. is_enough: whether one that was given before
+    says what is sought.
+    """
+
+    def kept() -> _Answer | None:
+        answer = (_read(file, _decode_all) or {}).get(job_id)
+        enough = answer is None or answer.error is not None or is_enough(_in_order(answer.jobs))
+        # What is too little is kept all the same for who asked at the same time.
+        return answer if answer is None or enough else replace(answer, too_little=True)
+
+    def keep(answer: _Answer) -> None:
+        others = _read(file, _decode_all) or {}
+        by_age = sorted({**others, job_id: answer}.items(), key=lambda item: item[1].asked)
+        told = {key: _encode(one) for key, one in by_age[-KEPT:]}
+        _write(file, {"format": FORMAT, "lives": told})
+
+    def numbered() -> Mapping[JobId, JobWord]:
+        return {JobId(str(number)): word for number, word in enumerate(ask())}
+
+    return _in_order(_shared(numbered, file, pace, relaxed, kept, keep).told())
+
+
+def _in_order(numbered: Mapping[JobId, JobWord]) -> Sequence[JobWord]:
+    return [numbered[key] for key in sorted(numbered, key=int)]
+
+
+def _shared(
+    ask: Callable[[], Mapping[JobId, JobWord]],
+    file: Path,
+    pace: float,
+    relaxed: float,
+    kept: Callable[[], _Answer | None],
+    keep: Callable[[_Answer], None],
+) -> _Answer:
     called = time.time()
-    answer = _read(file)
+    answer = kept()
     if answer is None or not answer.serves(pace, relaxed, called):
         with _locked(file):
-            before = _read(file)
+            before = kept()
             # Whoever held the lock meanwhile asked for this process too.
             now = time.time()
             if before is not None and (
                 called <= before.asked <= now or before.serves(pace, relaxed, now)
             ):
-                return before.told()
+                return before
             answer = _asked(ask).after(before)
-            _write(file, answer)
-    return answer.told()
+            keep(answer)
+    return answer
 
 
 def forget(file: Path) -> None:
@@ -128,8 +185,8 @@ def _locked(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _read(file: Path) -> _Answer | None:
-    """The kept answer."""
+def _read(file: Path, decode: Callable[[Any], T]) -> T | None:
+    """What is kept."""
     import json
 
     try:
@@ -137,7 +194,7 @@ def _read(file: Path) -> _Answer | None:
         with os.fdopen(opened, "rb") as stream:
             if not _is_ours(os.fstat(stream.fileno())):
                 return None
-            return _decode(json.loads(stream.read(_LARGEST)))
+            return decode(json.loads(stream.read(_LARGEST)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -152,15 +209,15 @@ def _is_ours(status: os.stat_result) -> bool:
     )
 
 
-def _write(file: Path, answer: _Answer) -> None:
-    """Keeps an answer; a failure only costs the next process a question."""
+def _write(file: Path, value: Mapping[str, Any]) -> None:
+    """Keeps answers; a failure only costs the next process a question."""
     import json
 
     aside = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
     try:
         opened = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(opened, "w", encoding="utf-8") as stream:
-            json.dump(_encode(answer), stream, separators=(",", ":"))
+            json.dump(value, stream, separators=(",", ":"))
         os.replace(aside, file)
     except OSError:
         try:
@@ -189,6 +246,13 @@ def _decode(value: Any) -> _Answer:
         return _Answer(asked, {}, error, changed)
     jobs = {JobId(key): _word(told) for key, told in value["jobs"].items()}
     return _Answer(asked, jobs, None, changed)
+
+
+def _decode_all(value: Any) -> Mapping[JobId, _Answer]:
+    """The answers on several jobs. Errors as of `_decode`."""
+    if value["format"] != FORMAT:
+        raise ValueError(value["format"])
+    return {JobId(key): _decode(told) for key, told in value["lives"].items()}
 
 
 def _word(told: Mapping[str, Any]) -> JobWord:

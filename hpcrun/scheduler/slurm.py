@@ -35,6 +35,9 @@ PATIENCE = 60
 RECORDS_TIMEOUT = 30.0
 """Seconds for sacct, which hangs for 45 on a slurmdbd that does not answer (22.05)."""
 
+SILENCE = 60.0
+"""Seconds for which sacct, once it did not answer, is not asked about further jobs."""
+
 SEARCH_DAYS = 30
 """How far back a job is searched in sacct when its name does not tell its age."""
 
@@ -80,6 +83,7 @@ class Slurm:
         self._client_env = client_env
         self._environ = environ
         self._error_hints = error_hints
+        self._silence: tuple[float, SchedulerError] | None = None
 
     def check(self) -> None:
         """SchedulerError if its commands are not here. Asks nobody."""
@@ -249,7 +253,13 @@ class Slurm:
         if not shutil.which("sacct", path=environ.get("PATH")):
             return None
         words = ["sacct", "--noheader", "--parsable2", "--delimiter", tables.SEPARATOR, *which]
-        answer = ask(words, environ, RECORDS_TIMEOUT)
+        if self._silence is not None and time.monotonic() < self._silence[0]:
+            raise self._silence[1]
+        try:
+            answer = ask(words, environ, RECORDS_TIMEOUT)
+        except SchedulerError as error:
+            self._silence = (time.monotonic() + SILENCE, error)
+            raise
         if answer.status == 0:
             return answer.output
         if NO_ACCOUNTING in answer.said:

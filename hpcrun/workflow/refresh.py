@@ -22,6 +22,12 @@ from hpcrun.store import FileStore
 from hpcrun.workflow.interactive import LOST, NEVER_BEGUN, end_of, is_left, is_silent
 from hpcrun.workflow.liveness import Heartbeats
 
+JobsOf = Callable[[str], Mapping[JobId, JobWord]]
+"""All of the user's jobs behind a target."""
+
+LivesOf = Callable[[str, JobId, Callable[[Sequence[JobWord]], bool]], Sequence[JobWord]]
+"""All that is known of a target's job; unless what was said before is enough, it is asked anew."""
+
 FORGOTTEN = 120.0
 """Seconds for which a job that nobody knows is still waited for: sacct lags behind."""
 
@@ -38,30 +44,29 @@ def refresh(
     records: Iterable[RunRecord],
     store: FileStore,
     scheduler_of: Callable[[str], Scheduler],
-    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
+    jobs_of: JobsOf,
+    lives_of: LivesOf,
     heartbeats: Heartbeats,
 ) -> list[RunRecord]:
     """The records, each joined with the scheduler's word where one is needed.
 
-    scheduler_of, jobs_of: by target. Where a scheduler does not answer, or its site file is
-    broken, the record says so and is what it was.
+    scheduler_of, jobs_of, lives_of: by target. Where a scheduler does not answer, or its site file
+    is broken, the record says so and is what it was.
     """
-    jobs = _once(jobs_of)
+    jobs, lives_of = _once(jobs_of), _unless_away(lives_of)
     return [
         _judged(record, store, heartbeats)
         if record.target == INTERACTIVE
-        else _of_tasks(record, store, scheduler_of, jobs, heartbeats)
+        else _of_tasks(record, store, scheduler_of, jobs, lives_of, heartbeats)
         if record.request.get("tasks")
-        else _refreshed(record, store, scheduler_of, jobs, heartbeats)
+        else _refreshed(record, store, scheduler_of, jobs, lives_of, heartbeats)
         if record.user == store.user
         else record
         for record in records
     ]
 
 
-def _once(
-    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
-) -> Callable[[str], Mapping[JobId, JobWord]]:
+def _once(jobs_of: JobsOf) -> JobsOf:
     """The same, for many records: who does not answer is not asked again for each of them."""
     told: dict[str, Mapping[JobId, JobWord] | SchedulerError] = {}
 
@@ -78,6 +83,26 @@ def _once(
         return answer
 
     return jobs
+
+
+def _unless_away(lives_of: LivesOf) -> LivesOf:
+    """The same, for many records: who is away is not asked again for each of them."""
+    away: dict[str, SchedulerError] = {}
+
+    def lives(
+        target: str, job_id: JobId, is_enough: Callable[[Sequence[JobWord]], bool]
+    ) -> Sequence[JobWord]:
+        site = target.partition("/")[0]
+        if site in away:
+            raise away[site]
+        try:
+            return lives_of(target, job_id, is_enough)
+        except SchedulerError as error:
+            if error.transient:
+                away[site] = error
+            raise
+
+    return lives
 
 
 def _judged(record: RunRecord, store: FileStore, heartbeats: Heartbeats) -> RunRecord:
@@ -98,7 +123,8 @@ def _refreshed(
     record: RunRecord,
     store: FileStore,
     scheduler_of: Callable[[str], Scheduler],
-    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
+    jobs_of: JobsOf,
+    lives_of: LivesOf,
     heartbeats: Heartbeats,
 ) -> RunRecord:
     past = _unexplained(record)
@@ -118,7 +144,10 @@ def _refreshed(
             past = _unexplained(record)
         if past or word is None or (word.state.is_end and not _says_all(record, word)):
             # The list of jobs tells neither who canceled nor how a step or an earlier life ended.
-            lives = scheduler_of(record.target).lives(job_id)
+            is_sought = asks and (word is None or word.state.is_end)
+            lives = lives_of(
+                record.target, job_id, lambda told: not is_sought or _tell_end(told, word)
+            )
     except HpcrunError as error:
         return _with_problem(record, NOT_REFRESHED + error.message)
     for attempt in past:
@@ -138,7 +167,8 @@ def _of_tasks(
     record: RunRecord,
     store: FileStore,
     scheduler_of: Callable[[str], Scheduler],
-    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
+    jobs_of: JobsOf,
+    lives_of: LivesOf,
     heartbeats: Heartbeats,
 ) -> RunRecord:
     """A run that is made of independent tasks has no job of its own: it is what they are."""
@@ -153,7 +183,7 @@ def _of_tasks(
     makers = (record, *tasks[-1:]) if own and len(tasks) < count else ()
     are_made = not any(goes_on(each, store) for each in makers)
     if own:
-        tasks = [_refreshed(t, store, scheduler_of, jobs_of, heartbeats) for t in tasks]
+        tasks = [_refreshed(t, store, scheduler_of, jobs_of, lives_of, heartbeats) for t in tasks]
     problems = list(dict.fromkeys(problem for task in tasks for problem in task.problems))
     attempt, jobs = record.attempt.attempt, arrays_of(tasks)
     if own and are_made and jobs is not None and record.job_id is None:
@@ -164,6 +194,17 @@ def _of_tasks(
     else:
         record = _with_fact(record, store, attempt, kind, data)
     return record._replace(problems=(*record.problems, *problems))
+
+
+def _tell_end(lives: Sequence[JobWord], word: JobWord | None) -> bool:
+    """Whether lives that were told before tell an end, or that nobody knows the job.
+
+    word: on the life that has ended, in the queue; None: it is there no more.
+    """
+    if not lives or lives[-1].state is State.NOT_RESPONDING:
+        return word is None
+    restart = lives[-1].restart
+    return lives[-1].state.is_end and (word is None or restart in (None, word.restart))
 
 
 def _says_all(record: RunRecord, word: JobWord) -> bool:
@@ -207,7 +248,7 @@ def _found_again(
     record: RunRecord,
     store: FileStore,
     scheduler: Scheduler,
-    jobs_of: Callable[[str], Mapping[JobId, JobWord]],
+    jobs_of: JobsOf,
 ) -> RunRecord:
     """A submission that was cut: exactly one job, or none."""
     from hpcrun.workflow.cut import WITHDRAWN, job_of

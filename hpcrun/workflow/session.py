@@ -110,15 +110,34 @@ class Session:
         def ask() -> Mapping[JobId, JobWord]:
             return self.scheduler(target).jobs()
 
-        poll = site.scheduler.poll
-        if not_older_than is not None:
-            return shared_jobs(ask, self._answer(site), not_older_than)
-        pace, relaxed = poll.interval_seconds, poll.max_interval_seconds
-        return shared_jobs(ask, self._answer(site), pace, relaxed)
+        return shared_jobs(ask, self._answer(site), *_pace(site, not_older_than))
+
+    def lives(
+        self,
+        target: str,
+        job_id: JobId,
+        is_enough: Callable[[Sequence[JobWord]], bool],
+        not_older_than: float | None = None,
+    ) -> Sequence[JobWord]:
+        """All that is known of a job, at the same pace. is_enough: whether what was said before
+        tells what is sought."""
+        site, scheduler = self.site(target), self.scheduler(target)
+        if site.scheduler.kind == "local":
+            return scheduler.lives(job_id)
+        from hpcrun.scheduler.shared import shared_lives
+
+        def ask() -> Sequence[JobWord]:
+            return scheduler.lives(job_id)
+
+        file, pace = self._answers_on_jobs(site), _pace(site, not_older_than)
+        return shared_lives(ask, file, job_id, *pace, is_enough)
 
     def _answer(self, site: SiteConfig) -> Path:
         """Where a site's answer is kept for all of this user's processes."""
         return self.cache / f"jobs-{site.id}.json"
+
+    def _answers_on_jobs(self, site: SiteConfig) -> Path:
+        return self.cache / f"lives-{site.id}.json"
 
     def prepare(
         self,
@@ -191,7 +210,9 @@ class Session:
         """After a change of ours: what was known of the jobs is out of date."""
         from hpcrun.scheduler.shared import forget
 
-        forget(self._answer(self.site(target)))
+        site = self.site(target)
+        forget(self._answer(site))
+        forget(self._answers_on_jobs(site))
 
     def refreshed(
         self, records: Iterable[RunRecord], not_older_than: float | None = None
@@ -205,6 +226,7 @@ class Session:
             self.store,
             self.scheduler,
             lambda target: self.jobs(target, not_older_than),
+            lambda target, job_id, enough: self.lives(target, job_id, enough, not_older_than),
             heartbeats,
         )
         heartbeats.save()
@@ -237,6 +259,14 @@ class Session:
     ) -> RunRecord:
         """The record of a run, up to date."""
         return self.refreshed([self.store.read(run_id, user)], not_older_than)[0]
+
+
+def _pace(site: SiteConfig, not_older_than: float | None) -> tuple[float, float]:
+    """Seconds that an answer may be old, and while nothing changes."""
+    poll = site.scheduler.poll
+    if not_older_than is not None:
+        return not_older_than, 0.0
+    return poll.interval_seconds, poll.max_interval_seconds
 
 
 def find_config(start: Path) -> Path | None:
