@@ -71,6 +71,18 @@ def test_what_is_empty_or_leads_nowhere_is_none(outputs: Path) -> None:
     (outputs / "checkpoint-2").mkdir()
     (outputs / "checkpoint-3").touch()
     (outputs / "checkpoint-4").symlink_to("nowhere")
+    (outputs / "checkpoint-5/shards").mkdir(parents=True)
+    (outputs / "checkpoint-6/shards").mkdir(parents=True)
+    (outputs / "checkpoint-6/shards/model").touch()
+    assert chosen(outputs) == "checkpoint-1"
+
+
+def test_a_folder_is_as_new_as_the_newest_file_in_any_folder_of_it(outputs: Path) -> None:
+    for name, changed in (("checkpoint-1", 2000), ("checkpoint-2", 1000)):
+        shard = outputs / name / "shards/of/0.pt"
+        shard.parent.mkdir(parents=True)
+        shard.write_text("weights")
+        os.utime(shard, (changed, changed))
     assert chosen(outputs) == "checkpoint-1"
 
 

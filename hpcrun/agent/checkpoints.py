@@ -66,22 +66,24 @@ def matching(outputs: str, patterns: Sequence[str]) -> Iterator[str]:
 def _checkpoint(path: str, marker: Optional[str]) -> Optional[Checkpoint]:
     try:
         found = os.stat(path)
-        content, changed = found.st_size, found.st_mtime_ns
-        if stat.S_ISDIR(found.st_mode):
-            # The folder's own time is that of its arrival, where it was brought from a node.
-            times = [one.st_mtime_ns for one in _files(path)]
-            content, changed = len(os.listdir(path)), max(times, default=changed)
+        files = list(_files(path)) if stat.S_ISDIR(found.st_mode) else [found]
     except OSError:
         return None  # it was removed meanwhile
-    if not content or (marker is not None and not _is_marked(path, marker)):
+    if not any(file.st_size for file in files):
         return None
-    return Checkpoint(changed, path)
+    if marker is not None and not _is_marked(path, marker):
+        return None
+    # A folder's own time is that of its arrival, where it was brought from a node.
+    return Checkpoint(max(file.st_mtime_ns for file in files), path)
 
 
 def _files(folder: str) -> Iterator[os.stat_result]:
+    """All files in it, at any depth; links to folders are not followed. OSError."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_file():
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path)
+            elif entry.is_file():
                 yield entry.stat()
 
 
