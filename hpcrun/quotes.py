@@ -28,6 +28,11 @@ class Quotes:
         """Whether what comes next stands inside of quotes."""
         return self._line is None and bool(self._open) and self._open[-1] in ("'", "$'", '"')
 
+    @property
+    def is_text(self) -> bool:
+        """Whether what comes next is text: inside of quotes or of a here-document."""
+        return self._line is not None or self.are_open
+
     def word(self) -> None:
         """What comes next is one quoted word."""
         self._before = "x"

@@ -18,6 +18,7 @@ from hpcrun.directives import SBATCH, Directive, flags_of
 from hpcrun.flags import refusal
 from hpcrun.layout import task_ids
 from hpcrun.plan import Plan
+from hpcrun.quotes import Quotes
 from hpcrun.reading import nearest
 from hpcrun.templating import FAULTS, PARENT, Compiled, Load, problem_of, sandbox
 
@@ -177,6 +178,25 @@ def _problems(script: Script, plan: Plan, sources: _Sources) -> Iterator[errors.
         if line not in wanted:
             for message, hint in _contradictions(line, flags):
                 yield errors.Problem(message, hint, *sources.place(line))
+    own = (line for line in _unread(script) if line not in wanted)
+    for line in own if wanted else ():
+        hint = "write it in block `header`, below {{ super() }}"
+        message = f"sbatch does not read {line!r}, which stands below the first command"
+        yield errors.Problem(message, hint, *sources.place(line))
+
+
+def _unread(script: Script) -> Iterator[str]:
+    """Lines that look like directives and are none; not those of a text, such as another script."""
+    lines = script.text.split("\n")
+    places = [number for number, line in enumerate(lines) if line.startswith(SBATCH)]
+    places = places[len(script.header) :]
+    if not places:
+        return
+    quotes = Quotes()
+    for number, line in enumerate(lines):
+        if number in places and not quotes.is_text:
+            yield line
+        quotes.read(f"{line}\n")
 
 
 def _contradictions(line: str, flags: Mapping[str, Directive]) -> Iterator[tuple[str, str]]:

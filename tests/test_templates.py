@@ -201,6 +201,19 @@ def test_bash_is_asked_and_its_words_told_at_the_templates_line(assets: Assets) 
     }
 
 
+def test_directives_that_sbatch_would_not_read_are_told(assets: Assets) -> None:
+    text = (
+        "{% block stage %}\n#SBATCH --switches=2\ncat >job.sh <<END\n#SBATCH --nice\nEND\n"
+        "echo '\n#SBATCH --hold\n'\n{% endblock %}\n"
+    )
+    file = put(assets, "project", EXTENDS + text)
+    (problem,) = check(assets.templates(), site(), [MAIN, P]).problems
+    assert (problem.file, problem.line) == (str(file), 3)
+    assert "does not read '#SBATCH --switches=2'" in problem.message
+    with pytest.raises(TemplateError, match="below the first command"):
+        script(plan(CONFIG), assets)
+
+
 def test_the_scripts_of_independent_tasks_are_checked_too(assets: Assets) -> None:
     array = '{% extends "parent/array.sh.j2" %}\n'
     lost = array + "{% block header %}\n{% endblock %}\n"
