@@ -64,8 +64,9 @@ def hint_of(verdict: Verdict, request: Mapping[str, Any]) -> str:
     if verdict.cause in _OF_PROGRAMS:
         for pattern, hint in _TEXTS:
             found = list(re.finditer(pattern, evidence, re.MULTILINE))
-            if found:
-                return hint(found[-1], asked)
+            told = hint(found[-1], asked) if found else ""
+            if told:
+                return told
     if verdict.cause is Cause.SIGNAL:
         return _of_signal(verdict.signal)
     for words, told in _CANCELED if verdict.cause is Cause.CANCELED else ():
@@ -194,6 +195,25 @@ def _no_script(found: Match[str], asked: Asked) -> str:
     )
 
 
+def _gpu_memory(found: Match[str], asked: Asked) -> str:
+    had = asked.had("memory of a GPU")
+    return (
+        f"a GPU's own memory{had and f'{had},'} was full, which `resources.memory` does not change:"
+        " smaller batches, or a larger GPU (`resources.gpu_type`)"
+    )
+
+
+def _no_network(found: Match[str], asked: Asked) -> str:
+    told = asked.choices.get("internet")
+    if told not in ("no", "proxy"):
+        return ""
+    through = " but through a proxy" if told == "proxy" else ""
+    return (
+        f"its nodes do not reach the internet{through}: fetch data and models on a login node"
+        " before, into a folder that the nodes see"
+    )
+
+
 def _texts(*rows: Tuple[str, str]) -> Iterator[Tuple[str, Hint]]:
     """Patterns with a hint in which their groups stand as \\1, \\2."""
     for pattern, hint in rows:
@@ -263,14 +283,17 @@ _TEXTS: Sequence[Tuple[str, Hint]] = (
             r"ask for GPUs (`resources.gpus_per_node`), on a target that has some",
         ),
         (
-            r"CUDA out of memory",
-            r"a GPU's own memory was full, which `resources.memory` does not change: smaller"
-            r" batches, or a larger GPU (`resources.gpu_type`)",
-        ),
-        (
             r"\bNCCL error\b|\bnccl(?:System|UnhandledCuda|Internal|Remote)Error\b",
             r"`environment_variables: {NCCL_DEBUG: INFO}` makes NCCL say what failed",
         ),
+    ),
+    (r"CUDA out of memory", _gpu_memory),
+    (
+        r"Name or service not known|Temporary failure in name resolution|Network is unreachable"
+        r"|Could not resolve host|Max retries exceeded with url",
+        _no_network,
+    ),
+    *_texts(
         # The system's own words.
         (
             r"No space left on device|Disk quota exceeded",

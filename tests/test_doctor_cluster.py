@@ -15,12 +15,15 @@ WRONG = """\
 inherits: [test-cluster]
 id: wrong
 valid_until: "2020-01-01"
+detect: {{env: {{CLUSTER: wrong}}}}
 storage:
   run_history_root: {history}
   scratch: $NO_SUCH_SCRATCH/hpcrun
   roots:
     lab: {{path: {history}, purge: {{days: 10}}}}
     gone: {{path: /nowhere/at/all}}
+    node: {{path: /tmp, size: 1T, files: 5000, flock: false, writable_on_compute: false}}
+  quota_command: myquota
 scheduler:
   account: {{default: nobodys}}
   error_hints: {{Invalid account: the site knows, Invalid partition: the site knows}}
@@ -83,6 +86,11 @@ def test_all_that_is_wrong_is_found_at_once(lab: Lab) -> None:
         ("launch.mpi.types.mpich", "error"),
         ("trial", "error"),
     }
+    assert told["storage.roots.lab"][0][1].endswith(", emptied of what was not read for 10 days")
+    limits = "/tmp, holds 1T and 5,000 files, jobs cannot write there, locks do not work there"
+    assert told["storage.roots.node"] == [("ok", limits, "")]
+    assert told["quota"] == [("ok", "`myquota` tells what is left of yours", "")]
+    assert told["site wrong"][1][1].startswith("this host is none of wrong's")
     assert "from which files go after 10 days" in told["workspace"][1][1]
     assert told["account"][0][1] == "nobodys is none of your accounts: yours are lab"
     assert told["partition"][1][1:] == ("there is no partition mian", "did you mean main?")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcrun.workflow.doubts import doubts
+from hpcrun.workflow.doubts import doubts_of_site as doubts
+from hpcrun.workflow.doubts import doubts_of_target
 from tests.commands import hpcrun
 from tests.make_plan import from_yaml, plan, shipped, site
 
@@ -71,6 +72,27 @@ def test_a_discouraged_launcher_is_told_with_the_sites_reason() -> None:
     made = plan(from_yaml(torchrun), frontier, "batch")
     (said,) = doubts(made, frontier, date(2026, 1, 1), "x86_64")
     assert said.startswith("launcher torchrun is discouraged at olcf-frontier: its start takes")
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "said"),
+    [
+        ("{kind: gpu, node: {gpus: 4}}", "", "is there for its GPUs, and the run asks for none"),
+        ("{kind: gpu, node: {gpus: 4}}", "resources: {gpus_per_node: 1}\n", ""),
+        ("{kind: gpu, node: {gpus: 0}}", "", ""),
+        ("{kind: cpu}", "resources: {gpus_per_node: 1}\n", "and the run asks for 1 GPUs"),
+        ("{kind: cpu}", "", ""),
+        ("{preemptible: true}", "requeue: {allowed: false}\n", "it would end there"),
+        ("{preemptible: true}", "requeue: {allowed: true}\n", ""),
+        ("{preemptible: true}", "", ""),
+    ],
+)
+def test_what_a_target_is_not_there_for_is_told(target: str, asked: str, said: str) -> None:
+    lab = site(f"schema_version: 1\nid: lab\ntargets: {{t: {target}}}\n")
+    made = plan(from_yaml(ASKED + asked), lab, "t")
+    found = list(doubts_of_target(made, lab))
+    assert len(found) == bool(said)
+    assert said in "".join(found)
 
 
 def test_a_site_is_said_to_have_closed_from_the_next_day_on() -> None:

@@ -476,6 +476,17 @@ def with_time(rules: str) -> str:
     ("text", "where", "said"),
     [
         ("", of_site(account="{required: true}"), "lab wants an account"),
+        (
+            "",
+            of_site(account="{required: true, form: project_<number>, list_command: mine}"),
+            "set resources.account, such as project_<number>; `mine` lists yours",
+        ),
+        (
+            "resources: {time: 2d}\n",
+            SITE.replace("    qos:", "    kind: test\n    qos:"),
+            "it is there for tests: above the limit",
+        ),
+        ("", SITE + "storage: {caches: {HF_HOME: $NOWHERE/hf}}\n", "keeps HF_HOME in .*'NOWHERE'"),
         ("", of_site(memory="{mode: required}"), "lab wants a memory request"),
         (
             "resources: {memory: 1G}\n",
@@ -772,6 +783,14 @@ def test_where_the_job_works(place: str, work: str | None, shared: bool) -> None
     text = f"{SCRIPT}working_directory: {place}\n"
     made = of(text, with_scratch("$SCRATCH/"), environ={"SCRATCH": "/scratch/ada"})
     assert (made.work, made.work_is_shared) == (work, shared)
+
+
+def test_folders_of_caches_are_variables_of_the_job() -> None:
+    where = SITE + "storage: {caches: {HF_HOME: $SCRATCH/hf, TORCH_HOME: $NOWHERE/torch}}\n"
+    text = SCRIPT + "environment_variables: {TORCH_HOME: /mine}\n"
+    made = of(text, where, environ={"SCRATCH": "/scratch/ada"})
+    variables = made.setting.variables
+    assert variables == {"HF_HOME": "/scratch/ada/hf", "TORCH_HOME": "/mine"}
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,21 @@ def test_what_is_wrong_is_told_where_it_stands(assets: Assets) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("master_address: {variable: HEAD, suffix: i}", "no suffix is written"),
+        ("master_port: {number: 1, command: free}", "a port is told by number and by command"),
+        ("master_port: {number: 65536}", "65536 is no port"),
+        ("master_port: {variable: A B}", "'A B' is no name for a variable"),
+    ],
+)
+def test_a_site_tells_one_place_of_the_first_process(assets: Assets, rules: str, said: str) -> None:
+    put(assets, 1, "own", f"schema_version: 1\nid: own\nlaunch: {{{rules}}}\n")
+    with pytest.raises(SiteError, match=said):
+        load_site("own", assets)
+
+
+@pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("one", "inherits: [one]\n", "hides no file of that name"),

@@ -35,10 +35,10 @@ REQUEST: dict[str, Any] = {
 TRACE = ["Traceback (most recent call last):", '  File "train.py", line 1, in <module>']
 
 
-def verdict(*told: tuple[str, dict[str, Any]]) -> Verdict:
+def verdict(*told: tuple[str, dict[str, Any]], request: dict[str, Any] | None = None) -> Verdict:
     """The verdict on facts of one attempt."""
     facts = [Fact(kind, Attempt(1), 2.0, n, data, kind) for n, (kind, data) in enumerate(told)]
-    found = fold(REQUEST, facts).verdict
+    found = fold(request or REQUEST, facts).verdict
     assert found is not None
     return found
 
@@ -236,6 +236,20 @@ TEXTS = {
     "OSError: [Errno 122] Disk quota exceeded: 'x'": "make room",
     "ValueError: no column x was found": "",
 }
+
+
+def test_nodes_without_internet_are_told_where_the_site_says_so() -> None:
+    text = "socket.gaierror: [Errno -2] Name or service not known"
+    for told, said in (("no", "do not reach the internet: fetch"), ("yes", ""), (None, "")):
+        asked = {**REQUEST, "choices": [["internet", told, "target"]] if told else []}
+        hint = verdict(fell(1), exited(1, *TRACE, text), request=asked).hint
+        assert (said in hint) if said else hint == ""
+
+
+def test_a_gpus_own_memory_is_told_where_the_site_says_so() -> None:
+    asked = {**REQUEST, "choices": [["memory of a GPU", "40G", "target"]]}
+    hint = verdict(fell(1), exited(1, *TRACE, "CUDA out of memory."), request=asked).hint
+    assert "a GPU's own memory, which was 40G, was full" in hint
 
 
 @pytest.mark.parametrize("text", TEXTS)

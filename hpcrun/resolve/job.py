@@ -25,6 +25,8 @@ def job(request: Request, launch: Launch) -> Job:
     _check_cpus(request, launch.tasks_per_node * (launch.cpus_per_task or 1))
     gpus, model = _gpus(request, launch.nodes), _gpu_type(request)
     by_constraint = request.site.scheduler.gpu.by_constraint.get(model or "")
+    pick("internet", (target.internet, in_target))
+    pick("preemptible", (target.preemptible or None, in_target))
     if mail is not None and mail.on:
         request.note("mail", ", ".join(mail.on), "mail.on")
         pick("mail to", (mail.address, "mail.address"))
@@ -125,6 +127,9 @@ def _gpus(request: Request, nodes: int) -> int:
             nodes_key(request.config.distributed_job_config),
         )
     _check_backend(request, asked)
+    if asked:
+        in_target = request.of_target
+        request.choose("memory of a GPU", (request.target.node.gpu_memory, in_target))
     return asked
 
 
@@ -245,7 +250,7 @@ def _check_time(request: Request, time: timedelta, most: str | None, source: str
             f"a time limit of {format_time(time)} asked of {request.of_target}, which "
             f"gives at most {format_time(parse_time(most))}"
             + (" for so many nodes" if nodes_too else ""),
-            "above the limit a job waits for ever instead of failing",
+            f"{_for_tests(request)}above the limit a job waits for ever instead of failing",
             source,
             nodes_too,
         )
@@ -263,10 +268,16 @@ def _check_nodes(request: Request, nodes: int) -> None:
     place = LOCAL if request.local else request.of_target
     if limits.max is not None and nodes > limits.max:
         message = f"{nodes} nodes asked of {place}, which gives at most {limits.max}"
-        request.refuse(message, f"{_set(key, limits.max)}, or another target: -t SITE/TARGET", key)
+        hint = f"{_for_tests(request)}{_set(key, limits.max)}, or another target: -t SITE/TARGET"
+        request.refuse(message, hint, key)
     if nodes < limits.min:
         message = f"{nodes} nodes asked of {place}, which wants at least {limits.min}"
         request.refuse(message, _set(key, limits.min), key)
+
+
+def _for_tests(request: Request) -> str:
+    """What a hint begins with at a target that is there for tests."""
+    return "it is there for tests: " if request.target.kind == "test" else ""
 
 
 def _set(key: str, value: int) -> str:
@@ -294,7 +305,7 @@ def _account(request: Request) -> str | None:
     if account is None:
         if rules.required:
             message, key = f"{request.site.id} wants an account", "resources.account"
-            request.refuse(message, f"set {key}", key)
+            request.refuse(message, f"set {key}{rules.known_by}", key)
         return None
     origin = request.origin("resources.account") if asked else request.of_site
     if not account.endswith(suffix):

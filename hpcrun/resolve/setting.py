@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import Template
+
 from hpcrun.config import HorovodConfiguration, MpiConfiguration
 from hpcrun.plan import Setting
 from hpcrun.reading import nearest
@@ -76,6 +78,7 @@ def _variables(request: Request, nodes: int) -> dict[str, str]:
         found["HOROVOD_CONTROLLER"] = ("mpi", "distributed_job_config")
     over_mpi = horovod or isinstance(config.distributed_job_config, MpiConfiguration)
     for of_rules, applies in (
+        (_caches(request), True),
         (launch.mpi.env, over_mpi),
         (launch.env, True),
         (launch.gpu_env, bool(config.resources.gpus_per_node)),
@@ -93,3 +96,21 @@ def _variables(request: Request, nodes: int) -> dict[str, str]:
     for name, (value, source) in found.items():
         request.note(f"variable {name}", value, source)
     return {name: value for name, (value, _) in found.items()}
+
+
+def _caches(request: Request) -> dict[str, str]:
+    """The variables for folders of caches, with what stands in them where the run is submitted."""
+    found = {}
+    own = {
+        *request.environment.environment_variables,
+        *(request.config.environment_variables or ()),
+    }
+    for name, text in request.site.storage.caches.items():
+        if name in own:
+            continue
+        try:
+            found[name] = Template(text).substitute(request.around.environ)
+        except (KeyError, ValueError) as error:
+            message = f"{request.site.id} keeps {name} in {text}: {error} is not set"
+            request.refuse(message, f"submit from where it is, or set {name} yourself", "")
+    return found

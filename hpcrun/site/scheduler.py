@@ -23,6 +23,12 @@ class Account:
     list_command: str | None = None
     """What you run to see yours."""
 
+    @property
+    def known_by(self) -> str:
+        """How an account of one's own is found, in words that stand behind others."""
+        form = f", such as {self.form}" if self.form else ""
+        return form + (f"; `{self.list_command}` lists yours" if self.list_command else "")
+
 
 @dataclass(frozen=True)
 class Gpu:

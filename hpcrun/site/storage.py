@@ -53,6 +53,7 @@ class Storage:
     """A purged folder that all nodes share, such as $SCRATCH/hpcrun: $USER, and variables with
     SCRATCH in their names, are those where you submit."""
     caches: Mapping[str, str] = field(default_factory=dict)
-    """Variables for folders of caches, such as HF_HOME."""
+    """Variables of jobs for folders of caches, such as HF_HOME, to those folders; in them $USER and
+    the like as in `scratch`."""
     quota_command: str | None = None
     """What you run to see how much is left."""

@@ -99,8 +99,8 @@ class Target:
 
     description: str = ""
     """One line for people."""
-    kind: Literal["gpu", "cpu", "test", "interactive", "transfer"] | None = None
-    """What it is for."""
+    kind: Literal["gpu", "cpu", "test"] | None = None
+    """What it is for: a run of another kind is told so."""
     endpoint: str | None = None
     """The login host to submit from, of ssh.endpoints; absent: any."""
     partition: str | None = None

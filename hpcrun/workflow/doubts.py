@@ -12,11 +12,29 @@ from hpcrun.site import SiteConfig
 
 def doubts_here(plan: Plan, site: SiteConfig) -> Iterator[str]:
     """Those of today on this host."""
-    return doubts(plan, site, date.today(), os.uname().machine)
+    yield from doubts_of_site(plan, site, date.today(), os.uname().machine)
+    yield from doubts_of_target(plan, site)
 
 
-def doubts(plan: Plan, site: SiteConfig, today: date, arch: str) -> Iterator[str]:
-    """A sentence for each. arch: what `uname -m` says on this host."""
+def doubts_of_target(plan: Plan, site: SiteConfig) -> Iterator[str]:
+    """A sentence for each thing that the run asks of a target which is there for others."""
+    target = site.targets.get(plan.target.partition("/")[2])
+    if target is None:
+        return
+    gpus = plan.job.gpus_per_node
+    if target.kind == "gpu" and not gpus and target.node.gpus != 0:
+        yield f"{plan.target} is there for its GPUs, and the run asks for none: they would idle"
+    if target.kind == "cpu" and gpus:
+        yield f"{plan.target} is there for its CPUs, and the run asks for {gpus} GPUs on each node"
+    if target.preemptible and plan.job.requeue is False:
+        yield (
+            f"other jobs may push those of {plan.target} off their nodes, and this one is not to be"
+            " requeued then: it would end there (requeue.allowed)"
+        )
+
+
+def doubts_of_site(plan: Plan, site: SiteConfig, today: date, arch: str) -> Iterator[str]:
+    """A sentence for each, whatever the run asks for. arch: what `uname -m` says on this host."""
     reason = site.launch.discouraged.get(plan.launch.launcher)
     if reason is not None:
         yield f"launcher {plan.launch.launcher} is discouraged at {site.id}: {reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -31,6 +31,9 @@ CONFIG = Path(".hpcrun", "config.json")
 there, found by an upward search. The user's own have the same form."""
 
 WORKSPACE = "HPCRUN_WORKSPACE"
+
+DEFAULT = "default"
+"""The origin of a workspace that nobody has named: not even the site of this host."""
 
 
 class Session:
@@ -165,6 +168,8 @@ class Session:
 
         for doubt in doubts_here(prepared.plan, prepared.site):
             sys.stderr.write(f"hpcrun: {doubt}\n")
+        for doubt, cure in self.misplaced(prepared.site):
+            sys.stderr.write(f"hpcrun: {doubt}: {cure}\n")
         plan, scheduler = prepared.plan, self.scheduler(prepared.plan.target)
         try:
             waits = self._dependency(plan.awaiting, plan.target)
@@ -172,6 +177,19 @@ class Session:
             return act(prepared, self.store, scheduler, parent, waits)
         finally:
             self._forget_jobs(prepared.plan.target)
+
+    def misplaced(self, site: SiteConfig) -> Iterator[tuple[str, str]]:
+        """That a site wants its history elsewhere than in the workspace, which nobody has named;
+        and the cure."""
+        from hpcrun.workflow.places import expanded, is_below
+
+        root = site.storage.run_history_root
+        if root is None or self.origin != DEFAULT:
+            return
+        wanted = expanded(root, os.environ)
+        if not is_below(str(self.workspace), wanted):
+            told = f"{self.workspace} is used since none is named; the site wants it in {wanted}"
+            yield told, f"hpcrun init -w {wanted}"
 
     def resubmit(self, record: RunRecord, resume_from: str | Path | None = None) -> RunRecord:
         """Submits a run that has ended once more. record: up to date or not. resume_from: the
@@ -292,7 +310,7 @@ def find_workspace(
             named = _workspace_in(file)
             if named is not None:
                 return named, str(file)
-    return home / "hpcrun", "default"
+    return home / "hpcrun", DEFAULT
 
 
 def open_session(
@@ -309,6 +327,11 @@ def open_session(
         raise ConfigError(Problem(f"there is no folder {templates}", "from --templates"))
     first = Path(templates).absolute() if templates is not None else None
     assets = Assets.of(config.parent.parent if config else start, os.environ, first)
+    if origin == DEFAULT:
+        from hpcrun.workflow.whereabouts import history_here
+
+        told = history_here(assets, os.uname().nodename, os.environ)
+        workspace, origin = told or (workspace, origin)
     return Session(workspace, assets, origin)
 
 

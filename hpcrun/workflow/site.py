@@ -109,6 +109,7 @@ def _wrong(site: SiteConfig) -> Iterator[Finding]:
         ("launch.single_node_env", site.launch.single_node_env),
         ("launch.multi_node_env", site.launch.multi_node_env),
         ("launch.mpi.env", site.launch.mpi.env),
+        ("storage.caches", site.storage.caches),
     ):
         for variable in variables:
             if not NAME.match(variable):

@@ -16,6 +16,7 @@ from hpcrun.workflow.doctor.target import of_target
 from hpcrun.workflow.finding import Finding
 from hpcrun.workflow.session import Session
 from hpcrun.workflow.site import choose_target, load_site
+from hpcrun.workflow.whereabouts import is_of
 
 
 def examine(session: Session, target: str | None) -> Iterator[Finding]:
@@ -34,6 +35,9 @@ def examine(session: Session, target: str | None) -> Iterator[Finding]:
         return
     targets = ", ".join(f"{site.id}/{known}" for known in site.targets)
     yield Finding("ok", f"site {site.id}", f"targets {targets}")
+    if is_of(site, os.uname().nodename, os.environ) is False:
+        message = f"this host is none of {site.id}'s: it has another name, or other variables"
+        yield Finding("warning", f"site {site.id}", message, "log in to a login node of the site")
     yield from folders(session, site, os.environ)
     if site.scheduler.kind == "slurm":
         asked = yield from slurm(session, target)

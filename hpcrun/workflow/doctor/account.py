@@ -37,7 +37,8 @@ def account(site: SiteConfig, person: Person, config: Mapping[str, str]) -> Iter
         yield Finding("error", "account", message, "ask your cluster's staff for one")
     elif is_missing(site):
         message = f"{site.id} wants an account, and names no default: {yours}"
-        yield Finding("warning", "account", message, "set resources.account in each run.yaml")
+        cure = f"set resources.account in each run.yaml{rules.known_by}"
+        yield Finding("warning", "account", message, cure)
     elif accounts is None:
         yield Finding("ok", "account", f"{used or 'none'}; {yours}")
     else:

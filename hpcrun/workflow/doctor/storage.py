@@ -10,9 +10,10 @@ from pathlib import Path
 
 from hpcrun.errors import HpcrunError
 from hpcrun.site import SiteConfig
+from hpcrun.site.storage import Root
 from hpcrun.workflow.finding import Finding
 from hpcrun.workflow.honoured import FEW_INODES, LITTLE_SPACE
-from hpcrun.workflow.places import expanded, is_below, objections, place_of
+from hpcrun.workflow.places import expanded, objections, place_of
 from hpcrun.workflow.session import Session
 
 
@@ -103,22 +104,29 @@ def folders(session: Session, site: SiteConfig, environ: Mapping[str, str]) -> I
             yield Finding("warning", key, f"there is no folder {place} here", "mend the site file")
         else:
             places[name] = os.path.realpath(place)
-            emptied = f", emptied after {root.purge.days} days" if root.purge is not None else ""
-            yield Finding("ok", key, f"{place}{emptied}")
+            yield Finding("ok", key, ", ".join((place, *_of_root(root))))
+    if storage.quota_command is not None:
+        yield Finding("ok", "quota", f"`{storage.quota_command}` tells what is left of yours")
     here = os.path.realpath(session.workspace)
     for message, cure in objections(here, storage, places):
         yield Finding("error", "workspace", message, f"{cure}: -w FOLDER, or hpcrun init -w FOLDER")
-    yield from _wanted(session, storage.run_history_root, environ)
+    for message, cure in session.misplaced(site):
+        yield Finding("warning", "workspace", message, cure)
     yield from _scratch(storage.scratch, environ)
 
 
-def _wanted(session: Session, root: str | None, environ: Mapping[str, str]) -> Iterator[Finding]:
-    if root is None or session.origin != "default":
-        return
-    wanted = expanded(root, environ)
-    if not is_below(str(session.workspace), wanted):
-        message = f"{session.workspace} is used since none is named; the site wants it in {wanted}"
-        yield Finding("warning", "workspace", message, f"hpcrun init -w {wanted}")
+def _of_root(root: Root) -> Iterator[str]:
+    """What is to be known of a folder before much is put there."""
+    if root.size is not None or root.files is not None:
+        files = f"{root.files:,} files" if root.files is not None else None
+        yield f"holds {' and '.join(filter(None, (root.size, files)))}"
+    if root.purge is not None:
+        since = "read" if root.purge.basis == "atime" else "changed"
+        yield f"emptied of what was not {since} for {root.purge.days} days"
+    if not root.writable_on_compute:
+        yield "jobs cannot write there"
+    if not root.flock:
+        yield "locks do not work there"
 
 
 def _scratch(scratch: str | None, environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from hpcrun.config import RunConfiguration
@@ -26,7 +26,7 @@ from hpcrun.scheduler.slurm import Slurm
 from hpcrun.site import SiteConfig
 from hpcrun.workflow.doctor.account import Person, account, is_missing, one_of
 from hpcrun.workflow.doctor.partition import partition
-from hpcrun.workflow.doubts import doubts_here
+from hpcrun.workflow.doubts import doubts_of_site
 from hpcrun.workflow.finding import Finding, Grade
 from hpcrun.workflow.honoured import FAR_APART
 from hpcrun.workflow.prepare import Prepared
@@ -71,7 +71,7 @@ def of_target(session: Session, site: SiteConfig, name: str, slurm: Slurm) -> It
         for problem in getattr(trial, "problems", ()) or (trial,):
             yield Finding("error", "trial", str(problem), "mend the site file")
     else:
-        for doubt in doubts_here(trial.plan, site):
+        for doubt in doubts_of_site(trial.plan, site, date.today(), os.uname().machine):
             yield Finding("warning", f"site {site.id}", doubt)
         yield _tried(slurm, trial.script.text)
 
