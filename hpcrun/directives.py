@@ -103,9 +103,10 @@ def forbidden(
     """Each directive that the site forbids, with the site's reason. Its key is the flag."""
     reasons = rules.directives.forbid
     return tuple(
-        Finding(line.flag, f"{site} does not accept {line.flag}", reasons[line.flag])
+        Finding(line.flag, f"{site} does not accept {named}", reasons[named])
         for line in lines
-        if line.flag in reasons
+        for named in (line.flag, f"{line.flag}={line.value}")
+        if named in reasons
     )
 
 

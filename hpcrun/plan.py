@@ -211,6 +211,7 @@ class Plan:
     version: str
     job: Job
     directives: tuple[Directive, ...]
+    forbidden: Mapping[str, str]
     setting: Setting
     launch: Launch
     preflight: Preflight | None

@@ -176,7 +176,7 @@ def _problems(script: Script, plan: Plan, sources: _Sources) -> Iterator[errors.
             yield errors.Problem(f"the template loses {line!r}", hint, file, number or 1)
     for line in script.header:
         if line not in wanted:
-            for message, hint in _contradictions(line, flags):
+            for message, hint in _contradictions(line, flags, plan.forbidden):
                 yield errors.Problem(message, hint, *sources.place(line))
     own = (line for line in _unread(script) if line not in wanted)
     for line in own if wanted else ():
@@ -199,16 +199,24 @@ def _unread(script: Script) -> Iterator[str]:
         quotes.read(f"{line}\n")
 
 
-def _contradictions(line: str, flags: Mapping[str, Directive]) -> Iterator[tuple[str, str]]:
-    """What a template's own directive says against the plan: sbatch would heed the last (22.05)."""
+def _contradictions(
+    line: str, flags: Mapping[str, Directive], forbidden: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """What a template's own directive says against the plan (sbatch would heed the last, 22.05), or
+    against the site, with its reason."""
     try:
         found = list(flags_of(line))
     except ValueError as error:
         yield f"sbatch cannot read {line!r}: {error}", ""
         return
     for flag, value in found:
-        refused = refusal(flag, value)
+        refused, reason = (
+            refusal(flag, value),
+            forbidden.get(flag, forbidden.get(f"{flag}={value}")),
+        )
         if flag in flags:
             yield f"{line!r} stands against the plan's {flags[flag].line!r}", "remove it"
+        elif reason is not None:
+            yield f"{line!r}: the site does not accept it", reason
         elif refused is not None:
             yield f"{line!r}: {refused.message}", refused.hint

@@ -78,6 +78,14 @@ def read(found: Discovered, tmp_path: Path) -> SiteConfig:
     return load_site(found.name, assets)
 
 
+@pytest.mark.parametrize("name", ["../x", "local", "a b", ".", ""])
+def test_a_site_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
+    found = site_file(CLUSTER, "login1", "x")._replace(name=name)
+    with pytest.raises(ConfigError, match="is no name for a site"):
+        keep(found, Assets(None, tmp_path / "user"))
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
 def test_nodes_are_read_with_their_gpus() -> None:
     assert nodes_in(NODES) == [
         Node("a1", 62, 512000, 4, "a100", "x86_64", ("on", "7up")),

@@ -487,6 +487,12 @@ def with_time(rules: str) -> str:
             "it is there for tests: above the limit",
         ),
         ("", SITE + "storage: {caches: {HF_HOME: $NOWHERE/hf}}\n", "keeps HF_HOME in .*'NOWHERE'"),
+        (
+            "resources: {account: proj@cpu}\n",
+            SITE.replace("    qos:", "    account_suffix: '@gpu'\n    qos:")
+            + "  cpu: {account_suffix: '@cpu'}\n",
+            "account proj@cpu is for lab/cpu, by its end @cpu",
+        ),
         ("", of_site(memory="{mode: required}"), "lab wants a memory request"),
         (
             "resources: {memory: 1G}\n",
@@ -525,6 +531,11 @@ def with_time(rules: str) -> str:
             "resources: {time: 1h, node_count: 4}\n",
             with_time("node_minutes: 90"),
             "0-01:00:00 asked .* at most 0-00:22:00 for so many nodes",
+        ),
+        (
+            "",
+            of_site(directives="{forbid: {--partition=gpu: not by its name}}"),
+            "lab does not accept --partition=gpu .*not by its name",
         ),
         (
             "sbatch: {hint: x}\n",

@@ -576,6 +576,24 @@ def test_a_block_can_be_added_to(tmp_path: Path) -> None:
     assert "\ncp 'it'\"'\"'s; id'-1 'a b&c'\n" in found
 
 
+@pytest.mark.parametrize("forbidden", ["--nodelist", "--nodelist=n1"])
+def test_a_template_writes_nothing_that_the_site_forbids(tmp_path: Path, forbidden: str) -> None:
+    header = (
+        "{% block header %}\n{{ super() }}#SBATCH -w n1\n#SBATCH --nodelist=n1\n{% endblock %}\n"
+    )
+    text = SITE.replace(
+        "scheduler:\n", f"scheduler:\n  directives: {{forbid: {{{forbidden}: no nodes by name}}}}\n"
+    )
+    made, assets = (
+        plan(RunConfiguration(script="a.py"), site(text)),
+        override(tmp_path, sbatch=EXTENDS + header),
+    )
+    with pytest.raises(TemplateError, match="the site does not accept it") as caught:
+        script(made, assets)
+    assert caught.value.problems[-1].hint == "no nodes by name"
+    script(plan(RunConfiguration(script="a.py"), site(SITE)), assets)
+
+
 def test_a_launcher_can_be_replaced(tmp_path: Path) -> None:
     assets = override(
         tmp_path, launchers__plain="command=(nice sh {{ task }} {{ launch.command }})\n"

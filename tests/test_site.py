@@ -125,6 +125,41 @@ def test_a_site_tells_one_place_of_the_first_process(assets: Assets, rules: str,
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("valid_until: tomorrow\n", "'tomorrow' is no day"),
+        ("scheduler: {directives: {forbid: {mem: no}}}\n", "'mem' is no flag.*--mem"),
+        ("scheduler: {gpu: {allowed_counts: [2, 0]}}\n", "0 is too small.*at least 1"),
+        ("scheduler: {poll: {interval_seconds: 0}}\n", "0 is too small"),
+        ("scheduler: {poll: {max_interval_seconds: 59}}\n", "59 is too small.*at least 60"),
+        ("scheduler: {max_array_size: -1}\n", "-1 is too small"),
+        ("scheduler: {account: {default: ' '}}\n", "an empty account is none"),
+        ("targets: {t: {nodes: {min: 0}}}\n", "0 is too small"),
+        ("targets: {t: {nodes: {min: 3, max: 2}}}\n", "2 is too small.*at least 3"),
+        ("targets: {t: {node: {gpus: -1}}}\n", "-1 is too small"),
+        ("targets: {t: {node: {cpus: 0}}}\n", "0 is too small"),
+        ("targets: {t: {time: {node_minutes: 0}}}\n", "0 is too small"),
+        (
+            "targets: {t: {time: {rules: [{max: 1h, nodes_min: 3, nodes_max: 2}]}}}\n",
+            "2 is too small.*at least 3",
+        ),
+    ],
+)
+def test_numbers_of_which_no_job_could_be_made_are_refused(
+    assets: Assets, text: str, said: str
+) -> None:
+    put(assets, 1, "own", f"schema_version: 1\nid: own\n{text}")
+    with pytest.raises(SiteError, match=said):
+        load_site("own", assets)
+
+
+def test_the_name_of_a_site_file_ends_in_yaml(assets: Assets, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("id: one\n")
+    (found,) = check_file(tmp_path / "one.txt", assets)
+    assert found.message.endswith("the name of a site file ends in .yaml")
+
+
+@pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("one", "inherits: [one]\n", "hides no file of that name"),

@@ -92,6 +92,7 @@ def resolve(
         version=around.version,
         job=wanted,
         directives=lines,
+        forbidden=site.scheduler.directives.forbid,
         setting=prepared,
         launch=launching,
         preflight=preflight(request, launching, wanted),

@@ -308,6 +308,12 @@ def _account(request: Request) -> str | None:
             request.refuse(message, f"set {key}{rules.known_by}", key)
         return None
     origin = request.origin("resources.account") if asked else request.of_site
+    for name, target in request.site.targets.items():
+        other = target.account_suffix
+        if other and account.endswith(other) and not account.endswith(suffix or " "):
+            message = f"account {account} is for {request.site.id}/{name}, by its end {other}"
+            request.refuse(message, "leave its end out, or choose that target", "resources.account")
+            return account
     if not account.endswith(suffix):
         account, origin = account + suffix, f"{origin}, {request.of_target}"
     request.choices.append(Choice("account", account, origin))

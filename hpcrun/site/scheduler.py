@@ -68,7 +68,7 @@ class Directives:
     """Directives that a site forbids or wants in any case."""
 
     forbid: Mapping[str, str] = field(default_factory=dict)
-    """Flag (such as --mem), to the site's reason."""
+    """Flag (such as --mem), or flag and value (such as --partition=compute), to the reason."""
     always: tuple[str, ...] = ()
     """Whole directives (such as --hint=nomultithread)."""
     multi_node: tuple[str, ...] = ()

@@ -73,7 +73,7 @@ class TimeLimits:
             if rule.nodes_min <= nodes and (rule.nodes_max is None or nodes <= rule.nodes_max):
                 return rule.max
         if self.node_minutes is not None:
-            return f"{self.node_minutes // nodes}m"
+            return f"{max(self.node_minutes // nodes, 1)}m"
         return self.max
 
 

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, Problem
+from hpcrun.plan import LOCAL
 from hpcrun.scheduler.inventory import Inventory, Node, Partition, take_inventory
 from hpcrun.workflow.site import load_site
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _WORDS_OF_YAML = ("true", "false", "null", "yes", "no", "on", "off")
 
 MODULE_SYSTEMS = {"LMOD_CMD": "Lmod", "MODULESHOME": "Environment Modules"}
@@ -56,6 +58,9 @@ def site_file(
 def keep(discovered: Discovered, assets: Assets) -> Path:
     """Writes the file among the user's own; it must not be there already. Gives its path."""
     assert assets.user is not None  # `Assets.of` names one
+    if not _NAME.match(discovered.name) or discovered.name == LOCAL:
+        why = "it is this machine's" if discovered.name == LOCAL else "letters, digits and - . _"
+        raise ConfigError(Problem(f"{discovered.name!r} is no name for a site", why))
     path = assets.user / "site_configs" / f"{discovered.name}.yaml"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -59,6 +59,10 @@ def facts_of(name: str, assets: Assets) -> list[Fact]:
 
 def check_file(path: Path, assets: Assets) -> list[Finding]:
     """What is wrong or doubtful about a site file, which counts as if it stood in its place."""
+    if path.suffix != ".yaml":
+        return [
+            Finding("error", "file", f"{path}: the name of a site file ends in .yaml", "rename it")
+        ]
     name, beside = path.name.removesuffix(".yaml"), assets.with_file(path)
     try:
         site = load_site(name, beside)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import hpcrun
 from hpcrun.assets import Assets
-from hpcrun.errors import HpcrunError
+from hpcrun.errors import HpcrunError, SiteError
 from hpcrun.workflow.doctor.command import command
 from hpcrun.workflow.doctor.slurm import slurm
 from hpcrun.workflow.doctor.storage import folders, workspace
@@ -31,7 +31,8 @@ def examine(session: Session, target: str | None) -> Iterator[Finding]:
     try:
         site, name = choose_target(target, session.assets)
     except HpcrunError as error:
-        yield Finding("error", f"site {target}", str(error), "mend the site file")
+        cure = "mend the site file" if isinstance(error, SiteError) else ""
+        yield Finding("error", f"site {target}", str(error), cure)
         return
     targets = ", ".join(f"{site.id}/{known}" for known in site.targets)
     yield Finding("ok", f"site {site.id}", f"targets {targets}")
