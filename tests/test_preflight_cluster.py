@@ -82,7 +82,7 @@ CASES = {
     ),
     "no-pmi": Case(
         MPI,
-        "MPI cannot begin by srun (--mpi=none) on {first}: ",
+        " srun (--mpi=none)",  # by MPI and release: it cannot begin, or each rank is alone
         "mpi.type",
         {"mpi": {"type": "none"}},
     ),
