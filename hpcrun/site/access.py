@@ -37,6 +37,10 @@ class Access:
     """How long a credential is good for, such as 12h."""
     multiplex: Literal["recommended", "allowed", "refused", "forbidden_by_policy"] | None = None
     """Whether several sessions may share a connection; absent: they do not."""
+    connect_gap_seconds: float = 1.0
+    """Seconds between two logins of yours, at least: many in a row look like an attack."""
+    command: str | None = None
+    """What starts hpcrun there, for a shell; absent: it is looked for in its usual places."""
     port_forwarding: bool | None = None
     """Whether tunnels are allowed."""
     agent_policy_url: str | None = None

@@ -1,0 +1,270 @@
+"""An open connection to an hpcrun on a login node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+
+import hpcrun
+from hpcrun.errors import TransportError
+from hpcrun.transport import credential
+from hpcrun.transport.pace import keep_gap
+from hpcrun.transport.refusal import refusal
+from hpcrun.transport.ssh import (
+    Login,
+    Sharing,
+    address_words,
+    far_command,
+    lifetime_of,
+    ssh_words,
+)
+from hpcrun.transport.wire import PROTOCOL, Alive, Decoder, Frame, Hello, encode
+
+ALIVE = 15.0
+"""Seconds between two signs of life."""
+
+SLOW = 60.0
+"""Seconds without an answer after which a waiting person is told so."""
+
+_CHUNK = 65536
+_KEPT = 16384
+
+
+class Channel:
+    """Frames to and from the far side. Made by `connect`; the end of its `with` ends the far side.
+
+    words: `ssh` and its options, with which rsync shares what may be shared.
+    """
+
+    def __init__(self, login: Login, words: list[str], process: subprocess.Popen[bytes]) -> None:
+        self.login = login
+        self.words = words
+        self.hello = Hello(0, "")
+        self._process = process
+        self._decoder = Decoder(greets=True)
+        self._waiting: deque[Frame] = deque()
+        self._said = bytearray()
+        self._passes_on = login.asks
+        self._closed = threading.Event()
+        self._sending = threading.Lock()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def send(self, *frames: Frame) -> None:
+        """Sends frames. What cannot be sent is no error: who reads will find the connection cut."""
+        assert self._process.stdin is not None
+        with self._sending, contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(b"".join(map(encode, frames)))
+            self._process.stdin.flush()
+
+    def receive(self) -> Frame:
+        """What the far side says next. TransportError, which may pass: the connection is cut."""
+        if (frame := self._next()) is not None:
+            return frame
+        raise TransportError(f"the connection to {self.login.name} is lost{self._why()}", "", True)
+
+    def close(self) -> None:
+        """Ends the connection, and the far side with it."""
+        self._closed.set()
+        process = self._process
+        with contextlib.suppress(OSError, ValueError):
+            if process.stdin is not None:
+                process.stdin.close()
+        if process.stdout is not None:
+            process.stdout.close()
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._listener.join(1)
+        if process.stderr is not None:
+            process.stderr.close()
+
+    def greet(self) -> None:
+        """Waits for the far side's first frame, and says who we are. TransportError."""
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], SLOW)[0]:
+            sys.stderr.write(f"hpcrun: {self.login.name} has not answered yet; Ctrl-C stops\n")
+        hello = self._next()
+        if hello is None:
+            code = self._ended()
+            raise refusal(self.login, code, self._said.decode(errors="replace"))
+        if not isinstance(hello, Hello):
+            raise TransportError(f"{self.login.name} does not say who it is")
+        self._passes_on = False
+        self.hello = hello
+        check_versions(hello, self.login.name)
+        self.send(Hello(PROTOCOL, hpcrun.__version__))
+        threading.Thread(target=self._live, daemon=True).start()
+
+    def _next(self) -> Frame | None:
+        """The next frame; None: the connection has ended. Ctrl-C loses none."""
+        assert self._process.stdout is not None
+        while not self._waiting:
+            data = os.read(self._process.stdout.fileno(), _CHUNK)
+            if not data:
+                return None
+            self._waiting.extend(self._decoder.feed(data))
+        return self._waiting.popleft()
+
+    def _ended(self) -> int | None:
+        """ssh's exit code once its words are heard, too."""
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return None
+        self._listener.join(1)
+        return code
+
+    def _listen(self) -> None:
+        """What ssh, and the far side beside its frames, says on standard error is kept.
+
+        While a user may be asked, they see it: that is where a server tells what it wants.
+        """
+        assert self._process.stderr is not None
+        with contextlib.suppress(OSError, ValueError):
+            while data := os.read(self._process.stderr.fileno(), _CHUNK):
+                self._said += data
+                del self._said[:-_KEPT]
+                if self._passes_on or _IS_WANTED in data:
+                    sys.stderr.buffer.write(data)
+                    sys.stderr.flush()
+
+    def _live(self) -> None:
+        while not self._closed.wait(ALIVE):
+            self.send(Alive())
+
+    def _why(self) -> str:
+        self._ended()
+        lines = self._said.decode(errors="replace").strip().splitlines()
+        return f": {lines[-1].strip()}" if lines else ""
+
+
+_IS_WANTED = b"user presence"
+"""What ssh says when a security key waits for a touch."""
+
+
+def connect(login: Login, cache: Path, alone: bool = False) -> Channel:
+    """Logs in, once, and starts hpcrun there. TransportError says why not, and what to do.
+
+    cache: the user's cache folder. alone: nobody is there who could be asked for anything.
+    """
+    sharing = _sharing(login, cache)
+    words = ssh_words(login, sharing, batch=alone)
+    if not _shares(words, login):
+        waited = keep_gap(cache / "logins", login.endpoint.host, login.access.connect_gap_seconds)
+        if waited > 5:
+            sys.stderr.write(f"hpcrun: waited {waited:.0f} s since the login before\n")
+    _warn(login)
+    # Ctrl-C is for the command at the far side: it must not end the way there.
+    quiet = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+    line = far_command(login.access)
+    try:
+        process = subprocess.Popen(
+            [*quiet, *words, "--", login.endpoint.host, line],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise TransportError(f"ssh cannot be run: {error.strerror}", "install OpenSSH") from error
+    channel = Channel(login, words, process)
+    try:
+        channel.greet()
+    except BaseException:
+        channel.close()
+        raise
+    return channel
+
+
+def check_versions(hello: Hello, name: str) -> None:
+    """TransportError if the two do not understand each other; other versions that do are told."""
+    here, there = hpcrun.__version__, hello.version
+    update = f"`hpcrun site bootstrap {name}` brings this one there"
+    if _number(there) > _number(here):
+        update = f"update this machine's: pip install hpcrun-slurm=={there}"
+    if hello.protocol != PROTOCOL:
+        if hello.protocol > PROTOCOL:
+            update = f"update this machine's: pip install hpcrun-slurm=={there}"
+        raise TransportError(
+            f"hpcrun {here} here (protocol {PROTOCOL}) and hpcrun {there} on {name}"
+            f" (protocol {hello.protocol}) do not understand each other",
+            update,
+        )
+    if here != there:
+        sys.stderr.write(f"hpcrun: {here} here, {there} on {name}; {update}\n")
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _sharing(login: Login, cache: Path) -> Sharing | None:
+    """How this command may share its connection; None where the site's policy says no."""
+    if login.access.multiplex not in ("recommended", "allowed"):
+        return None
+    configured = dict(_settings(login)).get("controlpath", "none") != "none"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(runtime) / "hpcrun" if runtime else cache / "ssh"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError:
+        return None
+    command = os.urandom(4).hex()
+    return Sharing(folder, command, configured)
+
+
+def _shares(words: list[str], login: Login) -> bool:
+    """Whether a connection is open that this one would share."""
+    if "ControlPath=none" in words:
+        return False
+    check = [*words, "-O", "check", "--", login.endpoint.host]
+    return subprocess.run(check, capture_output=True, check=False).returncode == 0
+
+
+def _warn(login: Login) -> None:
+    """Says so if the user's certificate ends soon; only where a site asks for one."""
+    if login.access.auth != "certificate":
+        return
+    named = [file for key, file in _settings(login) if key in ("identityfile", "certificatefile")]
+    files = [Path(file).expanduser() for file in credential.certificates(named)]
+    listed = "".join(_answer(["ssh-keygen", "-L", "-f", str(f)]) for f in files if f.exists())
+    ends, access = credential.valid_until(listed), login.access
+    said = credential.warning(ends, time.time(), lifetime_of(access), access.credential_command)
+    if said:
+        sys.stderr.write(f"hpcrun: {said}\n")
+
+
+def _settings(login: Login) -> list[tuple[str, str]]:
+    """What the user's configuration says of a host: (key, value), a key as often as it stands."""
+    words = ["ssh", "-G", *address_words(login.endpoint), "--", login.endpoint.host]
+    lines = (line.partition(" ") for line in _answer(words).splitlines())
+    return [(key, value) for key, _, value in lines]
+
+
+def _answer(words: list[str]) -> str:
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
