@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import sys
 import time
+from collections.abc import Iterator
 from itertools import islice
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import click
 
+from hpcrun.cli import served
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.cli.runs import exit_code, tell_end, tell_goes_on
@@ -26,11 +28,30 @@ ANSWER = 64
 """Chunks of 1 MiB that --json gives at most."""
 
 
+class Followed(NamedTuple):
+    """What of a run's output is meant. attempt: the first one; None: the newest."""
+
+    rank: int = 0
+    batch: bool = False
+    attempt: Attempt | None = None
+    offset: int = 0
+
+
+def _attempt(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> Attempt | None:
+    try:
+        return None if value is None else Attempt.parse(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is none, such as 1.0") from None
+
+
 @click.command()
 @click.argument("run")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @click.option("--rank", default=0, show_default=True, help="Whose output.")
 @click.option("--batch", is_flag=True, help="The batch-level output (Slurm's own file).")
+@click.option("--attempt", metavar="N.N", callback=_attempt, help="Of an earlier attempt on.")
 @click.option("--offset", default=0, type=click.IntRange(min=0), help="Begin at this byte.")
 @json_option
 @click.pass_obj
@@ -40,6 +61,7 @@ def logs(
     follow: bool,
     rank: int,
     batch: bool,
+    attempt: Attempt | None,
     offset: int,
     as_json: bool,
 ) -> int:
@@ -47,15 +69,17 @@ def logs(
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
     paths = session.store.paths(run_id, user)
+    wanted = Followed(rank, batch, attempt, offset)
     if follow:
-        return follow_to_end(session, run_id, as_json, rank, batch, offset, user)
+        return follow_to_end(session, run_id, as_json, wanted, user)
     record = session.store.read(run_id, user)
-    source = find_source(paths, record.attempt.attempt, rank, batch)
+    source = find_source(paths, attempt or record.attempt.attempt, rank, batch)
     if source is None:
         raise _no_output(paths, record, None if batch else rank)
     tail = Tail(source, offset)
     if not as_json:
-        _write(tail)
+        for _ in _written(tail, sys.stdout):
+            pass
         return 0
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = "".join(map(decoder.decode, islice(tail.read(), ANSWER)))
@@ -76,15 +100,13 @@ def follow_to_end(
     session: Session,
     run_id: str,
     as_json: bool = False,
-    rank: int = 0,
-    batch: bool = False,
-    offset: int = 0,
+    wanted: Followed | None = None,
     user: str | None = None,
 ) -> int:
     """Writes a log until the run has ended; gives the exit code of `wait`."""
     paths = session.store.paths(run_id, user)
     try:
-        record = _follow(session, paths, run_id, user, rank, batch, offset, as_json)
+        record = _follow(session, paths, wanted or Followed(), as_json)
     except KeyboardInterrupt:
         return tell_goes_on(run_id)
     if as_json:
@@ -93,38 +115,41 @@ def follow_to_end(
     return tell_end(record)
 
 
-def _follow(
-    session: Session,
-    paths: RunPaths,
-    run_id: str,
-    user: str | None,
-    rank: int,
-    batch: bool,
-    offset: int,
-    as_json: bool,
-) -> RunRecord:
+def _follow(session: Session, paths: RunPaths, wanted: Followed, as_json: bool) -> RunRecord:
     tail: Tail | None = None
-    shown: Attempt | None = None
-    said = ""
+    offset, attempt, said = wanted.offset, wanted.attempt, ""
     while True:
-        record = session.record(run_id, user)
-        attempt = record.attempt.attempt
-        if shown != attempt:
-            tail = None
+        record = session.record(paths.run_id, paths.owner.user)
+        attempt = attempt or record.attempt.attempt
+        later = [known.attempt for known in record.attempts if known.attempt > attempt]
         if tail is None:
-            source = find_source(paths, attempt, rank, batch, ended=record.state.is_end)
+            over = record.state.is_end and not later
+            source = find_source(paths, attempt, wanted.rank, wanted.batch, ended=over)
             if source is not None:
-                tail = Tail(source, offset if shown is None else 0)
-                shown = attempt
-        if tail is not None:
-            _write(tail, sys.stderr if as_json else sys.stdout)
-        else:
+                tail = Tail(source, offset)
+        if tail is None:
             said = _say_state(record, said)
-        if session.is_over(record):
-            if tail is not None:
-                _write(tail, sys.stderr if as_json else sys.stdout)
+            _tell_place(paths, wanted._replace(attempt=attempt, offset=offset), as_json)
+        else:
+            for _ in _written(tail, sys.stderr if as_json else sys.stdout):
+                _tell_place(paths, wanted._replace(attempt=attempt, offset=tail.begin), as_json)
+        if later:  # what it said until its end is written
+            attempt = later[0]
+            if not wanted.batch or attempt.restart == 0:
+                tail, offset = None, 0
+        elif session.is_over(record):
             return record
-        time.sleep(LOOK)
+        else:
+            time.sleep(LOOK)
+
+
+def _tell_place(paths: RunPaths, wanted: Followed, as_json: bool) -> None:
+    """Tells how to go on from here, should this be shown on another machine."""
+    words = ["logs", "--follow", f"{paths.owner.user}/{paths.run_id}"]
+    words += ["--rank", str(wanted.rank), "--offset", str(wanted.offset)]
+    words += ["--attempt", str(wanted.attempt)]
+    words += ["--batch"] * wanted.batch + ["--json"] * as_json
+    served.goes_on(words, 2 if as_json else 1)
 
 
 def _say_state(record: RunRecord, said: str) -> str:
@@ -159,7 +184,9 @@ def _no_output(paths: RunPaths, record: RunRecord, rank: int | None) -> StoreErr
     return StoreError(f"run {run_id} has no output: {why}", f"hpcrun show {run_id}")
 
 
-def _write(tail: Tail, out: TextIO = sys.stdout) -> None:
+def _written(tail: Tail, out: TextIO) -> Iterator[None]:
+    """Writes what was added, a piece at each step."""
     for chunk in tail.read():
         out.buffer.write(chunk)
-    out.buffer.flush()
+        out.buffer.flush()
+        yield

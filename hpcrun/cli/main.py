@@ -17,42 +17,54 @@ import hpcrun
 from hpcrun.cli.output import say
 from hpcrun.errors import ConfigError, HpcrunError, Problem
 
+HERE, THERE = False, True
+"""Where a command runs: here in any case, or where the run history is."""
+
 COMMANDS = {
-    "init": ("start", "Write a run.yaml in this folder, ready to be submitted."),
-    "submit": ("submit", "Submit a run."),
-    "resubmit": ("submit", "Submit a run that has ended once more, as the same run."),
-    "render": ("submit", "Print the script that submit would send, byte for byte."),
-    "explain": ("submit", "Print every resolved value and where it came from."),
-    "schema": ("submit", "Print the JSON Schema of run.yaml."),
-    "list": ("listing", "List runs, newest first."),
-    "show": ("runs", "Show all that is known of a run."),
-    "logs": ("logs", "Print a run's output, or follow it."),
-    "wait": ("runs", "Wait until a run has ended."),
-    "metrics": ("metrics", "Print a run's metrics."),
-    "compare": ("compare", "Compare the metrics of runs, as a table or a chart."),
-    "diff": ("diff", "Print what differs between two runs."),
-    "tensorboard": ("tensorboard", "Show runs in TensorBoard, on this machine only."),
-    "files": ("files", "List a run's files."),
-    "download": ("files", "Copy a file of a run."),
-    "snapshot": ("snapshot", "List a run's source as it was submitted, or lay it out again."),
-    "cancel": ("runs", "Cancel runs."),
-    "collect": ("files", "Gather what a run without an agent left behind."),
-    "clean": ("files", "Remove a finished run's copy of its source."),
-    "archive": ("retire", "Hide runs from lists, or show them again."),
-    "delete": ("retire", "Delete runs for good, after saying what and how much."),
+    "init": ("start", HERE, "Write a run.yaml in this folder, ready to be submitted."),
+    "submit": ("submit", HERE, "Submit a run."),
+    "resubmit": ("submit", THERE, "Submit a run that has ended once more, as the same run."),
+    "render": ("submit", HERE, "Print the script that submit would send, byte for byte."),
+    "explain": ("submit", HERE, "Print every resolved value and where it came from."),
+    "schema": ("submit", HERE, "Print the JSON Schema of run.yaml."),
+    "list": ("listing", THERE, "List runs, newest first."),
+    "show": ("runs", THERE, "Show all that is known of a run."),
+    "logs": ("logs", THERE, "Print a run's output, or follow it."),
+    "wait": ("runs", THERE, "Wait until a run has ended."),
+    "metrics": ("metrics", THERE, "Print a run's metrics."),
+    "compare": ("compare", THERE, "Compare the metrics of runs, as a table or a chart."),
+    "diff": ("diff", THERE, "Print what differs between two runs."),
+    "tensorboard": ("tensorboard", HERE, "Show runs in TensorBoard, on this machine only."),
+    "files": ("files", THERE, "List a run's files."),
+    "download": ("files", HERE, "Copy a file of a run."),
+    "snapshot": (
+        "snapshot",
+        THERE,
+        "List a run's source as it was submitted, or lay it out again.",
+    ),
+    "cancel": ("runs", THERE, "Cancel runs."),
+    "collect": ("files", THERE, "Gather what a run without an agent left behind."),
+    "clean": ("files", THERE, "Remove a finished run's copy of its source."),
+    "archive": ("retire", THERE, "Hide runs from lists, or show them again."),
+    "delete": ("retire", THERE, "Delete runs for good, after saying what and how much."),
     "store": (
         "store",
+        THERE,
         "Look after the run history: setup, check, gc, stats, export, seal, probe.",
     ),
-    "sites": ("sites", "Show the clusters that can be named: list, show, check."),
-    "templates": ("templates", "Look at script templates, override and check them."),
-    "report": ("report", "Print a run's plan and verdict for a bug report, scrubbed."),
-    "env": ("env", "Look after environments of packages: build, list, show, prune."),
-    "doctor": ("doctor", "Check this machine, the workspace and a target."),
-    "demo": ("start", "Train a real model on this machine, through the whole line."),
-    "completion": ("start", "Print the script that completes commands in your shell."),
+    "sites": ("sites", HERE, "Show the clusters that can be named: list, show, check."),
+    "templates": ("templates", HERE, "Look at script templates, override and check them."),
+    "report": ("report", THERE, "Print a run's plan and verdict for a bug report, scrubbed."),
+    "env": ("env", THERE, "Look after environments of packages: build, list, show, prune."),
+    "doctor": ("doctor", THERE, "Check this machine, the workspace and a target."),
+    "demo": ("start", HERE, "Train a real model on this machine, through the whole line."),
+    "completion": ("start", HERE, "Print the script that completes commands in your shell."),
 }
-"""Command → (module of hpcrun.cli, its line in the help). Modules are loaded when they are used."""
+"""Command → (module of hpcrun.cli, where it runs, its line in the help). Modules are loaded when
+they are used."""
+
+HIDDEN = {"serve": "serve"}
+"""Command → module, of those that nobody types."""
 
 
 class _Commands(click.Group):
@@ -60,30 +72,56 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in COMMANDS and name not in HIDDEN:
             return None
-        module = importlib.import_module(f"hpcrun.cli.{COMMANDS[name][0]}")
+        module_name = COMMANDS[name][0] if name in COMMANDS else HIDDEN[name]
+        module = importlib.import_module(f"hpcrun.cli.{module_name}")
         command: click.Command = getattr(module, name if name != "list" else "list_runs")
         return command
 
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in {*COMMANDS, *HIDDEN} and not args[0].startswith("-"):
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, 1)
             hint = f"did you mean {near[0]!r}?" if near else "`hpcrun --help` lists all"
             context.fail(f"there is no command {args[0]!r} ({hint})")
-        return super().resolve_command(context, args)
+        name, command, rest = super().resolve_command(context, args)
+        if name in COMMANDS and COMMANDS[name][1] is THERE and not context.resilient_parsing:
+            return name, *_where_it_runs(context, name, command, rest)
+        return name, command, rest
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+def _where_it_runs(
+    context: click.Context, name: str, command: click.Command | None, words: list[str]
+) -> tuple[click.Command | None, list[str]]:
+    """The command and its words; where the run history is elsewhere, what shows it from there."""
+    from hpcrun.workflow.session import is_elsewhere, named_workspace, open_assets
+
+    named = named_workspace(Path.cwd(), os.environ, context.params.get("workspace")).text
+    if not is_elsewhere(named) or {"--help", "-h"} & {*words}:
+        return command, words
+    from hpcrun.cli import remote
+    from hpcrun.workflow.elsewhere import elsewhere
+
+    place = elsewhere(named, open_assets())
+    assert place is not None
+    return remote.command(name, words, place), []
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-w", "--workspace", metavar="FOLDER", help="The run history to use.")
+@click.option(
+    "-w",
+    "--workspace",
+    metavar="FOLDER",
+    help="The run history; SITE:FOLDER is one elsewhere.",
+)
 @click.version_option(hpcrun.__version__, prog_name="hpcrun")
 @click.pass_context
 def cli(context: click.Context, workspace: str | None) -> None:

@@ -6,6 +6,7 @@ import time
 
 import click
 
+from hpcrun.cli import served
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.errors import Problem, RunCanceled, RunFailed, WaitTimeout
@@ -43,6 +44,8 @@ def wait(workspace: str | None, run: str, timeout: float | None, as_json: bool) 
     """Wait until a run has ended; the exit code tells how: 0, 20 (failed) or 21 (canceled)."""
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
+    words = ["wait", f"{user}/{run_id}", *["--json"] * as_json]
+    served.goes_on(words, seconds=timeout)
     try:
         record = wait_for(session, run_id, user, timeout)
     except KeyboardInterrupt:

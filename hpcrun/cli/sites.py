@@ -11,7 +11,7 @@ import click
 
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, say
-from hpcrun.workflow.session import open_session
+from hpcrun.workflow.session import open_assets
 
 if TYPE_CHECKING:
     from hpcrun.assets import Known
@@ -27,10 +27,9 @@ def sites() -> None:
 @sites.command("list")
 @click.option("--all", "with_all", is_flag=True, help="Also those that others inherit.")
 @json_option
-@click.pass_obj
-def list_sites(workspace: str | None, with_all: bool, as_json: bool) -> None:
+def list_sites(with_all: bool, as_json: bool) -> None:
     """List all sites: your project's, your own, and those that ship."""
-    known = open_session(given=workspace).assets.known_sites()
+    known = open_assets().known_sites()
     found = [site for site in known if with_all or site.status != "abstract"]
     if as_json:
         print_json([site._asdict() for site in found])
@@ -50,8 +49,7 @@ def _status(site: Known, today: str) -> str:
 @sites.command()
 @click.argument("name", metavar="SITE")
 @json_option
-@click.pass_obj
-def show(workspace: str | None, name: str, as_json: bool) -> None:
+def show(name: str, as_json: bool) -> None:
     """Print all that is known of SITE, with the source of each value.
 
     Grade A is the site's own documentation, B is kept by its staff, C is of third parties. What
@@ -59,7 +57,7 @@ def show(workspace: str | None, name: str, as_json: bool) -> None:
     """
     from hpcrun.workflow.sites import facts_of
 
-    facts = facts_of(name, open_session(given=workspace).assets)
+    facts = facts_of(name, open_assets())
     if as_json:
         print_json([_object(fact) for fact in facts])
         return
@@ -82,21 +80,19 @@ def _said_by(source: Source | None) -> str:
 @sites.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
-@click.pass_obj
-def check(workspace: str | None, file: Path, as_json: bool) -> int:
+def check(file: Path, as_json: bool) -> int:
     """Check the site file FILE before it is put in place. Exits with 1 if something is wrong."""
     from hpcrun.cli.doctor import tell
     from hpcrun.workflow.sites import check_file
 
-    return tell(check_file(file, open_session(given=workspace).assets), as_json)
+    return tell(check_file(file, open_assets()), as_json)
 
 
 @sites.command()
 @click.option("--name", help="The site's name; default: the cluster's own.")
 @click.option("--print", "only_print", is_flag=True, help="Print the file, and write nothing.")
 @json_option
-@click.pass_obj
-def discover(workspace: str | None, name: str | None, only_print: bool, as_json: bool) -> None:
+def discover(name: str | None, only_print: bool, as_json: bool) -> None:
     """Write a site file from what the Slurm of this login node tells.
 
     It goes to ~/.config/hpcrun/site_configs, and a run can be submitted with it at once. What
@@ -105,7 +101,7 @@ def discover(workspace: str | None, name: str | None, only_print: bool, as_json:
     from hpcrun.workflow.discover import discover as discover_site
     from hpcrun.workflow.discover import keep
 
-    assets = open_session(given=workspace).assets
+    assets = open_assets()
     found = discover_site(os.environ, os.uname().nodename, name)
     path = None if only_print else keep(found, assets)
     if as_json:

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from hpcrun.assets import Found, Templates
+from hpcrun.assets import Assets, Found, Templates
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, say
 from hpcrun.errors import ConfigError, HpcrunError, Problem, TemplateError
 from hpcrun.plan import split_target
-from hpcrun.workflow.session import Session, open_session
+from hpcrun.workflow.session import open_assets
 from hpcrun.workflow.site import choose_target, load_site, templates_of
 from hpcrun.workflow.templates import Checked, blocks_of, check, find, listing
 
@@ -38,12 +38,9 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @templates.command("list")
 @place_options
 @json_option
-@click.pass_obj
-def list_templates(
-    workspace: str | None, given: str | None, target: str | None, as_json: bool
-) -> None:
+def list_templates(given: str | None, target: str | None, as_json: bool) -> None:
     """List all templates: whose counts, and whom it replaces."""
-    found = _templates(_session(workspace, given), target)
+    found = _templates(open_assets(templates=given), target)
     chains = {name: found.chain(name) for name in found.names}
     if as_json:
         print_json([{"name": name, "chain": _told(chain)} for name, chain in chains.items()])
@@ -63,9 +60,7 @@ def list_templates(
 @click.option("--variables", is_flag=True, help="What a template finds, instead.")
 @place_options
 @json_option
-@click.pass_obj
 def show(
-    workspace: str | None,
     name: str,
     origin: bool,
     variables: bool,
@@ -81,7 +76,7 @@ def show(
         else:
             print_table(("name", "type", "is"), rows)
         return
-    chain = find(_templates(_session(workspace, given), target), name)
+    chain = find(_templates(open_assets(templates=given), target), name)
     blocks = [(block, found) for found in chain for block in blocks_of(found)]
     if as_json:
         told = [{**block._asdict(), **_told([found])[0]} for block, found in blocks]
@@ -101,9 +96,7 @@ def show(
 )
 @place_options
 @json_option
-@click.pass_obj
 def copy(
-    workspace: str | None,
     name: str,
     to: Path | None,
     given: str | None,
@@ -112,9 +105,9 @@ def copy(
 ) -> None:
     """Copy a template, to be changed. One that changes a block needs no copy: it begins with
     {% extends "parent/NAME" %}, and has that block."""
-    session = _session(workspace, given)
-    text = find(_templates(session, target), name)[0].text
-    folder = to or (session.assets.project or Path(".hpcrun")) / "templates"
+    assets = open_assets(templates=given)
+    text = find(_templates(assets, target), name)[0].text
+    folder = to or (assets.project or Path(".hpcrun")) / "templates"
     path = folder / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,9 +128,7 @@ def copy(
 @click.argument("names", nargs=-1)
 @place_options
 @json_option
-@click.pass_obj
 def check_templates(
-    workspace: str | None,
     names: tuple[str, ...],
     given: str | None,
     target: str | None,
@@ -148,9 +139,9 @@ def check_templates(
     The script of each launcher is rendered, and those of a job array; bash and shellcheck are asked
     about them.
     """
-    session = _session(workspace, given)
-    site, _ = choose_target(target, session.assets)
-    checked = check(templates_of(site, session.assets), site, names)
+    assets = open_assets(templates=given)
+    site, _ = choose_target(target, assets)
+    checked = check(templates_of(site, assets), site, names)
     if not as_json:
         if checked.problems:
             raise TemplateError(*checked.problems)
@@ -171,14 +162,10 @@ def _summary(checked: Checked) -> str:
     )
 
 
-def _session(workspace: str | None, given: str | None) -> Session:
-    return open_session(given=workspace, templates=given)
-
-
-def _templates(session: Session, target: str | None) -> Templates:
+def _templates(assets: Assets, target: str | None) -> Templates:
     """Those that count for a site, which must be there."""
-    site = load_site(split_target(target)[0], session.assets)
-    return templates_of(site, session.assets)
+    site = load_site(split_target(target)[0], assets)
+    return templates_of(site, assets)
 
 
 def _told(chain: Sequence[Found]) -> list[dict[str, str]]:

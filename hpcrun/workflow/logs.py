@@ -85,6 +85,8 @@ class Tail:
     def __init__(self, source: Source, offset: int = 0) -> None:
         self.source = source
         self.offset = offset
+        self.begin = offset
+        """What comes next begins here: an unfinished line, where lines are told apart."""
         self._rest = b""
 
     def read(self) -> Iterator[bytes]:
@@ -95,9 +97,12 @@ class Tail:
             return  # the script may remove its logs
         with file:
             if os.fstat(file.fileno()).st_size < self.offset:
-                self.offset, self._rest = 0, b""
+                self.offset, self.begin, self._rest = 0, 0, b""
             for offset, chunk in _chunks(file, self.offset):
                 self.offset = offset
+                unfinished = len(chunk) - chunk.rfind(b"\n") - 1 if self.source.prefix else 0
+                if unfinished < len(chunk):
+                    self.begin = offset - unfinished
                 wanted = self._wanted(chunk)
                 if wanted:
                     yield wanted

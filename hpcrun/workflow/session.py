@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, HpcrunError, Problem
@@ -295,22 +295,46 @@ def find_config(start: Path) -> Path | None:
     return None
 
 
-def find_workspace(
-    start: Path, environ: Mapping[str, str], given: str | None = None
-) -> tuple[Path, str]:
-    """(the workspace, where its name came from): flag, variable, project, user, default."""
+class Named(NamedTuple):
+    """A workspace as it is named: where the name came from, and what it is relative to."""
+
+    text: str
+    origin: str
+    start: Path = Path()
+
+
+def named_workspace(start: Path, environ: Mapping[str, str], given: str | None = None) -> Named:
+    """The workspace that counts: flag, variable, project, user, default."""
     if given:
-        return named_folder(given, "--workspace"), "--workspace"
+        return Named(given, "--workspace")
     if environ.get(WORKSPACE):
-        return named_folder(environ[WORKSPACE], WORKSPACE), WORKSPACE
+        return Named(environ[WORKSPACE], WORKSPACE)
     home = Path(environ.get("HOME", "/"))
     config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     for file in (find_config(start), config_home / "hpcrun" / "config.json"):
         if file is not None and file.is_file():
             named = _workspace_in(file)
-            if named is not None:
-                return named, str(file)
-    return home / "hpcrun", DEFAULT
+            if named:
+                return Named(named, str(file), file.parent.parent)
+    return Named(str(home / "hpcrun"), DEFAULT)
+
+
+def find_workspace(
+    start: Path, environ: Mapping[str, str], given: str | None = None
+) -> tuple[Path, str]:
+    """(the workspace, where its name came from). ConfigError: it is on another machine."""
+    named = named_workspace(start, environ, given)
+    if is_elsewhere(named.text):
+        message = f"the workspace {named.text} (from {named.origin}) is on another machine"
+        raise ConfigError(Problem(message, "-w FOLDER names one that is here"))
+    return named_folder(*named), named.origin
+
+
+def is_elsewhere(named: str) -> bool:
+    """Whether a workspace is named as `SITE:FOLDER`."""
+    from hpcrun.workflow.elsewhere import site_and_folder
+
+    return ":" in named and site_and_folder(named) is not None
 
 
 def open_session(
@@ -322,11 +346,7 @@ def open_session(
     """
     start = (start or Path.cwd()).absolute()
     workspace, origin = find_workspace(start, os.environ, given)
-    config = find_config(start)
-    if templates is not None and not Path(templates).is_dir():
-        raise ConfigError(Problem(f"there is no folder {templates}", "from --templates"))
-    first = Path(templates).absolute() if templates is not None else None
-    assets = Assets.of(config.parent.parent if config else start, os.environ, first)
+    assets = open_assets(start, templates)
     if origin == DEFAULT:
         from hpcrun.workflow.whereabouts import history_here
 
@@ -335,11 +355,24 @@ def open_session(
     return Session(workspace, assets, origin)
 
 
-def _workspace_in(file: Path) -> Path | None:
+def open_assets(start: Path | None = None, templates: str | None = None) -> Assets:
+    """The site files and templates that count in a folder (default: the current one).
+
+    templates: a folder of templates that comes before all others.
+    """
+    start = (start or Path.cwd()).absolute()
+    config = find_config(start)
+    if templates is not None and not Path(templates).is_dir():
+        raise ConfigError(Problem(f"there is no folder {templates}", "from --templates"))
+    first = Path(templates).absolute() if templates is not None else None
+    return Assets.of(config.parent.parent if config else start, os.environ, first)
+
+
+def _workspace_in(file: Path) -> str:
     named = _settings(file).get("workspace") or ""
     if not isinstance(named, str):
         raise ConfigError(Problem("`workspace` must be the name of a folder", "", str(file)))
-    return named_folder(named, str(file), file.parent.parent) if named else None
+    return named
 
 
 def _adapter(folders: Iterable[Path]) -> Adapter | None:

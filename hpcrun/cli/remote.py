@@ -1,0 +1,190 @@
+"""A command of which the run history is on another machine: it runs there, and is shown here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from hpcrun.cli.output import say
+from hpcrun.errors import ConfigError, Problem, TransportError, WaitTimeout
+from hpcrun.transport.channel import Channel, connect
+from hpcrun.transport.ssh import Login
+from hpcrun.transport.wire import Answer, Ask, Exit, Interrupt, Output, Place, Request
+from hpcrun.workflow.elsewhere import Elsewhere
+
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts to go on after a lost connection, at most; they begin with two."""
+
+SHOWN = ("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR")
+"""Variables that tell how to print."""
+
+LOCAL_FILES = {
+    "--csv": "metrics",
+    "--restore": "snapshot",
+    "export": "store",
+    "import": "store",
+    "setup": "store",
+    "build": "env",
+}
+"""Words of commands that read or write files of the machine where they run."""
+
+
+def command(name: str, words: Sequence[str], place: Elsewhere) -> click.Command:
+    """The command that runs elsewhere. ConfigError: it is for the machine where the history is."""
+    login = place.login.name
+    for word in words:
+        word = word.partition("=")[0]
+        if LOCAL_FILES.get(word) == name:
+            message = f"`hpcrun {name} {word}` is for the machine where the run history is"
+            raise ConfigError(Problem(message, f"log in to {login} for it"))
+    return click.Command(
+        name,
+        callback=lambda: show(place, [name, *words]),
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+
+
+def show(place: Elsewhere, words: Sequence[str], texts: dict[str, str] | None = None) -> int:
+    """Runs a command there and shows it here, byte for byte; gives its exit code.
+
+    A command that says how to go on is taken up again when the connection was lost. Others end
+    with TransportError.
+    """
+    shown = _Shown(_request(place.folder, words, texts or {}))
+    try:
+        return _shown_to_its_end(shown, place.login)
+    except KeyboardInterrupt:
+        return _stopped(shown)
+
+
+def _shown_to_its_end(shown: _Shown, login: Login) -> int:
+    least = max(2.0, login.access.connect_gap_seconds)
+    pause, is_lost = least, False
+    while True:
+        alone = is_lost and not _somebody_is_there()
+        try:
+            with connect(login, cache(), alone) as channel:
+                pause, is_lost = least, False
+                return shown.run(channel)
+        except TransportError as error:
+            if not (error.transient and shown.may_go_on):
+                raise
+            if not is_lost:
+                say(f"hpcrun: {error.message}; it is tried again", err=True)
+            is_lost = True
+        shown.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _stopped(shown: _Shown) -> int:
+    if shown.may_go_on:
+        say("\nthe run goes on; only this view of it ends", err=True)
+    return 130
+
+
+def cache() -> Path:
+    """This user's cache folder on this machine."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpcrun"
+
+
+def _request(folder: str, words: Sequence[str], texts: dict[str, str]) -> Request:
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    terminals = [number for number, stream in enumerate(streams) if stream.isatty()]
+    variables = {name: os.environ[name] for name in SHOWN if name in os.environ}
+    size = shutil.get_terminal_size()
+    if terminals or "COLUMNS" in os.environ:
+        variables |= {"COLUMNS": str(size.columns), "LINES": str(size.lines)}
+    return Request(folder, [*words], terminals, variables, texts)
+
+
+def _somebody_is_there() -> bool:
+    """Whether a person could be asked for a code, or a touch."""
+    try:
+        with Path("/dev/tty").open():
+            return sys.stderr.isatty()
+    except OSError:
+        return False
+
+
+class _Shown:
+    """A command that is shown, and how far it has come."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._place: Place | None = None
+        self._begun = time.monotonic()
+        self._since = self._skipped = 0
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the command has said how to go on after a cut."""
+        return self._place is not None
+
+    def run(self, channel: Channel) -> int:
+        """Shows what is left of it to its end; gives its exit code. TransportError."""
+        channel.send(self._rest())
+        interrupted = False
+        while True:
+            try:
+                code = self._next(channel)
+                if code is not None:
+                    return code
+            except KeyboardInterrupt:
+                if interrupted:  # once more: whatever it does there
+                    raise
+                interrupted = True
+                channel.send(Interrupt())
+
+    def _next(self, channel: Channel) -> int | None:
+        frame = channel.receive()
+        if isinstance(frame, Output):
+            self._show(frame)
+        elif isinstance(frame, Ask):
+            channel.send(Answer(sys.stdin.readline()))
+        elif isinstance(frame, Place):
+            self._place, self._begun = frame, time.monotonic()
+            self._since = self._skipped
+        elif isinstance(frame, Exit):
+            return frame.code
+        return None
+
+    def _show(self, frame: Output) -> None:
+        """Prints what came, without what was printed before a cut."""
+        out, data = sys.stdout if frame.stream == 1 else sys.stderr, frame.data
+        if self._place is not None and frame.stream == self._place.stream:
+            known = min(len(data), self._skipped)
+            self._skipped -= known
+            self._since += len(data) - known
+            data = data[known:]
+        out.buffer.write(data)
+        out.flush()
+
+    def _rest(self) -> Request:
+        """The request for what has not been shown yet."""
+        if self._place is None:
+            return self._request
+        words, left = [*self._place.words], self._left()
+        self._skipped = self._since
+        if left is not None:
+            words += ["--timeout", f"{left:.3f}"]
+        return self._request._replace(words=words)
+
+    def sleep(self, seconds: float) -> None:
+        """A pause. WaitTimeout: the time is over that the command was given."""
+        left = self._left()
+        time.sleep(seconds if left is None else min(seconds, left))
+        if left is not None and left <= seconds:
+            raise WaitTimeout("the time to wait is over, and there is no connection")
+
+    def _left(self) -> float | None:
+        place = self._place
+        if place is None or place.seconds is None:
+            return None
+        return max(0.0, place.seconds - (time.monotonic() - self._begun))

@@ -1,0 +1,335 @@
+"""serve: the far side of a connection. Runs each command that the near side asks for, as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import click
+
+import hpcrun
+from hpcrun.cli import served
+from hpcrun.cli.main import main
+from hpcrun.errors import TransportError
+from hpcrun.transport.wire import (
+    PROTOCOL,
+    Answer,
+    Ask,
+    Decoder,
+    Exit,
+    Frame,
+    Hello,
+    Interrupt,
+    Output,
+    Request,
+    encode,
+    greeting,
+)
+
+SILENCE = 120.0
+"""Seconds without a sign of life after which nobody is there: the near side gives one each 15."""
+
+GRACE = 1.0
+"""Seconds between asking a command to end and ending it."""
+
+RUN_ON = ("submit", "resubmit")
+"""What is not ended with the connection: half a submission helps nobody."""
+
+_CHUNK = 65536
+_FULL = 1 << 20
+
+
+@click.command(hidden=True)
+def serve() -> None:
+    """Run commands of another machine's hpcrun, on standard input and output."""
+    incoming, outgoing = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # what is printed by chance goes where it does no harm
+    line = _Line(incoming, outgoing)
+    line.say(greeting(Hello(PROTOCOL, hpcrun.__version__)))
+    importlib.import_module("hpcrun.workflow.session")  # while the answer is on its way
+
+    try:
+        while (request := line.next_request()) is not None:
+            line.say(encode(Exit(_Command(request, line).run())))
+    except (TransportError, OSError):
+        return
+
+
+class _Gone(Exception):
+    """The near side is not there any more."""
+
+
+class _Line:
+    """The connection. Nothing waits for a reader who is gone."""
+
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        self.incoming, self.outgoing = incoming, outgoing
+        self.unsent = bytearray()
+        self.heard = time.monotonic()
+        self.is_gone = False
+        self._decoder = Decoder(greets=False)
+        self._waiting: list[Frame] = []
+        os.set_blocking(outgoing, False)
+
+    def next_request(self) -> Request | None:
+        """What the near side asks next; None: nothing more."""
+        while not self.is_gone:
+            for index, frame in enumerate(self._waiting):
+                if isinstance(frame, Hello) and frame.protocol != PROTOCOL:
+                    raise TransportError(f"protocol {frame.protocol} is not understood")
+                if isinstance(frame, Request):
+                    del self._waiting[: index + 1]
+                    return frame
+            self._waiting.clear()
+            try:
+                self._waiting += self.frames()
+            except _Gone:
+                self.is_gone = True
+        return None
+
+    def frames(self) -> list[Frame]:
+        """What has come. _Gone."""
+        data = os.read(self.incoming, _CHUNK)
+        if not data:
+            raise _Gone
+        self.heard = time.monotonic()
+        return list(self._decoder.feed(data))
+
+    def send(self) -> None:
+        """Sends what can be sent. _Gone."""
+        try:
+            sent = os.write(self.outgoing, self.unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise _Gone from error
+        del self.unsent[:sent]
+
+    def say(self, data: bytes) -> None:
+        """Sends all of it, and waits for that."""
+        self.unsent += data
+        with selectors.DefaultSelector() as selector, contextlib.suppress(_Gone):
+            selector.register(self.outgoing, selectors.EVENT_WRITE)
+            while self.unsent and selector.select(SILENCE):
+                self.send()
+
+
+class _Command:
+    """A command in a process of its own, whose output goes to the near side."""
+
+    def __init__(self, request: Request, line: _Line) -> None:
+        self._request, self._line = request, line
+        self._may_end = not request.words or request.words[0] not in RUN_ON
+
+    def run(self) -> int:
+        """Runs it to its end, or to that of the connection; gives its exit code."""
+        told, tell = os.pipe()
+        printed = [os.pipe(), os.pipe()]
+        answers, answer = os.pipe()
+        wake, woken = os.pipe()
+        for end in (wake, woken, told):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        before = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        process = os.fork()
+        if process == 0:
+            signal.set_wakeup_fd(-1)
+            for number, file in ((0, answers), (1, printed[0][1]), (2, printed[1][1])):
+                os.dup2(file, number)
+            _become(self._request, tell)
+        with contextlib.suppress(OSError):
+            os.setpgid(process, process)
+        for end in (tell, answers, printed[0][1], printed[1][1]):
+            os.close(end)
+        self._process, self._told = process, told
+        self._printed = {printed[0][0]: 1, printed[1][0]: 2}
+        self._rest = b""
+        try:
+            return self._attend(wake, answer)
+        finally:
+            signal.set_wakeup_fd(before)
+            for end in (told, answer, wake, woken, *self._printed):
+                os.close(end)
+
+    def _attend(self, wake: int, answer: int) -> int:
+        line = self._line
+        for end in self._printed:
+            os.set_blocking(end, False)
+        with selectors.DefaultSelector() as selector:
+            for end in (wake, self._told, *self._printed, line.incoming):
+                selector.register(end, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in self._ready(selector)}
+                if wake in ready:
+                    os.read(wake, _CHUNK)
+                    status = os.waitpid(self._process, os.WNOHANG)
+                    if status[0]:
+                        for end in (*self._printed, self._told):
+                            while self._take(end):
+                                pass
+                        code = os.waitstatus_to_exitcode(status[1])
+                        return code if code >= 0 else 128 - code
+                if line.incoming in ready:
+                    self._hear(selector, answer)
+                for end in ready & {self._told, *self._printed}:
+                    if self._take(end) is False:
+                        selector.unregister(end)
+                if time.monotonic() - line.heard > SILENCE:
+                    self._leave(selector)
+
+    def _ready(self, selector: selectors.BaseSelector) -> list[tuple[selectors.SelectorKey, int]]:
+        """What can be read; what is to be sent is sent meanwhile. A full line holds the command."""
+        line = self._line
+        if not line.is_gone and line.unsent:
+            try:
+                line.send()
+            except _Gone:
+                self._leave(selector)
+        waits = bool(line.unsent) and not line.is_gone
+        if not waits:
+            return selector.select(SILENCE / 4)
+        with selectors.DefaultSelector() as other:
+            other.register(line.outgoing, selectors.EVENT_WRITE)
+            for key in selector.get_map().values():
+                is_output = key.fd == self._told or key.fd in self._printed
+                if not is_output or len(line.unsent) < _FULL:
+                    other.register(key.fd, selectors.EVENT_READ)
+            return [found for found in other.select(SILENCE / 4) if found[0].fd != line.outgoing]
+
+    def _hear(self, selector: selectors.BaseSelector, answer: int) -> None:
+        try:
+            frames = self._line.frames()
+        except (_Gone, TransportError):
+            self._leave(selector)
+            return
+        for frame in frames:
+            if isinstance(frame, Interrupt):
+                self._signal(signal.SIGINT)
+            elif isinstance(frame, Answer):
+                with contextlib.suppress(OSError):
+                    os.write(answer, frame.line.encode("utf-8", "surrogateescape") or b"\0")
+
+    def _take(self, end: int) -> bool | None:
+        """Takes what a pipe holds; None: nothing now, False: nothing more."""
+        try:
+            data = os.read(end, _CHUNK)
+        except BlockingIOError:
+            return None
+        if end == self._told:
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for frame in lines:
+                self._may_end = self._may_end or frame.startswith(b'["Place"')
+                self._forward(frame + b"\n")
+        elif data:
+            self._forward(encode(Output(self._printed[end], data)))
+        return bool(data)
+
+    def _forward(self, data: bytes) -> None:
+        if not self._line.is_gone:
+            self._line.unsent += data
+        elif self._may_end:
+            self._end()
+
+    def _leave(self, selector: selectors.BaseSelector) -> None:
+        """Nobody is there any more: the command ends, or goes on alone."""
+        if self._line.is_gone:
+            return
+        self._line.is_gone = True
+        self._line.unsent.clear()
+        selector.unregister(self._line.incoming)
+        if self._may_end:
+            self._end()
+
+    def _end(self) -> None:
+        self._signal(signal.SIGTERM)
+        time.sleep(GRACE)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process, number)
+
+
+class _Stream(io.RawIOBase):
+    """Standard output or error, of which the near side shows each write."""
+
+    def __init__(self, number: int, tell: Callable[[Frame], None], terminal: bool) -> None:
+        self._number, self._tell, self._terminal = number, tell, terminal
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._tell(Output(self._number, bytes(data)))
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def fileno(self) -> int:
+        return self._number
+
+
+class _Questions(io.TextIOBase):
+    """Standard input: each line is asked of who sits at the near side."""
+
+    def __init__(self, tell: Callable[[Frame], None], terminal: bool) -> None:
+        self._tell, self._terminal = tell, terminal
+
+    def readline(self, size: int = -1) -> str:  # type: ignore[override]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._tell(Ask())
+        line = b""
+        while not line.endswith((b"\n", b"\0")) and (byte := os.read(0, 1)):
+            line += byte
+        return line.rstrip(b"\0").decode("utf-8", "surrogateescape")
+
+    def readable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+def _become(request: Request, told: int) -> NoReturn:
+    """The command itself, in its process: hpcrun as everywhere, with another way out."""
+    code: object = 1
+    try:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+        def tell(frame: Frame) -> None:
+            data = encode(frame)
+            while data:
+                data = data[os.write(told, data) :]
+
+        os.environ.update(request.variables)
+        sys.stdin = _Questions(tell, 0 in request.terminals)
+        for number in (1, 2):
+            terminal = number in request.terminals
+            raw = io.BufferedWriter(_Stream(number, tell, terminal))  # type: ignore[type-var]
+            errors = "strict" if number == 1 else "backslashreplace"
+            buffered = number == 2 or terminal
+            stream = io.TextIOWrapper(raw, "utf-8", errors, line_buffering=buffered)
+            setattr(sys, "stdout" if number == 1 else "stderr", stream)
+        served.begin(tell, request.texts)
+        words = ["-w", request.workspace] if request.workspace else []
+        main([*words, *request.words])
+    except SystemExit as end:
+        code = end.code
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)

@@ -1,0 +1,47 @@
+"""A workspace on another machine: `SITE:FOLDER`, as scp writes it, and how to get there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from hpcrun.assets import Assets
+from hpcrun.site.access import Access, Endpoint
+from hpcrun.transport.ssh import Login
+
+_NAMED = re.compile(r"(?P<site>[A-Za-z0-9_][A-Za-z0-9_.@-]*):(?P<folder>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A run history behind a login. folder: as it is named there; empty: the usual one there."""
+
+    login: Login
+    folder: str
+
+
+def site_and_folder(named: str) -> tuple[str, str] | None:
+    """The parts of `SITE:FOLDER`; None: it names a folder of this machine."""
+    found = _NAMED.fullmatch(named)
+    return (found["site"], found["folder"]) if found else None
+
+
+def elsewhere(named: str, assets: Assets) -> Elsewhere | None:
+    """Where a workspace lies that is named so; None: on this machine. SiteError."""
+    parts = site_and_folder(named)
+    return None if parts is None else Elsewhere(login_of(parts[0], assets), parts[1])
+
+
+def login_of(name: str, assets: Assets, endpoint: str | None = None) -> Login:
+    """The login of a site, or of a Host of the user's ssh configuration, which shares nothing.
+
+    endpoint: which of the site's login hosts; default: its first. SiteError.
+    """
+    if name not in assets.sites():
+        return Login(name, Endpoint(name))
+    from hpcrun.workflow.site import load_site
+
+    access: Access = load_site(name, assets).ssh
+    hosts = access.endpoints
+    chosen = hosts.get(endpoint or "", next(iter(hosts.values()), Endpoint(name)))
+    return Login(name, chosen, access)

@@ -1,0 +1,319 @@
+"""The commands from a laptop: the real ssh, the real sshd, and what goes wrong between them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.laptop import Laptop
+from tests.lab import Lab, eventually
+
+pytestmark = pytest.mark.cluster
+
+RUN_YAML = """\
+script: train.py
+compute_target: test-cluster
+experiment: remote
+resources: {time: 10m}
+"""
+
+TRAIN = """\
+import pathlib, sys, time
+from hpcrun import Run
+
+run = Run.get_context()
+run.log("loss", 0.5, step=0)
+pathlib.Path("outputs").mkdir(exist_ok=True)
+pathlib.Path("outputs/model.txt").write_text("a model")
+print("caf\\u00e9, and no line end", end="", flush=True)
+"""
+
+TALK = """\
+import pathlib, sys, time
+stop = pathlib.Path(sys.argv[1])
+for number in range(100000):
+    print("line", number, flush=True)
+    if stop.exists():
+        break
+    time.sleep(0.02)
+"""
+
+SITE = """\
+schema_version: 1
+id: {name}
+ssh:
+  endpoints: {{login: {{host: {host}}}}}
+  command: {command}
+  connect_gap_seconds: 0
+  {more}
+"""
+
+
+@dataclass(frozen=True)
+class Far:
+    """hpcrun of lena's on the laptop; `far:` is the workspace of the lab, by a site file."""
+
+    laptop: Laptop
+    lab: Lab
+
+    def site(self, name: str, host: str = "login", more: str = "", command: str = "") -> None:
+        text = SITE.format(
+            name=name, host=host, more=more, command=command or f"{self.lab.venv}/bin/hpcrun"
+        )
+        self.laptop.write(f".config/hpcrun/site_configs/{name}.yaml", text)
+
+    def words(self, *words: str, site: str = "far") -> list[str]:
+        return [f"{self.lab.venv}/bin/hpcrun", "-w", f"{site}:{self.lab.workspace}", *words]
+
+    def run(
+        self, *words: str, site: str = "far", input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        env = {"COLUMNS": "200"}
+        return self.laptop.run(self.words(*words, site=site), env=env, input=input)
+
+    def ok(self, *words: str, site: str = "far") -> str:
+        done = self.run(*words, site=site)
+        assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def logins(self) -> int:
+        """How many times somebody has logged in at the login node."""
+        return self.laptop.layout.output("sshd").read_text().count("Accepted publickey")
+
+    def served(self) -> str:
+        """What serves somebody on the login node."""
+        words = ["pgrep", "-u", "alice", "-f", "hpcrun serve"]
+        return self.lab.cluster.run("alice", words).stdout
+
+
+@pytest.fixture
+def far(laptop: Laptop, lab: Lab) -> Far:
+    far = Far(laptop, lab)
+    far.site("far")
+    return far
+
+
+@pytest.fixture(scope="module")
+def ended(lab: Lab) -> str:
+    """The id of a run that has ended."""
+    source = lab.folder("remote", {"run.yaml": RUN_YAML, "train.py": TRAIN})
+    run_id = lab.submit(source)
+    assert lab.wait(run_id)["status"] == "Completed"
+    return run_id
+
+
+@pytest.fixture
+def talking(lab: Lab) -> Iterator[tuple[str, Path]]:
+    """The id of a run that goes on and talks, and the file that ends it."""
+    stop = lab.cluster.shared / "stop"
+    stop.unlink(missing_ok=True)
+    source = lab.folder("talking", {"run.yaml": RUN_YAML, "train.py": TALK})
+    yield lab.submit(source, "--", str(stop)), stop
+    stop.touch()
+
+
+def test_each_command_says_there_what_it_says_here(far: Far, ended: str) -> None:
+    for words in (
+        ("list",),
+        ("list", "--json"),
+        ("show", ended),
+        ("show", "--json", ended),
+        ("metrics", ended),
+        ("logs", ended),
+        ("files", ended),
+        ("wait", ended),
+        ("snapshot", ended),
+        ("diff", ended, ended),
+        ("show", "none-of-this-name"),
+        ("list", "--no-such-option"),
+        ("cancel", ended),
+    ):
+        here, there = far.lab.run(*words), far.run(*words)
+        told = (there.returncode, there.stdout, there.stderr)
+        assert told == (here.returncode, here.stdout, here.stderr), words
+
+
+def test_the_workspace_may_be_named_by_a_variable_or_the_project(far: Far, ended: str) -> None:
+    named = f"far:{far.lab.workspace}"
+    words = [f"{far.lab.venv}/bin/hpcrun", "show", "--json", ended]
+    done = far.laptop.run(words, env={"HPCRUN_WORKSPACE": named})
+    assert json.loads(done.stdout)["run_id"] == ended
+    far.laptop.write("project/.hpcrun/config.json", json.dumps({"workspace": named}))
+    done = far.laptop.run(words, cwd=far.laptop.home / "project")
+    assert json.loads(done.stdout)["run_id"] == ended
+
+
+def test_a_list_is_one_login_and_one_question(far: Far, ended: str) -> None:
+    # What goes up is written down by what stands in front of ssh.
+    words = '#!/bin/sh\ntee -a "$HOME/up" | exec /usr/bin/ssh "$@"\n'
+    far.laptop.write("bin/ssh", words).chmod(0o755)
+    before = far.logins()
+    path = f"{far.laptop.home}/bin:/usr/bin:/bin"
+    done = far.laptop.run(far.words("list", "--json"), env={"PATH": path})
+    assert json.loads(done.stdout)[0]["run_id"]
+    assert far.logins() == before + 1
+    # The far side greets; both of these go up at once; what comes back is the answer.
+    frames = [json.loads(line) for line in (far.laptop.home / "up").read_text().splitlines()]
+    assert [frame[0] for frame in frames] == ["Hello", "Request"]
+
+
+@pytest.mark.parametrize(("policy", "logins"), [("recommended", 1), ("allowed", 2), ("refused", 2)])
+def test_connections_are_shared_by_the_policy_of_the_site(
+    far: Far, ended: str, policy: str, logins: int
+) -> None:
+    far.site(policy, more=f"multiplex: {policy}")
+    before = far.logins()
+    for _ in range(2):
+        assert ended in far.ok("list", site=policy)
+    assert far.logins() == before + logins
+    sockets = [*far.laptop.home.glob(".cache/hpcrun/ssh/*")]
+    assert len(sockets) == (policy == "recommended")
+    assert not sockets or sockets[0].parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_csh_banners_noise_and_a_jump_host_do_no_harm(far: Far, ended: str) -> None:
+    far.site("csh", host="csh")
+    done = far.run("show", "--json", ended, site="csh")
+    assert json.loads(done.stdout)["run_id"] == ended and done.stderr == ""
+    far.site("behind", host="behind")
+    assert ended in far.ok("list", site="behind")
+
+
+def test_without_hpcrun_there_it_is_told_how_to_bring_it(far: Far) -> None:
+    for host in ("login", "csh"):
+        words = [f"{far.lab.venv}/bin/hpcrun", "-w", f"{host}:", "list"]
+        done = far.laptop.run(words)
+        assert done.returncode == 6
+        told = f"hpcrun: there is no hpcrun on {host} (`hpcrun site bootstrap {host}` brings it"
+        assert done.stderr.startswith(told)
+
+
+def test_a_login_that_is_refused_is_tried_once_and_told(far: Far) -> None:
+    far.site("certified", host="certified", more="credential_command: key sign")
+    before = far.laptop.layout.output("sshd").read_text().count("Connection closed by")
+    done = far.run("list", site="certified")
+    assert done.returncode == 6 and done.stdout == ""
+    assert "did not let you in (publickey); it was tried once (`key sign` gets" in done.stderr
+    after = far.laptop.layout.output("sshd").read_text().count("Connection closed by")
+    assert after == before + 1
+    far.laptop.certify("+20m")
+    more = "auth: certificate\n  credential_command: key sign"
+    far.site("certified", host="certified", more=more)
+    done = far.run("list", site="certified")
+    assert done.returncode == 0
+    assert re.search(r"good for (19|20) more minutes; `key sign` gets a new one", done.stderr)
+
+
+def test_host_keys_are_never_taken_on_trust(far: Far) -> None:
+    far.laptop.change_host_key()
+    done = far.run("list")
+    assert done.returncode == 6 and "is another than the one you know" in done.stderr
+    (far.laptop.home / ".ssh/known_hosts").write_text("")
+    done = far.run("list")
+    assert done.returncode == 6 and "is not known here" in done.stderr
+    assert (far.laptop.home / ".ssh/known_hosts").read_text() == ""
+
+
+def test_a_host_that_does_not_answer_is_told(far: Far) -> None:
+    far.site("closed", host="login, port: 9")
+    done = far.run("list", site="closed")
+    assert done.returncode == 6 and "refuses connections at port 9" in done.stderr
+    assert not far.run("list", site="nowhere.invalid").stdout
+
+
+@contextlib.contextmanager
+def following(far: Far, run_id: str) -> Iterator[subprocess.Popen[str]]:
+    """Lena follows a run, into the files `out` and `err` of her home."""
+    out, err = far.laptop.home / "out", far.laptop.home / "err"
+    words = far.words("logs", "-f", run_id)
+    with (
+        out.open("w") as to,
+        err.open("w") as told,
+        far.laptop.popen(words, stdout=to, stderr=told) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_followed_log_goes_on_after_a_cut_and_a_restart(
+    far: Far, talking: tuple[str, Path]
+) -> None:
+    run_id, stop = talking
+    out, err = far.laptop.home / "out", far.laptop.home / "err"
+    with following(far, run_id) as process:
+        eventually(lambda: "line 20\n" in out.read_text())
+        far.laptop.restart_login()
+        eventually(lambda: "it is tried again" in err.read_text())
+        size = len(out.read_text())
+        eventually(lambda: len(out.read_text()) > size)
+        far.laptop.link(False)
+        eventually(lambda: err.read_text().count("it is tried again") == 2)
+        far.laptop.link(True)
+        size = len(out.read_text())
+        eventually(lambda: len(out.read_text()) > size, 90)
+        stop.touch()
+        assert process.wait(60) == 0
+    assert out.read_text() == far.lab.ok("logs", run_id)
+    assert far.lab.json("show", run_id)["status"] == "Completed"
+    assert "password" not in err.read_text()
+    eventually(lambda: far.served() == "", 130)
+
+
+def test_a_wait_is_taken_up_again(far: Far, talking: tuple[str, Path]) -> None:
+    run_id, stop = talking
+    words = far.words("wait", run_id)
+    with far.laptop.popen(words) as waiting:
+        eventually(far.served)
+        far.laptop.restart_login()
+        eventually(lambda: not far.served())
+        stop.touch()
+        out, err = waiting.communicate(timeout=90)
+    assert waiting.returncode == 0 and out == f"run {run_id}: Completed\n"
+    assert err.count("it is tried again") == 1
+
+
+def test_who_goes_away_leaves_nothing_behind(far: Far, talking: tuple[str, Path]) -> None:
+    run_id, _ = talking
+    out = far.laptop.home / "out"
+    with following(far, run_id) as process:
+        eventually(lambda: "line 1\n" in out.read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert f"run {run_id} goes on; cancel it with" in (far.laptop.home / "err").read_text()
+    eventually(lambda: far.served() == "")
+    with following(far, run_id) as process:
+        eventually(lambda: "line 1\n" in out.read_text())
+        process.kill()
+    eventually(lambda: far.served() == "")
+    assert far.lab.json("show", run_id)["status"] == "Running"
+
+
+def at_terminal(far: Far, *words: str, typed: str) -> tuple[int, Any]:
+    """What a command shows at a terminal, where somebody types."""
+    import shlex
+
+    command = ["script", "-qec", shlex.join(far.words(*words)), "/dev/null"]
+    done = far.laptop.run(command, input=typed)
+    return done.returncode, done.stdout
+
+
+def test_questions_are_asked_here_and_answered_there(far: Far, lab: Lab) -> None:
+    source = lab.folder("asked", {"run.yaml": RUN_YAML, "train.py": TRAIN})
+    run_id = lab.submit(source)
+    lab.wait(run_id)
+    code, shown = at_terminal(far, "delete", run_id, typed="n\n")
+    assert code == 0 and "[y/N]" in shown and lab.json("show", run_id)["run_id"] == run_id
+    code, shown = at_terminal(far, "delete", run_id, typed="y\n")
+    assert code == 0 and "[y/N]" in shown
+    assert lab.run("show", run_id).returncode == 9
