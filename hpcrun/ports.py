@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import NewType, Protocol
+from typing import NamedTuple, NewType, Protocol
 
 from hpcrun.state import Cause, State
 
@@ -50,6 +50,13 @@ class Submission:
     options: tuple[str, ...] = ()
 
 
+class Command(NamedTuple):
+    """A command of the scheduler's, to be started: its words, and its whole environment."""
+
+    words: tuple[str, ...]
+    environ: Mapping[str, str]
+
+
 class Scheduler(Protocol):
     """A scheduler. Every method may raise SchedulerError; a transient one may succeed later."""
 
@@ -80,6 +87,15 @@ class Scheduler(Protocol):
         """Runs a command on a node in a small job of its own; gives what it prints.
 
         place: options of the job, such as partition and account. minutes: how long it may take.
+        """
+
+    def beside(
+        self, job_id: JobId, node: str, words: Sequence[str], terminal: bool = False
+    ) -> Command:
+        """What runs a command beside a running job, on one of its nodes, and takes nothing of it.
+
+        Standard input and output are the command's. terminal: whether they are a terminal, and
+        the command is to have one too.
         """
 
     def cancel(self, job_id: JobId) -> None:

@@ -7,6 +7,8 @@ lay                                 lay the snapshot only, for a job whose agent
 bring SPOOL RECORD                  bring a spool that was left behind; prints the bytes
 bring-files WORK FILES yes|no       bring a working folder that was left behind; prints problems and
                                     the bytes (yes: its names may replace what is there)
+beside TOLD                         in a step beside a run's: a command with its environment (JSON)
+relay                               the same: pass on connections to this node
 preflight TOLD                      as a task of a run: tell what it sees, before the command (JSON)
 probe                               as a task of a run: find out what the file system honours
 """
@@ -36,6 +38,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "lay": _lay,
         "bring": _bring,
         "bring-files": _bring_files,
+        "beside": _beside,
+        "relay": _relay,
         "preflight": _preflight,
         "probe": _probe,
     }
@@ -109,6 +113,20 @@ def _bring_files(words: Sequence[str]) -> int:
     except OSError as error:
         return _fail(f"cannot bring {work} to {files}: {error.strerror}")
     return 0
+
+
+def _beside(words: Sequence[str]) -> int:
+    import json
+
+    from hpcrun.agent import beside
+
+    return beside.run(json.loads(words[0]))
+
+
+def _relay(words: Sequence[str]) -> int:
+    from hpcrun.agent import relay
+
+    return relay.serve()
 
 
 def _preflight(words: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ import time
 from signal import SIGKILL, SIGTERM
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Set, Tuple
 
-from hpcrun.agent import memory, ranks, signals, spool, working
+from hpcrun.agent import beside, memory, ranks, signals, spool, working
 from hpcrun.agent.bringing import Bringing
 from hpcrun.agent.measuring import Measuring
 from hpcrun.agent.process import Process
@@ -227,7 +227,8 @@ class Keeper:
             if ranks.MEMORY in data:
                 self._witness.tell("out_of_memory", memory.of_rank(data["rank"], data["host"]))
         for data in self._kills.new():
-            self._witness.tell("out_of_memory", data)
+            if data["step"] not in beside.steps(self._setting.spool):
+                self._witness.tell("out_of_memory", data)
 
     def _new_exits(self) -> List[Dict[str, Any]]:
         try:

@@ -30,6 +30,7 @@ COMMANDS = {
     "list": ("listing", THERE, "List runs, newest first."),
     "show": ("runs", THERE, "Show all that is known of a run."),
     "logs": ("logs", THERE, "Print a run's output, or follow it."),
+    "shell": ("shell", THERE, "Open a shell beside a running job, or run a command there."),
     "wait": ("runs", THERE, "Wait until a run has ended."),
     "metrics": ("metrics", THERE, "Print a run's metrics."),
     "compare": ("compare", THERE, "Compare the metrics of runs, as a table or a chart."),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from hpcrun.errors import OutcomeUnknown, SchedulerError
-from hpcrun.ports import JobId, JobWord, Submission
+from hpcrun.ports import Command, JobId, JobWord, Submission
 from hpcrun.scheduler.environment import inherited
 from hpcrun.scheduler.process import JOB_ID, JOB_NAME, ProcessName, own_jobs
 from hpcrun.state import Cause, State
@@ -82,6 +82,12 @@ class Local:
     ) -> str:
         """SchedulerError: nothing is run on other machines."""
         raise SchedulerError(f"this is {_host()}, not {node}", f"do it on {node}")
+
+    def beside(
+        self, job_id: JobId, node: str, words: Sequence[str], terminal: bool = False
+    ) -> Command:
+        """SchedulerError: a job here is a process like others."""
+        raise SchedulerError("a job of target local has no node of its own")
 
     def cancel(self, job_id: JobId) -> None:
         """TERM to the process group; the agent passes it on, and kills what does not heed it."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hpcrun.errors import OutcomeUnknown, SchedulerError
 from hpcrun.layout import RUN_ID
-from hpcrun.ports import JobId, JobWord, Submission
+from hpcrun.ports import Command, JobId, JobWord, Submission
 from hpcrun.scheduler import refusal, tables
 from hpcrun.scheduler.command import NO_SLURM, Late, Missing, ask, failure, run
 from hpcrun.scheduler.environment import inherited
@@ -165,6 +165,30 @@ class Slurm:
         if answer.status:
             raise failure("srun", answer)
         return answer.output
+
+    def beside(
+        self, job_id: JobId, node: str, words: Sequence[str], terminal: bool = False
+    ) -> Command:
+        """A step of srun, which shares what the job's other steps have. SchedulerError.
+
+        Of the environment here it gets nothing.
+        """
+        job = Job.of(job_id)
+        srun = ["srun", "--quiet", *job.where, f"--jobid={self._number(job)}", "--overlap"]
+        srun += [f"--nodelist={node}", "--nodes=1", "--ntasks=1", "--cpus-per-task=1", "--mem=0"]
+        srun += ["--mpi=none", "--export=NONE", "--chdir=/", f"--immediate={PATIENCE}"]
+        srun += ["--quit-on-interrupt", *(["--pty"] if terminal else [])]
+        return Command((*srun, *words), self.asking())
+
+    def _number(self, job: Job) -> str:
+        """What srun takes for a job: of an array's task, its own id. SchedulerError."""
+        if "_" not in job.number:
+            return job.number
+        words = ["squeue", *job.where, "--noheader", "--jobs", job.number, "--Format", "JobID"]
+        answer = ask(words, self.asking(), QUESTION_TIMEOUT)
+        if answer.status or not answer.output.strip():
+            raise failure("squeue", answer)
+        return answer.output.split()[0]
 
     def cancel(self, job_id: JobId) -> None:
         """Asks for the job's end. One that has ended already, or is unknown, is no error."""
