@@ -238,10 +238,17 @@ def test_a_run_that_stops_for_the_time_limit_goes_on(lab: Lab) -> None:
 
 
 def test_a_run_that_does_not_stop_is_ended_before_the_limit_and_goes_on(lab: Lab) -> None:
-    text = GOES_ON + "time.sleep(600 if first else 0)\n"
+    text = (
+        "import signal, sys\n" + GOES_ON + "def save(*_):\n"
+        "    time.sleep(1)\n    open(f'outputs/saved-{run.rank}', 'w').close()\n    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, save)\ntime.sleep(600 if first else 0)\n"
+    )
     source = folder(lab, "ended", text, "requeue: {at_time_limit: true}\n")
     limits = ("--set", "resources.time=2m", "--set", "stop.lead=60s")
-    run = lab.wait(lab.submit(source, *TWO_NODES, *limits), timeout=200)
+    srun = ("--set", "distributed_job_config.launcher=srun")
+    run = lab.wait(lab.submit(source, *TWO_NODES, *srun, *limits), timeout=200)
+    saved = Path(run["files"], "outputs").glob("saved-*")
+    assert sorted(path.name for path in saved) == ["saved-0", "saved-1"]
     assert causes(run) == [("1.0", "requeued"), ("1.1", "completed")], run
     sentence = run["attempts"][0]["verdict"]["sentence"]
     assert sentence == "the command was ended for the time limit"

@@ -122,6 +122,7 @@ class Agent:
         self._spent = 0.0
         self._stop_told = ""
         self._kill: Optional[float] = None
+        self._srun_waits = False
         self._told_to_stop = False
         self._stopped_by: Optional[int] = None
         self._over = ""
@@ -361,6 +362,14 @@ class Agent:
             self._over = over
             self._end_command()
         if self._kill is not None and now >= self._kill:
+            self._kill_all(now)
+
+    def _kill_all(self, now: float) -> None:
+        if self._srun_waits and self.command is not None:
+            self._srun_waits = False
+            self._kill = now + self._setting.kill_wait
+            self.command.send(SIGTERM)
+        else:
             self._kill = now + ASKING  # what was started meanwhile
             self._signal_all(SIGKILL)
 
@@ -401,16 +410,26 @@ class Agent:
         """
         if self.command is None:
             return
-        if os.path.basename(self._words[0]) != "srun":
+        if not self._is_srun():
             self.command.send(number)
         if self._kill is None and not self._setting.scheduled:
             self._kill = time.monotonic() + self._setting.kill_wait
 
+    def _is_srun(self) -> bool:
+        return os.path.basename(self._words[0]) == "srun"
+
     def _end_command(self) -> None:
-        """Ends it for a limit that the agent keeps: Slurm has told its ranks nothing."""
-        if self.command is not None:
-            self.command.send(SIGTERM)
+        """Ends it for a limit that the agent keeps: Slurm has told its ranks nothing.
+
+        Under srun the keepers tell them; by a TERM of its own it kills them, on all nodes.
+        """
         self._kill = time.monotonic() + self._setting.kill_wait
+        if self._is_srun() and self._setting.spool is not None:
+            self._srun_waits = True
+            self._keeper.send("term")
+            self._helpers.term()
+        elif self.command is not None:
+            self.command.send(SIGTERM)
 
     def _clear_left_over(self) -> None:
         """Ends what outlives the command, as Slurm does when a job has ended."""

@@ -70,6 +70,11 @@ class Helpers:
         if self._process is not None:
             self._tell("stop")
 
+    def term(self) -> None:
+        """Tells them to send the ranks a TERM."""
+        if self._process is not None:
+            self._tell("term")
+
     def finish(self) -> None:
         """Tells them to bring the rest and end."""
         self._minded = True

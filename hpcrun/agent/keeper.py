@@ -7,6 +7,7 @@ it is a task of its own (`node`), which Slurm also tells to stop. It hears a wor
     command PID     the command was started
     interrupted     the job was told to stop
     stop            the ranks should stop by themselves
+    term            they are to be sent a TERM
     finish          everything has ended: bring the rest and go
 """
 
@@ -173,7 +174,7 @@ class Keeper:
         journal = Journal(metrics, setting.attempt)
         self._measuring = Measuring(setting, journal, bound, self._tell_problem)
         self._bringing = Bringing(setting, old, self._witness.tell)
-        self._told_problem = False
+        self._told_problem = self._termed = False
         self._pause = PAUSE
         self._next_try = self._next_sync = 0.0
 
@@ -208,6 +209,9 @@ class Keeper:
             self._measuring.sync()
 
     def _pass_stop(self) -> None:
+        if "term" in self._words and not self._termed:
+            self._termed = True
+            ranks.signal_all(self._setting, None, SIGTERM)
         if "stop" in self._words:
             try:
                 self._stop.tell()
