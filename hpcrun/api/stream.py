@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from hpcrun.layout import Attempt
 from hpcrun.record import RunRecord
-from hpcrun.workflow.logs import Tail, batch_source, log_source
+from hpcrun.workflow.logs import Follower, Source, batch_source, log_source
 
 if TYPE_CHECKING:
     from hpcrun.api.run import Run
@@ -17,24 +17,23 @@ if TYPE_CHECKING:
 def stream(run: Run, out: TextIO, records: Iterable[RunRecord]) -> RunRecord:
     """Writes rank 0's log as it grows, until the run has ended; gives the last record."""
     out.write(f"RunId: {run.id}\nFiles: {run.paths.files}\n")
-    tail: Tail | None = None
-    decoder = _decoder()
-    shown: Attempt | None = None
+
+    def find(attempt: Attempt, ended: bool) -> Source | None:
+        source = log_source(run.paths, attempt, 0)
+        return batch_source(run.paths, attempt) if source is None and ended else source
+
+    follower, decoder = Follower(find), _decoder()
+    shown: Source | None = None
     last: RunRecord | None = None
     for last in records:
-        attempt = last.attempt.attempt
-        if shown != attempt:
-            tail, shown = None, attempt
-        if tail is None:
-            tail = _begin(run, attempt, out)
-            decoder = _decoder()
-        if tail is not None:
-            _pass_on(tail, out, decoder)
+        for source, chunk in follower.read(last):
+            if source != shown:
+                decoder, shown = _decoder(), source
+                heading = f"Streaming {source.path.relative_to(run.paths.files)}"
+                out.write(f"\n{heading}\n{'=' * len(heading)}\n\n")
+            out.write(decoder.decode(chunk))
+        out.flush()
     assert last is not None
-    if tail is not None:
-        _pass_on(tail, out, decoder)
-    elif (batch := batch_source(run.paths, last.attempt.attempt)) is not None:
-        _pass_on(Tail(batch), out, _decoder())
     out.write(f"\nExecution Summary\n=================\nRunId: {run.id}\nStatus: {last.state}\n")
     if last.verdict is not None:
         out.write(f"Verdict: {last.verdict.sentence}\n")
@@ -44,21 +43,6 @@ def stream(run: Run, out: TextIO, records: Iterable[RunRecord]) -> RunRecord:
     return last
 
 
-def _begin(run: Run, attempt: Attempt, out: TextIO) -> Tail | None:
-    source = log_source(run.paths, attempt, 0)
-    if source is None:
-        return None
-    heading = f"Streaming {source.path.relative_to(run.paths.files)}"
-    out.write(f"\n{heading}\n{'=' * len(heading)}\n\n")
-    return Tail(source)
-
-
 def _decoder() -> codecs.IncrementalDecoder:
     """Characters may come in two pieces."""
     return codecs.getincrementaldecoder("utf-8")("replace")
-
-
-def _pass_on(tail: Tail, out: TextIO, decoder: codecs.IncrementalDecoder) -> None:
-    for chunk in tail.read():
-        out.write(decoder.decode(chunk))
-    out.flush()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 import sys
 import time
-from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import click
 
@@ -18,7 +17,7 @@ from hpcrun.cli.runs import exit_code, tell_end, tell_goes_on
 from hpcrun.errors import StoreError
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
-from hpcrun.workflow.logs import Source, Tail, batch_source, log_source, rank_logs
+from hpcrun.workflow.logs import Follower, Source, Tail, batch_source, log_source, rank_logs
 from hpcrun.workflow.session import Session, open_session
 
 LOOK = 1.0
@@ -78,8 +77,9 @@ def logs(
         raise _no_output(paths, record, None if batch else rank)
     tail = Tail(source, offset)
     if not as_json:
-        for _ in _written(tail, sys.stdout):
-            pass
+        for chunk in tail.read():
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
         return 0
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = "".join(map(decoder.decode, islice(tail.read(), ANSWER)))
@@ -116,38 +116,30 @@ def follow_to_end(
 
 
 def _follow(session: Session, paths: RunPaths, wanted: Followed, as_json: bool) -> RunRecord:
-    tail: Tail | None = None
-    offset, attempt, said = wanted.offset, wanted.attempt, ""
+    def find(attempt: Attempt, ended: bool) -> Source | None:
+        return find_source(paths, attempt, wanted.rank, wanted.batch, ended)
+
+    follower, said = Follower(find, wanted.attempt, wanted.offset), ""
+    out = (sys.stderr if as_json else sys.stdout).buffer
     while True:
         record = session.record(paths.run_id, paths.owner.user)
-        attempt = attempt or record.attempt.attempt
-        later = [known.attempt for known in record.attempts if known.attempt > attempt]
-        if tail is None:
-            over = record.state.is_end and not later
-            source = find_source(paths, attempt, wanted.rank, wanted.batch, ended=over)
-            if source is not None:
-                tail = Tail(source, offset)
-        if tail is None:
-            said = _say_state(record, said)
-            _tell_place(paths, wanted._replace(attempt=attempt, offset=offset), as_json)
-        else:
-            for _ in _written(tail, sys.stderr if as_json else sys.stdout):
-                _tell_place(paths, wanted._replace(attempt=attempt, offset=tail.begin), as_json)
-        if later:  # what it said until its end is written
-            attempt = later[0]
-            if not wanted.batch or attempt.restart == 0:
-                tail, offset = None, 0
-        elif session.is_over(record):
+        for _, chunk in follower.read(record):
+            out.write(chunk)
+            out.flush()
+            _tell_place(paths, wanted, follower, as_json)
+        if session.is_over(record):
             return record
-        else:
-            time.sleep(LOOK)
+        if follower.shown != record.attempt.attempt:
+            said = _say_state(record, said)
+            _tell_place(paths, wanted, follower, as_json)
+        time.sleep(LOOK)
 
 
-def _tell_place(paths: RunPaths, wanted: Followed, as_json: bool) -> None:
+def _tell_place(paths: RunPaths, wanted: Followed, follower: Follower, as_json: bool) -> None:
     """Tells how to go on from here, should this be shown on another machine."""
     words = ["logs", "--follow", f"{paths.owner.user}/{paths.run_id}"]
-    words += ["--rank", str(wanted.rank), "--offset", str(wanted.offset)]
-    words += ["--attempt", str(wanted.attempt)]
+    words += ["--rank", str(wanted.rank), "--offset", str(follower.offset)]
+    words += ["--attempt", str(follower.shown or follower.first)]
     words += ["--batch"] * wanted.batch + ["--json"] * as_json
     served.goes_on(words, 2 if as_json else 1)
 
@@ -182,11 +174,3 @@ def _no_output(paths: RunPaths, record: RunRecord, rank: int | None) -> StoreErr
         return StoreError(f"run {run_id} has no output yet", "-f waits for it")
     why = "it never started" if record.started is None else "its logs were removed"
     return StoreError(f"run {run_id} has no output: {why}", f"hpcrun show {run_id}")
-
-
-def _written(tail: Tail, out: TextIO) -> Iterator[None]:
-    """Writes what was added, a piece at each step."""
-    for chunk in tail.read():
-        out.buffer.write(chunk)
-        out.buffer.flush()
-        yield

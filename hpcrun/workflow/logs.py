@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from hpcrun.layout import Attempt, RunPaths
+from hpcrun.record import RunRecord
 from hpcrun.store.plain import open_plain
 
 CHUNK = 1 << 20
@@ -114,3 +115,52 @@ class Tail:
         self._rest = self._rest[:LINE]
         prefix = self.source.prefix
         return b"".join(line[len(prefix) :] + b"\n" for line in lines if line.startswith(prefix))
+
+
+class Follower:
+    """A log through all attempts of a run, from the newest one at the first look.
+
+    find: a log of an attempt, if there is one yet; told whether it was the last one and has ended.
+    attempt: the one to begin with, if not with the newest. offset: where its log begins.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[Attempt, bool], Source | None],
+        attempt: Attempt | None = None,
+        offset: int = 0,
+    ) -> None:
+        self.shown: Attempt | None = None
+        """The attempt whose log is read."""
+        self.first = attempt
+        """The one that it begins with; None until the first look, where it is the newest."""
+        self._find = find
+        self._offset = offset
+        self._tail: Tail | None = None
+
+    @property
+    def offset(self) -> int:
+        """Where in the log of that attempt it goes on."""
+        return self._offset if self._tail is None else self._tail.begin
+
+    def read(self, record: RunRecord) -> Iterator[tuple[Source, bytes]]:
+        """What was added since the last look, and whose log that is. record: read before."""
+        if self._tail is not None:
+            yield from self._read(self._tail)
+        known = [attempt.attempt for attempt in record.attempts]
+        self.first = self.first or known[-1]
+        for number in [number for number in known if self._is_unseen(number, self.first)]:
+            source = self._find(number, record.state.is_end and number == known[-1])
+            if source is None:
+                continue
+            self.shown = number
+            # The requeues of a job write to one batch log.
+            if self._tail is None or source != self._tail.source:
+                self._tail, self._offset = Tail(source, self._offset), 0
+                yield from self._read(self._tail)
+
+    def _is_unseen(self, number: Attempt, first: Attempt) -> bool:
+        return number >= first if self.shown is None else number > self.shown
+
+    def _read(self, tail: Tail) -> Iterator[tuple[Source, bytes]]:
+        return ((tail.source, chunk) for chunk in tail.read())
