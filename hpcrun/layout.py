@@ -131,11 +131,15 @@ MOST_TASKS = 100_000
 """Of one run."""
 
 
-def task_ids(run_id: str, count: int) -> List[str]:
-    """The ids of the independent tasks of a run: those whose hex digits come next."""
+def task_id(run_id: str, index: int) -> str:
+    """The id of one of the independent tasks of a run: its hex digits come next."""
     before, _, number = run_id.rpartition("_")
-    numbers = range(int(number, 16) + 1, int(number, 16) + 1 + count)
-    return ["%s_%08x" % (before, n % (1 << 32)) for n in numbers]
+    return "%s_%08x" % (before, (int(number, 16) + 1 + index) % (1 << 32))
+
+
+def task_ids(run_id: str, count: int) -> List[str]:
+    """The ids of all of them."""
+    return [task_id(run_id, index) for index in range(count)]
 
 
 class UserPaths(NamedTuple):

@@ -16,7 +16,6 @@ from hpcrun import errors
 from hpcrun.config import LAUNCHERS
 from hpcrun.directives import SBATCH, Directive, flags_of
 from hpcrun.flags import refusal
-from hpcrun.layout import task_ids
 from hpcrun.plan import Plan
 from hpcrun.quotes import Quotes
 from hpcrun.reading import nearest
@@ -39,7 +38,6 @@ VARIABLES = {
     "agent": "the words that start the agent",
     "spool": "the folder on a node's own disk, without its attempt",
     "scheduled": "whether Slurm runs it",
-    "tasks": "the ids of the runs of its independent tasks",
     "launcher_template": "the name of the launcher's template",
 }
 """What a template finds, by name."""
@@ -108,7 +106,6 @@ def variables(plan: Plan) -> Mapping[str, object]:
         "task": f"{plan.sdk}/hpcrun/agent/task.sh",
         "agent": (plan.agent_python, "-I", "-S", plan.sdk),
         "spool": plan.spool,
-        "tasks": task_ids(plan.run_id, plan.tasks.count if plan.tasks is not None else 0),
         "scheduled": bool(plan.directives),
         "launcher_template": launcher_template(plan),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from hpcrun.errors import PlanError
@@ -80,6 +82,20 @@ def test_tasks_are_split_at_the_greatest_array() -> None:
 def test_what_no_arrays_can_hold_is_refused(size: int, told: str) -> None:
     with pytest.raises(PlanError, match=told):
         chunks_of("r", Tasks(8, at_once=2), size)
+
+
+def test_the_script_of_the_arrays_is_as_short_for_many_tasks_and_knows_their_ids() -> None:
+    few, many = (plan(from_yaml(ASKED.replace("3,", f"{n},"))) for n in (3, 100_000))
+    whole = script(few)
+    assert whole == script(many)
+    text = whole[whole.index("\nrun=") : whole.index("\n# Slurm's signal")] + '\necho "$task"\n'
+    for run_id in (RUN_ID, "a_b_1700000000_fffffffe"):
+        ids = task_ids(run_id, 100_000)
+        for first, element in ((0, 0), (0, 1), (1001, 7), (99_099, 900)):
+            words = ["bash", "-c", text.replace(RUN_ID, run_id), "bash", str(first)]
+            env = {"SLURM_ARRAY_TASK_ID": str(element)}
+            done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
+            assert done.stdout == f"{ids[first + element]}\n"
 
 
 def test_a_task_is_planned_as_a_run_of_its_own() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hpcrun import placeholders
 from hpcrun.config import ParallelTaskConfiguration
 from hpcrun.directives import directives
-from hpcrun.layout import task_ids
+from hpcrun.layout import task_id
 from hpcrun.plan import Plan, Tasks
 from hpcrun.resolve.request import Request
 from hpcrun.site import SchedulerRules
@@ -47,7 +47,7 @@ def _refuse_placeholders(request: Request) -> None:
 def task_of(plan: Plan, index: int, rules: SchedulerRules) -> Plan:
     """The plan of one task: that of an ordinary run, which could be submitted by itself."""
     assert plan.tasks is not None
-    run_id = task_ids(plan.run_id, plan.tasks.count)[index]
+    run_id = task_id(plan.run_id, index)
     moved = replace(plan, run_id=run_id, tasks=replace(plan.tasks, index=index))
     paths = moved.paths
     job = replace(
