@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from ruamel.yaml import YAML
 
+from tests.cluster.layout import NODES
 from tests.lab import Lab, eventually
 
 pytestmark = pytest.mark.cluster
@@ -54,6 +56,33 @@ unset ROCR_VISIBLE_DEVICES
 unset ZE_AFFINITY_MASK'
 """
 
+# A node's own clock is the machine's, as it is with all of them; this one is 100 s ahead of it.
+CLOCK = """\
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+
+int clock_gettime(clockid_t which, struct timespec *told)
+{
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int status = real(which, told);
+    if (which == CLOCK_REALTIME)
+        told->tv_sec += 100;
+    return status;
+}
+"""
+
+OTHER_CLOCK = """\
+#!/bin/sh
+[ "$SLURM_NODEID" = 0 ] || echo export LD_PRELOAD={folder}/clock.so
+"""
+
+# A task that is not begun, as on a node whose disk or Python is gone.
+SILENT = """\
+#!/bin/sh
+[ "$SLURM_NODEID" = 0 ]
+"""
+
 MPI = "{kind: mpi, node_count: 2, process_count_per_node: 2}"
 SRUN = "{kind: pytorch, node_count: 2, process_count: 4, launcher: srun}"
 TORCHRUN = "{kind: pytorch, node_count: 2, process_count: 4, launcher: torchrun}"
@@ -63,6 +92,7 @@ class Case(NamedTuple):
     """A run. said, cure: what stands in the verdict's sentence; none: it completes.
 
     launch: what its site file says of launches. lines: what its site's template does before them.
+    small: whether the nodes' own disk is small.
     """
 
     distributed: str
@@ -72,6 +102,7 @@ class Case(NamedTuple):
     lines: str = ""
     more: str = ""
     resources: str = ""
+    small: bool = False
 
 
 LOOPBACK = "export HPCRUN_MASTER_ADDR=localhost"
@@ -102,6 +133,25 @@ CASES = {
         {"srun_args": ["--kill-on-bad-exit=1", "--task-prolog={folder}/prolog"]},
         resources=", gpus_per_node: 2",
     ),
+    "clock": Case(
+        SRUN,
+        "the clock of {second} is ",
+        "staff can set it",
+        {"srun_args": ["--kill-on-bad-exit=1", "--task-prolog={folder}/other-clock"]},
+    ),
+    "silent": Case(
+        SRUN,
+        "2 of 4 processes began, and none on {second} did",
+        'exclude: "{second}"',
+        {"srun_args": ["--task-prolog={folder}/silent"]},
+    ),
+    "disk": Case(
+        SRUN,
+        "31 MiB left, and 64 MiB are needed",
+        "choose another `working_directory`",
+        more="working_directory: node\n",
+        small=True,
+    ),
     "off": Case(SRUN, lines=LOOPBACK, more="preflight: false\n"),
     "well": Case(MPI),
     "well-mpirun": Case(MPI, launch={"mpi": {"type": "pmix", "starter": "mpirun"}}),
@@ -110,15 +160,36 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def ends(lab: Lab) -> Mapping[str, Any]:
+def small_disk(lab: Lab) -> Iterator[str]:
+    """A disk of 32 MiB that each node has to itself."""
+    folder = "/run/small"
+    for node in NODES:
+        mount = f"mkdir {folder} && mount -t tmpfs -o size=32m,mode=1777 small {folder}"
+        done = lab.cluster.run("root", ["sh", "-c", mount], node=node.name)
+        assert done.returncode == 0, done.stderr
+    yield folder
+    for node in NODES:
+        lab.cluster.run("root", ["umount", "--lazy", folder], node=node.name)
+        lab.cluster.run("root", ["rmdir", folder], node=node.name)
+
+
+@pytest.fixture(scope="module")
+def ends(lab: Lab, small_disk: str) -> Mapping[str, Any]:
     """How they all ended."""
     folder = lab.cluster.home("alice") / "work/preflight"
-    files = {"train.py": TRAIN, "prolog": PROLOG, ".hpcrun/config.json": "{}"}
+    prologs = {
+        "prolog": PROLOG,
+        "other-clock": OTHER_CLOCK.format(folder=folder),
+        "silent": SILENT,
+    }
+    files = {"train.py": TRAIN, "clock.c": CLOCK, ".hpcrun/config.json": "{}", **prologs}
     for name, case in CASES.items():
         site = YAML(typ="safe").load(SITE)
         told = json.loads(json.dumps(case.launch).replace("{folder}", str(folder)))
         mpi = {**site["launch"]["mpi"], **told.pop("mpi", {})}
         site = {**site, "id": name, "launch": {**site["launch"], **told, "mpi": mpi}}
+        if case.small:
+            site["storage"] = {"node_tmp": small_disk}
         files[f".hpcrun/site_configs/{name}.yaml"] = json.dumps(site)
         if case.lines:
             text = BLOCK.format(lines=case.lines)
@@ -126,7 +197,10 @@ def ends(lab: Lab) -> Mapping[str, Any]:
         wanted = case._asdict() | {"name": name, "venv": lab.venv}
         files[f"{name}.yaml"] = RUN.format(**wanted) + case.more
     source = lab.folder("preflight", files)
-    (source / "prolog").chmod(0o755)
+    for prolog in prologs:
+        (source / prolog).chmod(0o755)
+    words = ["gcc", "-shared", "-fPIC", "-o", source / "clock.so", source / "clock.c", "-ldl"]
+    subprocess.run(words, check=True)
     ids = {name: lab.submit(source, "-f", f"{name}.yaml") for name in CASES}
 
     def ended() -> Mapping[str, Any]:
