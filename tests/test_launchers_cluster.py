@@ -241,6 +241,22 @@ def test_a_tensorflow_cluster_finds_itself(runs: Runs) -> None:
     assert ranks == {0: 0, 1: 0, 2: 0}
 
 
+ALONE = """
+from mpi4py import MPI
+from hpcrun import distributed
+assert MPI.COMM_WORLD.size == 1
+distributed.reduce(1)
+"""
+
+
+def test_an_mpi_that_knows_no_other_process_reduces_nothing(lab: Lab) -> None:
+    """As where srun's --mpi does not fit: each process would tell its own value as that of all."""
+    for size, said in (("4", "WorldError: 4 processes have no way to reduce"), ("1", "")):
+        env = lab.environment(RANK="0", WORLD_SIZE=size)
+        done = lab.cluster.run("alice", [lab.python, "-c", ALONE], env=env)
+        assert said in done.stderr and bool(done.returncode) == bool(said), done
+
+
 @pytest.mark.parametrize("name", DYING)
 def test_a_rank_that_dies_ends_the_run_and_is_named(runs: Runs, name: str) -> None:
     """The others would sleep for ten minutes."""

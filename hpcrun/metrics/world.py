@@ -1,7 +1,7 @@
 """What all processes of a run say together, over the world they have. Standard library only (3.8+).
 
-Nothing is imported: a world counts if the script has loaded and initialized it. torch.distributed
-comes before mpi4py.
+Nothing is imported: a world counts if the script has loaded and initialized it, and it is more than
+this process. torch.distributed comes before mpi4py.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def reduced(value: Any, how: str = "mean") -> float:
         if size > 1:
             raise WorldError(
                 f"{size} processes have no way to reduce a value over all of them",
-                "call torch.distributed.init_process_group() or import mpi4py.MPI before; with"
-                " another library, reduce the value by its own means, and log that",
+                "call torch.distributed.init_process_group() or import mpi4py.MPI before (its world"
+                " is this process alone where srun's --mpi does not fit); with another library,"
+                " reduce the value by its own means, and log that",
             )
         return mine
     return told.value / told.size if how == "mean" else told.value
@@ -65,13 +66,16 @@ def _over_all(mine: float, how: str) -> Optional[_Told]:
     mpi = getattr(sys.modules.get("mpi4py"), "MPI", None)
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
         world = mpi.COMM_WORLD
-        return _Told(world.allreduce(mine, op=getattr(mpi, how.upper())), world.Get_size())
+        if world.Get_size() > 1:
+            return _Told(world.allreduce(mine, op=getattr(mpi, how.upper())), world.Get_size())
     return None
 
 
 def _has_torch_world(torch: Any) -> bool:
     distributed = getattr(torch, "distributed", None)
-    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return False
+    return bool(distributed.get_world_size() > 1)
 
 
 def _over_torch(torch: Any, mine: float, how: str) -> _Told:
