@@ -65,3 +65,8 @@ def test_doctor_says_who_asks_and_why(lab: Lab) -> None:
     told = {finding["subject"]: finding for finding in json.loads(quiet.stdout)}
     assert told["adapter"]["message"] == "commands: as configured"
     assert quiet.stderr == ""
+    (config / "hpcrun/config.json").write_text('{"scheduler_adapter": "pyslurm"}')
+    done = lab.run(*words, env={"XDG_CONFIG_HOME": str(config)})
+    told = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert told["adapter"]["grade"] == "error"
+    assert told["adapter"]["message"].endswith("(install hpcrun-slurm[pyslurm])")

@@ -31,6 +31,7 @@ def slurm(session: Session, target: str | None) -> Generator[Finding, None, Slur
     yield Finding("ok", "Slurm", done.stdout.strip())
     try:
         choice = session.choice(target or "generic-slurm")
+        choice.scheduler.check()
     except HpcrunError as error:
         yield Finding("error", "adapter", str(error))
         return None
