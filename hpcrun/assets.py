@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -69,7 +71,8 @@ class Templates:
         return tuple(
             one
             for one in found
-            if (name.endswith(".j2") or one.origin != "shipped") and one.path.is_file()
+            if (name.endswith(".j2") or one.origin != "shipped")
+            and _is_file(one.path, TemplateError)
         )
 
     @property
@@ -83,6 +86,8 @@ class Templates:
             }
         )
 
+
+_Kind = type[SiteError] | type[TemplateError]
 
 _HEADLINE = re.compile(r"^(title|status|valid_until): *(?:\"(.*)\"|'(.*)'|(.*?)) *$", re.MULTILINE)
 
@@ -154,7 +159,8 @@ class Assets:
         if self.site_file is not None and self.site_file.name == f"{name}.yaml":
             own = self.site_file.resolve()
             paths = [own, *(path for path in paths if path.resolve() != own)]
-        found = [(_text(path, SiteError), str(path)) for path in paths if path.is_file()]
+        there = [path for path in paths if _is_file(path, SiteError)]
+        found = [(_text(path, SiteError), str(path)) for path in there]
         resource = _shipped("site_configs").joinpath(f"{name}.yaml")
         if is_name and "/" not in name and resource.is_file():
             found.append((resource.read_text(encoding="utf-8"), str(resource)))
@@ -167,8 +173,7 @@ class Assets:
         """The names of all sites that can be found, sorted."""
         names = {entry.name for entry in _shipped("site_configs").iterdir()}
         for folder in self.folders:
-            if (folder / "site_configs").is_dir():
-                names |= {path.name for path in (folder / "site_configs").iterdir()}
+            names |= _listed(folder / "site_configs")
         return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
     def known_sites(self) -> Sequence[Known]:
@@ -185,7 +190,31 @@ class Assets:
         return Known(name, said.get("title", ""), status, file, said.get("valid_until"))
 
 
-def _text(path: Path, kind: type[SiteError] | type[TemplateError]) -> str:
+def _is_file(path: Path, kind: _Kind) -> bool:
+    """Whether a user's file is there; an error of a kind where that cannot be known."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, error, kind) from error
+
+
+def _listed(folder: Path) -> set[str]:
+    """The names of what stands in a folder of site files; none if there is none."""
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise _unreadable(folder, error, SiteError) from error
+
+
+def _unreadable(path: Path, error: OSError, kind: _Kind) -> SiteError | TemplateError:
+    return kind(Problem(f"it cannot be read: {error.strerror}", "", str(path)))
+
+
+def _text(path: Path, kind: _Kind) -> str:
     """The text of a user's file, its line ends as they are."""
     try:
         data = path.read_bytes()
@@ -194,7 +223,7 @@ def _text(path: Path, kind: type[SiteError] | type[TemplateError]) -> str:
         line = error.object[: error.start].count(b"\n") + 1
         raise kind(Problem("not UTF-8", "save it as UTF-8", str(path), line)) from None
     except OSError as error:
-        raise kind(Problem(f"it cannot be read: {error.strerror}", "", str(path))) from error
+        raise _unreadable(path, error, kind) from error
 
 
 def _shipped(folder: str) -> Path:

@@ -9,6 +9,9 @@ import pytest
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, SiteError, TemplateError
 from hpcrun.workflow.site import choose_target, load_site
+from tests.ordinary_user import as_ordinary_user
+
+UNREADABLE = "cannot be read: Permission denied"
 
 SITE = "schema_version: 1\nid: lab\ndefault_target: gpu\ntargets:\n  gpu: {}\n"
 
@@ -146,3 +149,22 @@ def test_targets_that_are_not_there_are_refused(assets: Assets) -> None:
         choose_target("lab/cpu", assets)
     with pytest.raises(ConfigError, match=r"no default target.*choose of lab/gpu"):
         choose_target("lab", assets)
+
+
+@pytest.mark.parametrize("closed", ["site_configs", "site_configs/lab"])
+def test_a_folder_that_cannot_be_looked_into_is_named(open_folder: Path, closed: str) -> None:
+    """As where staff have forgotten its rights: without them one may not even ask what is there."""
+    (open_folder / "site_configs/lab").mkdir(parents=True)
+    (open_folder / "site_configs/lab.yaml").write_text(SITE)
+    assets = Assets(site_folder=open_folder)
+    assets.templates("lab").load("sbatch.sh.j2")  # what it imports, the child may not reach
+    (open_folder / closed).chmod(0)
+    if closed == "site_configs":
+        told = as_ordinary_user(lambda: load_site("lab", assets))
+        assert told == f"SiteError: {open_folder}/site_configs/lab.yaml: it {UNREADABLE}"
+        told = as_ordinary_user(assets.sites)
+        assert told == f"SiteError: {open_folder}/site_configs: it {UNREADABLE}"
+    else:
+        told = as_ordinary_user(lambda: assets.templates("lab").load("sbatch.sh.j2"))
+        assert told == f"TemplateError: {open_folder}/{closed}/sbatch.sh.j2: it {UNREADABLE}"
+    (open_folder / closed).chmod(0o755)

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,14 +55,6 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> UserPaths:
     return UserPaths(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter and write."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        yield Path(folder)
 
 
 def fill(folder: Path, count: int, seed: int) -> None:

@@ -9,10 +9,8 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,14 +49,6 @@ def refused(source: Path, **options: object) -> str:
     with pytest.raises(SnapshotError) as caught:
         scan(source, **options)  # type: ignore[arg-type]
     return caught.value.message
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter and write."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        yield Path(folder)
 
 
 # -- what is taken --------------------------------------------------------------------------------
