@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -94,7 +94,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The manifest as JSON in ASCII, one entry on a line."""
-        lines = ",\n".join(json.dumps(_as_object(e), separators=(",", ":")) for e in self.entries)
+        lines = ",\n".join(json.dumps(e._asdict(), separators=(",", ":")) for e in self.entries)
         head = f'{{"format":{FORMAT},"digest":"{self.digest}","entries":['
         return f"{head}\n{lines}\n]}}\n".encode("ascii")
 
@@ -105,7 +105,7 @@ class Manifest:
             value = json.loads(data)
             if value["format"] != FORMAT:
                 raise SnapshotError(f"the manifest has format {value['format']}, not {FORMAT}")
-            manifest = cls.of(_entry(item) for item in value["entries"])
+            manifest = cls.of(entry_of(item) for item in value["entries"])
             digest = value["digest"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SnapshotError(f"the manifest is damaged: {error!r}") from error
@@ -114,7 +114,7 @@ class Manifest:
                 f"the manifest is damaged: its digest is {digest}, that of its entries"
                 f" {manifest.digest}"
             )
-        _check_paths(manifest.entries)
+        check_paths(manifest.entries)
         return manifest
 
 
@@ -167,11 +167,8 @@ def _biggest(sizes: Sequence[tuple[str, int]]) -> str:
     return "\n".join(["the largest files:", *lines, f"the folders with most files: {most}"])
 
 
-def _as_object(entry: Entry | Link) -> dict[str, Any]:
-    return entry._asdict()
-
-
-def _entry(item: dict[str, Any]) -> Entry | Link:
+def entry_of(item: Mapping[str, Any]) -> Entry | Link:
+    """The entry of its fields by name. ValueError, KeyError, TypeError: it is none."""
     if "target" in item:
         return Link(_text(item["path"]), _text(item["target"]))
     size, executable = item["size"], item["executable"]
@@ -190,8 +187,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _check_paths(entries: Iterable[Entry | Link]) -> None:
-    """Refuses paths that lead outside, meet twice, or go through another entry."""
+def check_paths(entries: Iterable[Entry | Link]) -> None:
+    """Refuses paths that lead outside, meet twice, or go through another entry: SnapshotError."""
     paths = [entry.path for entry in entries]
     known = set(paths)
     for path in paths:

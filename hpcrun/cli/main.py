@@ -64,7 +64,7 @@ COMMANDS = {
 """Command → (module of hpcrun.cli, where it runs, its line in the help). Modules are loaded when
 they are used."""
 
-HIDDEN = {"serve": "serve"}
+HIDDEN = {"serve": "serve", "receive": "receive"}
 """Command → module, of those that nobody types."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hpcrun.errors import SnapshotError
@@ -27,24 +28,38 @@ def push(manifest: Manifest, source: Path, paths: UserPaths) -> bool:
     SnapshotError: the source cannot be read, or is no longer what was scanned. StoreError: the
     store cannot be written. Killed at any moment, the snapshot is there as a whole or not.
     """
-    target = paths.manifest(manifest.digest)
-    if wanted(target) is not None:
+    if wanted(paths.manifest(manifest.digest)) is not None:
         return False
-    contents = {entry.sha256: entry for entry in manifest.files}
-    folders = sorted({f"{paths.objects}/{sha256[:2]}" for sha256 in contents})
-    with told(f"make the store of snapshots {paths.objects}"):
-        os.makedirs(paths.objects, exist_ok=True)
-        for folder in folders:
-            os.makedirs(folder, exist_ok=True)
     root = os.path.realpath(os.fsencode(source))
-    each(lambda entry: _bring(entry, root, paths.objects), list(contents.values()))
+    publish(manifest, paths, lambda entry: _bring(entry, root, paths.objects))
+    return True
+
+
+def publish(manifest: Manifest, paths: UserPaths, bring: Callable[[Entry], object]) -> None:
+    """Brings all contents, and then the manifest. StoreError, and what `bring` raises.
+
+    bring: makes sure that the content of a file is in the store, whose folders are there.
+    """
+    target = paths.manifest(manifest.digest)
+    contents = {entry.sha256: entry for entry in manifest.files}
+    folders = make_folders(contents, paths)
+    each(bring, list(contents.values()))
     with told(f"write the snapshot {target}"):
         # All folders, not only those written to: another pusher's new names count as well.
         each(sync_folder, [*folders, paths.objects])
         with published(target) as descriptor:
             write_all(descriptor, manifest.encode())
         sync_folder(paths.snapshots)
-    return True
+
+
+def make_folders(contents: Iterable[str], paths: UserPaths) -> list[str]:
+    """Makes the folders in which contents of these digests lie; gives them."""
+    folders = sorted({f"{paths.objects}/{sha256[:2]}" for sha256 in contents})
+    with told(f"make the store of snapshots {paths.objects}"):
+        os.makedirs(paths.objects, exist_ok=True)
+        for folder in folders:
+            os.makedirs(folder, exist_ok=True)
+    return folders
 
 
 def _bring(entry: Entry, root: bytes, objects: str) -> None:
@@ -58,7 +73,7 @@ def _bring(entry: Entry, root: bytes, objects: str) -> None:
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         with told(f"copy {shown(entry.path)} to {target}"), published(target) as aside:
-            _check(entry, copy(blocks(source, SnapshotError, reading), aside))
+            check_content(entry, copy(blocks(source, SnapshotError, reading), aside))
     finally:
         os.close(source)
 
@@ -78,7 +93,8 @@ def wanted(target: str) -> int | None:
     return status.st_size
 
 
-def _check(entry: Entry, sha256: str) -> None:
+def check_content(entry: Entry, sha256: str) -> None:
+    """SnapshotError if a file was brought with another content than it was scanned with."""
     if sha256 != entry.sha256:
         raise SnapshotError(
             f"{shown(entry.path)} changed after it was scanned",

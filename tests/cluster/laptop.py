@@ -140,8 +140,18 @@ class Laptop:
     # faults
 
     def link(self, up: bool) -> None:
-        """Cuts the laptop off the network, or connects it again."""
+        """Cuts the laptop off the network, or connects it again and waits until that is felt."""
         hosts.set_link(self.layout, LAPTOP.name, up)
+        if up:
+            place = f"/dev/tcp/{self.layout.address(JUMP)}/22"
+            words = ["timeout", "1", "bash", "-c", f"exec 3<>{place} && echo there"]
+            knock = hosts.inside(self.layout, LAPTOP.name, words)
+            # For a moment, neighbours that did not answer are still taken to be gone.
+            words = ["ip", "neighbour", "flush", "dev", "eth0"]
+            processes.call(hosts.inside(self.layout, LAPTOP.name, words))
+            processes.wait_until(
+                lambda: bool(processes.call(knock, check=False)), 20, "the laptop has no network"
+            )
 
     def slow(self, kbit: int | None) -> None:
         """What the laptop sends goes out at so many kbit/s; None: as fast as it can."""

@@ -240,7 +240,7 @@ _ASIDE = (
     ("active/*", rf"\..+\.{_HEX}{{8}}|claim-\d+\.{_HEX}{{8}}"),
     ("runs/*", r"\..+\.h5\..+"),
     ("index", r"\.g\d{8}\.h5\..+"),
-    ("snapshots", rf"\.{_HEX}{{16}}\.{_HEX}{{12}}|\..+\.collected"),
+    ("snapshots", rf"\.{_HEX}{{16}}\.{_HEX}{{12}}|\.incoming-{_HEX}{{16}}|\..+\.collected"),
     ("snapshots/objects/*", rf"\.{_HEX}{{16}}\.{_HEX}{{12}}|\..+\.collected"),
     ("sdk", rf"\..+\.{_HEX}{{8}}|\..+\.collected"),
     ("models/*", rf"\.{_HEX}{{12}}"),

@@ -1,0 +1,64 @@
+"""Runs ssh for rsync, and keeps from it what a login shell prints before rsync's other half.
+
+A program of its own, standard library only: `hush.py COUNT SSH… far COMMAND…`, where COUNT words
+log in (with the host, the last of them), `far` is what rsync takes for the host, and COMMAND is run
+there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+MARK = b"\nhpcrun-rsync-begins\n"
+
+MOST_NOISE = 1 << 20
+"""Bytes that a shell may print before."""
+
+_BLOCK = 1 << 18
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """What is run for these words of the command line."""
+    count = int(words[0])
+    login, remote = words[1 : count + 1], words[count + 2 :]
+    # rsync has quoted its words for a shell. Any shell takes this, csh as well.
+    mark = MARK.decode().replace("\n", "\\n")
+    return [*login, f"printf '{mark}'; exec {' '.join(remote)}"]
+
+
+def main(words: Sequence[str]) -> int:
+    """The exit code of ssh."""
+    with subprocess.Popen(command(words), stdout=subprocess.PIPE) as ssh:
+        assert ssh.stdout is not None
+        source = ssh.stdout.fileno()
+        data = b""
+        while MARK not in data:
+            more = os.read(source, _BLOCK)
+            data += more
+            if not more or len(data) > MOST_NOISE:
+                ssh.kill() if more else None
+                sys.stderr.buffer.write(data[-500:])
+                return ssh.wait()
+        data = data.partition(MARK)[2]
+        try:
+            while True:
+                _write(data)
+                data = os.read(source, _BLOCK)
+                if not data:
+                    break
+        except BrokenPipeError:
+            ssh.kill()
+    return ssh.returncode
+
+
+def _write(data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(1, rest) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,238 @@
+"""The near half of a push over SSH: only what the far side lacks is sent, by rsync.
+
+Nothing is read twice: rsync is given links to the contents under their digests. After a cut, the
+same push sends the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcrun.errors import HpcrunError, SnapshotError, StoreError, TransportError
+from hpcrun.manifest import Entry, Manifest, shown_size
+from hpcrun.offer import Offer, Reply, answered, contents
+from hpcrun.transport import hush
+
+Progress = Callable[[int, int], object]
+"""Told of a transfer as it goes on: bytes so far, bytes in all."""
+
+SILENT = 60
+"""Seconds without a byte after which both halves of rsync give up."""
+
+_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_PERCENT = re.compile(rb"\s([\d,.]+)\s+\d+%")
+_LOST = frozenset({10, 12, 30, 35, 255})
+"""Exit codes of rsync where the connection was lost (rsync(1), ssh(1))."""
+
+
+@dataclass(frozen=True)
+class Far:
+    """A store of snapshots on another machine.
+
+    name: what the user calls it. place: tells it from others, such as `site:/folder`. ask: one of
+    the steps `offer`, `take` and `drop` with its text, to the far side's `hpcrun receive`; gives
+    what that prints. ssh: the words that log in, with the host at the end.
+    """
+
+    name: str
+    place: str
+    ask: Callable[[str, str], str]
+    ssh: Sequence[str]
+
+
+def upload(
+    manifest: Manifest,
+    source: Path,
+    far: Far,
+    cache: Path | None,
+    progress: Progress | None = None,
+) -> bool:
+    """Brings a snapshot into a far store; False if it was there already.
+
+    cache: the folder where is kept what was last brought there from here. SnapshotError: the source
+    is no longer what was scanned. StoreError: the far store cannot be written, or is full; nothing
+    is left there. TransportError: the connection was lost; what has arrived is kept, and the next
+    push sends the rest.
+    """
+    root = os.path.realpath(os.fsencode(source))
+    sender = hashlib.sha256(f"{socket.gethostname()}\0{os.getuid()}\0".encode() + root)
+    known = _Known.of(cache, far, sender.hexdigest())
+    with known.alone():
+        base = known.last()
+        reply = _offered(manifest, base, sender.hexdigest()[:16], far)
+        if not reply.there:
+            _send(manifest, root, reply, sender.hexdigest()[:16], far, progress)
+        if base is None or base.digest != manifest.digest:
+            known.keep(manifest)
+    return not reply.there
+
+
+def _offered(manifest: Manifest, base: Manifest | None, sender: str, far: Far) -> Reply:
+    while True:
+        reply = Reply.decode(far.ask("offer", Offer.of(manifest, base, sender).encode()))
+        if reply.known or base is None:
+            return reply
+        base = None
+
+
+def _send(
+    manifest: Manifest,
+    root: bytes,
+    reply: Reply,
+    sender: str,
+    far: Far,
+    progress: Progress | None,
+) -> None:
+    all_contents = contents(manifest)
+    lacking = [all_contents[n] for n in reply.lacks]
+    try:
+        if lacking:
+            with _staged(lacking, root) as staging:
+                _run(rsync_words(staging, reply.folder, far, progress), lacking, far, progress)
+        answered(far.ask("take", sender))
+    except StoreError:
+        with contextlib.suppress(HpcrunError):
+            far.ask("drop", sender)
+        raise
+
+
+@contextlib.contextmanager
+def _staged(lacking: Sequence[Entry], root: bytes) -> Iterator[str]:
+    """A folder of links to files under their digests, for as long as they are sent."""
+    with tempfile.TemporaryDirectory(prefix="hpcrun-push-") as folder:
+        for entry in lacking:
+            path = os.path.join(root, entry.path.encode("utf-8", "surrogateescape"))
+            os.symlink(path, f"{folder}/{entry.sha256}")
+        yield folder
+
+
+def rsync_words(staging: str, folder: str, far: Far, progress: Progress | None = None) -> list[str]:
+    """The words that send what is staged to a folder there.
+
+    What is in `../basis` there is started from. Nothing is skipped for its size and time: the far
+    side has said what it lacks.
+    """
+    shell = [sys.executable, "-I", hush.__file__, str(len(far.ssh)), *far.ssh]
+    return [
+        *("rsync", "--recursive", "--copy-links", "--ignore-times", "--inplace"),
+        *("--compare-dest=../basis", "--protect-args", f"--timeout={SILENT}"),
+        *(["--info=progress2", "--outbuf=N"] if progress is not None else []),
+        f"--rsh={shlex.join(shell)}",
+        f"{staging}/",
+        f"far:{folder}/",
+    ]
+
+
+def _run(
+    words: Sequence[str], lacking: Sequence[Entry], far: Far, progress: Progress | None
+) -> None:
+    total = sum(entry.size for entry in lacking)
+    with tempfile.TemporaryFile() as said:
+        try:
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said) as rsync:
+                assert rsync.stdout is not None
+                done = 0
+                while text := os.read(rsync.stdout.fileno(), 1 << 16):
+                    done = _done(text, done)
+                    if progress is not None:
+                        progress(min(done, total), total)
+        except FileNotFoundError as error:
+            hint = "snapshots are sent by it: install rsync 3.1 or newer"
+            raise TransportError("there is no rsync on this machine", hint) from error
+        said.seek(0)
+        told = said.read().decode(errors="replace")
+    if rsync.returncode:
+        raise _failure(rsync.returncode, told, total, far)
+
+
+def _done(text: bytes, before: int) -> int:
+    found = _PERCENT.findall(b" " + text.replace(b"\r", b" "))
+    return int(re.sub(rb"\D", b"", found[-1])) if found else before
+
+
+def _failure(code: int, said: str, total: int, far: Far) -> HpcrunError:
+    """What it means that rsync failed, with its own words."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    first = next((line for line in lines if _FULL.search(line)), None)
+    if first is not None:
+        return StoreError(
+            f"{far.name} has no room for the {shown_size(total)} that it lacks of the snapshot:"
+            f" {first}",
+            "free space there, choose another workspace, or leave out what the run does not need",
+        )
+    told = f": {lines[0]}" if lines else ""
+    if code in (23, 24):
+        return SnapshotError(
+            f"a file changed after it was scanned, or cannot be read{told}",
+            "submit again, when nothing writes to the source folder",
+            transient=True,
+        )
+    if code == 127 or re.search("rsync: .*not found|exec: rsync|rsync: No such", said):
+        hint = "snapshots are sent by it: rsync 3.1 or newer must be on the PATH there"
+        return TransportError(f"there is no rsync on {far.name}{told}", hint)
+    if code in _LOST:
+        return TransportError(
+            f"the connection to {far.name} was lost while {shown_size(total)} of the snapshot were"
+            f" sent{told}",
+            "try again: what has arrived is kept, and the rest is sent",
+            transient=True,
+        )
+    return TransportError(f"rsync to {far.name} exited {code}{told}")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known here of the last snapshot that was brought to a store; None: nothing is."""
+
+    file: Path | None
+
+    @classmethod
+    def of(cls, cache: Path | None, far: Far, sender: str) -> _Known:
+        if cache is None:
+            return cls(None)
+        name = hashlib.sha256(f"{far.place}\0{sender}".encode(errors="surrogateescape"))
+        return cls(cache / f"pushed-{name.hexdigest()[:32]}")
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """One push at a time from a folder to a store. Where no lock can be, none is waited for:
+        two at once may have to be tried again."""
+        from filelock import FileLock
+
+        with contextlib.ExitStack() as stack:
+            if self.file is not None:
+                with contextlib.suppress(OSError, NotImplementedError):
+                    self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    stack.enter_context(FileLock(f"{self.file}.lock", fallback_to_soft=False))
+            yield
+
+    def last(self) -> Manifest | None:
+        if self.file is None:
+            return None
+        try:
+            return Manifest.decode(self.file.read_bytes())
+        except (OSError, SnapshotError):
+            return None
+
+    def keep(self, manifest: Manifest) -> None:
+        """Failing to is no error."""
+        if self.file is None:
+            return
+        aside = self.file.with_name(f".{self.file.name}.{os.urandom(6).hex()}")
+        with contextlib.suppress(OSError):
+            try:
+                aside.write_bytes(manifest.encode())
+                aside.rename(self.file)
+            finally:
+                aside.unlink(missing_ok=True)
