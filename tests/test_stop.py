@@ -171,7 +171,9 @@ time.sleep(float(sys.argv[2]))
 caught = []
 signal.signal(signal.SIGUSR2, lambda number, frame: caught.append(number))
 open("ready", "w").close()
-while not caught: time.sleep(0.01)
+for _ in range(3000):
+    if caught: break
+    time.sleep(0.01)
 open("caught", "w").write(str(caught))
 """
 
@@ -181,6 +183,18 @@ def test_a_signal_goes_to_the_rank_once_it_catches_it(job: Job, late: str) -> No
     job.ask(agent={"stop_signal": "USR2"})
     agent = job.start(*job.shim, sys.executable, "-c", CATCH, "-", late)
     until((job.files / "ready").exists if late == "0" else lambda: job.facts("running"))
+    agent.send_signal(signal.SIGUSR1)
+    assert status_of(agent) == 0
+    assert (job.files / "caught").read_text() == f"[{int(signal.SIGUSR2)}]"
+
+
+@pytest.mark.parametrize("before", ["", "trap 'echo bye' EXIT; "])
+def test_a_signal_goes_to_what_a_shell_has_started(job: Job, before: str) -> None:
+    """A bash that has a trap on EXIT seems to catch it, too, and would die."""
+    job.ask(agent={"stop_signal": "USR2"})
+    line = before + '"$0" -c "$1" - 2; exit $?'
+    agent = job.start(*job.shim, "bash", "-c", line, sys.executable, CATCH)
+    until(lambda: job.facts("running"))
     agent.send_signal(signal.SIGUSR1)
     assert status_of(agent) == 0
     assert (job.files / "caught").read_text() == f"[{int(signal.SIGUSR2)}]"
@@ -211,7 +225,8 @@ def test_a_signal_does_not_go_to_a_shim_that_is_yet_to_become_the_rank(tmp_path:
     until((tmp_path / "ready").exists)
     stop.tell()
     process.wait(60)
-    assert (tmp_path / "caught").exists() and not (tmp_path / "early").exists()
+    assert (tmp_path / "caught").read_text() == f"[{int(signal.SIGUSR2)}]"
+    assert not (tmp_path / "early").exists()
 
 
 def test_a_rank_that_does_not_catch_the_signal_lives(job: Job) -> None:

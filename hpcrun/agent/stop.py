@@ -8,6 +8,7 @@ any other would die of it.
 from __future__ import annotations
 
 import os
+from signal import SIGVTALRM
 from typing import Iterator, Optional, Set
 
 from hpcrun.agent import ranks
@@ -39,11 +40,33 @@ class Stop:
 
     def _send(self, spool: str, number: int) -> None:
         for shim in ranks.pids(spool) - self._signaled:
-            for pid in _children(shim):
-                # Before it becomes the command it is a copy of the shim, with the shim's traps.
-                if _words(pid) != _words(shim) and _catches(pid, number):
-                    self._signaled.add(shim)
-                    os.kill(pid, number)
+            for pid in _catching(shim, number):
+                self._signaled.add(shim)
+                os.kill(pid, number)
+
+
+def _catching(parent: int, number: int) -> Iterator[int]:
+    """The children that catch a signal; of one that is a shell, those that it has started."""
+    for pid in _children(parent):
+        # Before it becomes the command it is a copy of its parent, with the parent's traps.
+        if _words(pid) == _words(parent):
+            continue
+        is_shell = _program(pid) in SHELLS
+        behind = list(_catching(pid, number)) if is_shell else []
+        # With a trap on EXIT bash catches every signal, and dies of each that has no trap.
+        if not behind and _catches(pid, number) and not (is_shell and _catches(pid, SIGVTALRM)):
+            behind = [pid]
+        yield from behind
+
+
+SHELLS = ("ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh")
+
+
+def _program(pid: int) -> str:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return ""  # it has ended
 
 
 def _children(parent: int) -> Iterator[int]:
