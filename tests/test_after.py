@@ -75,6 +75,16 @@ def test_the_number_of_a_job_stands_without_its_cluster() -> None:
     assert dependency(waiting(), [run("Queued", "7;lab")], "lab")[0] == "--dependency=afterok:7"
 
 
+def test_of_tasks_that_were_submitted_again_the_new_jobs_are_waited_for() -> None:
+    """The array of the first ones has failed for ever."""
+    again = Fact("submitted", Attempt(2), 4.0, 3, {"job_id": "20,31"}, "client")
+    parent = fold({**REQUEST, "tasks": {"count": 3}}, [*facts_of("Failed", "20"), again])
+    tasks = [run("Completed", "20_0"), run("Queued", "31"), run("Queued", "20_2")]
+    options = dependency(waiting(), [parent], "lab", lambda record: tasks)
+    assert options[0] == "--dependency=afterok:31,afterok:20_2"
+    assert dependency(waiting(), [parent], "lab")[0] == "--dependency=afterok:20,afterok:31"
+
+
 @pytest.mark.parametrize("any_of, states", [(False, ["Failed", "Queued"]), (True, ["Failed"])])
 def test_what_can_never_be_is_refused_with_the_verdict(any_of: bool, states: list[str]) -> None:
     with pytest.raises(PlanError, match="is Failed: the command ended with exit code 1"):

@@ -6,7 +6,7 @@ judged here, by its own record, and the agent judges once more before user code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hpcrun.errors import PlanError, Problem, SchedulerError
 from hpcrun.plan import LOCAL, Awaiting
@@ -21,12 +21,17 @@ def is_satisfied(awaiting: Awaiting, record: RunRecord) -> bool:
     )
 
 
-def dependency(awaiting: Awaiting, records: Sequence[RunRecord], target: str) -> tuple[str, ...]:
+def dependency(
+    awaiting: Awaiting,
+    records: Sequence[RunRecord],
+    target: str,
+    tasks_of: Callable[[RunRecord], Sequence[RunRecord]] = lambda record: (),
+) -> tuple[str, ...]:
     """sbatch's options for a run that waits for others; none where nothing has to be waited for.
 
-    records: of the runs that it waits for, up to date. target: of the run itself. PlanError: they
-    have ended otherwise, or go on where this target does not hear of it. SchedulerError, transient:
-    one has no job yet.
+    records: of the runs that it waits for, up to date. target: of the run itself. tasks_of: the
+    independent tasks that a run is made of. PlanError: they have ended otherwise, or go on where
+    this target does not hear of it. SchedulerError, transient: one has no job yet.
     """
     done = [record for record in records if is_satisfied(awaiting, record)]
     if len(done) == len(records) or (awaiting.any_of and done):
@@ -49,10 +54,8 @@ def dependency(awaiting: Awaiting, records: Sequence[RunRecord], target: str) ->
         )
     if site == LOCAL:
         return ()
-    return (
-        f"--dependency={_text(awaiting, [job for record in live for job in _numbers(record)])}",
-        "--kill-on-invalid-dep=yes",
-    )
+    jobs = [job for record in live for job in _numbers(record, tasks_of)]
+    return f"--dependency={_text(awaiting, jobs)}", "--kill-on-invalid-dep=yes"
 
 
 def _text(awaiting: Awaiting, jobs: Sequence[str]) -> str:
@@ -61,15 +64,20 @@ def _text(awaiting: Awaiting, jobs: Sequence[str]) -> str:
     return separator.join(f"{awaiting.condition}:{job}" for job in jobs)
 
 
-def _numbers(record: RunRecord) -> Sequence[str]:
-    """Of a run that is made of independent tasks, their arrays' jobs."""
-    if record.job_id is None:
+def _numbers(
+    record: RunRecord, tasks_of: Callable[[RunRecord], Sequence[RunRecord]]
+) -> Sequence[str]:
+    """Of a run that is made of independent tasks, their arrays' jobs; where one was submitted
+    again, whose array has failed for ever, the jobs of those that go on."""
+    again = tasks_of(record) if len(record.attempts) > 1 else ()
+    jobs = [task.job_id for task in again if not task.has_ended] or [record.job_id]
+    if None in jobs:
         raise SchedulerError(
             f"run {record.run_id} has no job yet that could be waited for",
             "its submission may be going on: try again in a minute",
             transient=True,
         )
-    return [job.partition(";")[0] for job in record.job_id.split(",")]
+    return [one.partition(";")[0] for job in jobs if job is not None for one in job.split(",")]
 
 
 def _refusal(record: RunRecord) -> Problem:

@@ -215,7 +215,15 @@ class Session:
         from hpcrun.workflow.after import dependency
 
         records = [self.store.read(run.run_id, run.user) for run in awaiting.runs]
-        return dependency(awaiting, self.refreshed(records, not_older_than=0), target)
+        records = self.refreshed(records, not_older_than=0)
+        return dependency(awaiting, records, target, self._tasks)
+
+    def _tasks(self, record: RunRecord) -> Sequence[RunRecord]:
+        """The independent tasks that a run is made of; none, if it is not."""
+        if not record.request.get("tasks"):
+            return ()
+        tasks = [i for i in record.children if self.store.has(i, record.user)]
+        return self.refreshed(self.store.read(task, record.user) for task in tasks)
 
     def cancel_job(self, target: str, job_id: JobId) -> None:
         """Asks the scheduler behind a target for a job's end."""
