@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -184,6 +185,12 @@ def test_the_size_of_mpis_world_is_asked_of_the_commands_python(tmp_path: Path) 
         ("exit 3", "status 3"),
     ):
         assert look(TASK, told(tmp_path, python=python(text))).mpi == world
+    # MPICH's kin speak with what started them over a descriptor that it has opened.
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    assert look(TASK, told(tmp_path, python=python(f"[ -e /dev/fd/{reader} ] && echo 4"))).mpi == 4
+    os.close(reader)
+    os.close(writer)
     assert look(TASK, told(tmp_path, python="/no/python")).mpi is None
     bare = [sys.executable, "-I", "-S"]  # has no mpi4py
     assert look(TASK, told(tmp_path, python=python(f'exec {" ".join(bare)} "$@"'))).mpi is None

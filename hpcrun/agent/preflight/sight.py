@@ -140,6 +140,7 @@ def _world(python: str) -> Any:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            close_fds=False,  # MPICH's kin speak with what started them over one (PMI_FD)
             timeout=BEGIN,
         )
     except OSError:
