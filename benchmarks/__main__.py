@@ -13,6 +13,7 @@ from benchmarks import (
     first_instruction,
     history,
     lab,
+    launches,
     network,
     poll,
     rendering,
@@ -31,6 +32,7 @@ MOST = {"log": 5, "show": 3}
 CLUSTER: dict[str, Callable[[Lab, int], Iterator[Row]]] = {
     "submit": submission.rows,
     "start": first_instruction.rows,
+    "launch": launches.rows,
     "fuse": network.rows,
     "poll": poll.rows,
 }

@@ -29,7 +29,7 @@ with open(os.environ["TOOK"] + ".part", "w") as file:
     file.write(str(now - float(os.environ["BEGAN"])))
 os.rename(os.environ["TOOK"] + ".part", os.environ["TOOK"])
 """
-_NOTED = """\
+NOTED = """\
 {% extends "shipped/sbatch.sh.j2" %}
 {% block settings %}
 export BEGAN=$EPOCHREALTIME
@@ -46,20 +46,21 @@ def rows(lab: Lab, count: int) -> Iterator[Row]:
             "run.yaml": _run(lab.python),
             "bare.sh": _bare(lab.python),
             "first.py": _USER_SCRIPT,
-            ".hpcrun/templates/sbatch.sh.j2": _NOTED,
+            ".hpcrun/templates/sbatch.sh.j2": NOTED,
         },
     )
     python: list[float] = []
     bare: list[float] = []
     ours: list[float] = []
     for turn in range(count + 1):
-        took = folder / f"took-{turn}"
+        took = folder / f"took-{turn}-bare"
         # The first round is not counted.
         keep = slice(1 if turn == 0 else 0, None)
         start = {"python": [lab.python, "-c", "pass"]}
         python += times(lab, start, 1, node=NODE)["python"][keep]
-        bare += [_bare_job(lab, folder, took.with_suffix(".bare"))][keep]
-        ours += [_our_job(lab, folder, took.with_suffix(".hpcrun"))][keep]
+        bare += [_taken(lab, took, bare_job(lab, folder, "bare.sh", took))][keep]
+        took = folder / f"took-{turn}-hpcrun"
+        ours += [_taken(lab, took, our_job(lab, folder, took))][keep]
     start_time, more = median(python), median(ours) - median(bare)
     yield Row(
         "job start to first user instruction, against a bare script",
@@ -85,25 +86,32 @@ def _bare(python: str) -> str:
     )
 
 
-def _bare_job(lab: Lab, folder: Path, took: Path) -> float:
-    words = ["sbatch", "--parsable", "bare.sh"]
+def bare_job(lab: Lab, folder: Path, script: str, took: Path) -> str:
+    """The id of a job of a script that notes in files of that name."""
+    words = ["sbatch", "--parsable", script]
     env = {**environment(lab), "TOOK": str(took)}
     done = lab.cluster.run(USER, words, cwd=folder, env=env)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    return _taken(lab, took, done.stdout.strip())
+    return done.stdout.strip()
 
 
-def _our_job(lab: Lab, folder: Path, took: Path) -> float:
-    words = ("--set", f"environment_variables.TOOK={took}")
-    submitted = lab.json("submit", *words, cwd=folder, env=environment(lab))
-    return _taken(lab, took, submitted["job_id"])
+def our_job(lab: Lab, folder: Path, took: Path, *words: str) -> str:
+    """The id of the job of a run that does the same."""
+    words = (*words, "--set", f"environment_variables.TOOK={took}")
+    found: str = lab.json("submit", *words, cwd=folder, env=environment(lab))["job_id"]
+    return found
+
+
+def gone(lab: Lab, job: str) -> None:
+    """Waits until nothing of a job runs any more."""
+    alive = ["squeue", "--noheader", "--states=R,CG", f"--jobs={job}"]
+    eventually(lambda: not lab.cluster.run(USER, alive).stdout)
+    time.sleep(0.2)
 
 
 def _taken(lab: Lab, took: Path, job: str) -> float:
     """What the job noted, once nothing of it runs any more."""
     eventually(took.exists)
-    alive = ["squeue", "--noheader", "--states=R,CG", f"--jobs={job}"]
-    eventually(lambda: not lab.cluster.run(USER, alive).stdout)
-    time.sleep(0.2)
+    gone(lab, job)
     return float(took.read_text())
