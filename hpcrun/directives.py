@@ -21,6 +21,22 @@ WARNING = "USR1"
 """The signal by which Slurm tells the agent that the time limit is near."""
 
 
+WITHOUT_GPUS = tuple(
+    word
+    for name in ("SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK")
+    for word in ("-u", name)
+)
+"""env's words: what asks for GPUs in a job's variables contradicts --gres=none (22.05)."""
+
+
+def one_on_each(nodes: int, *where: str) -> tuple[str, ...]:
+    """The srun that starts a small task on each of so many nodes, beside all others."""
+    return (
+        *("srun", "--overlap", *where, f"--nodes={nodes}", f"--ntasks={nodes}"),
+        *("--ntasks-per-node=1", "--cpus-per-task=1", "--mem=0", "--gres=none"),
+    )
+
+
 class Directive(NamedTuple):
     """One directive: its flag, and its value unless it has none."""
 

@@ -246,6 +246,11 @@ _TEXTS: Sequence[Tuple[str, Hint]] = (
             r"^hpcrun: cannot write (.+) on (\S+)$",
             r"choose a workspace that every node can write: \1 on \2 it cannot be",
         ),
+        (
+            r"^hpcrun: cannot stage the environment on (\S+): .+$",
+            r"make room on \1, or let the job take the environment from where it is"
+            r" (`environment.pack_failure: share`)",
+        ),
         (r"^hpcrun: \S+ gave this process no rank", _PMI),
         (
             r"folder of the job's log may be missing",

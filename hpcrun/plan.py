@@ -89,8 +89,36 @@ class Preflight:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """The environment as one file, which is brought to each node's own disk.
+
+    by: how. prefix: the folder that was packed. place: the folder on each node. file: where it
+    lies packed. fails: whether a job that cannot stage it fails. launcher: the words that start
+    one process on each node, where those bring it.
+    """
+
+    by: str
+    prefix: str
+    place: str
+    file: str
+    fails: bool
+    launcher: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> str:
+        """The environment on each node."""
+        return staged_root(self.place)
+
+
+def staged_root(place: str) -> str:
+    """The environment in the folder of a node, or a link to the shared one."""
+    return f"{place}/root"
+
+
+@dataclass(frozen=True)
 class Setting:
-    """What the batch shell prepares before the launch."""
+    """What the batch shell prepares before the launch. prefix: of the environment on each node.
+    packing: None: it is used where it is."""
 
     lines: tuple[str, ...]
     module_purge: bool
@@ -100,6 +128,12 @@ class Setting:
     prefix_variable: str
     variables: Mapping[str, str]
     secrets: Mapping[str, str]
+    packing: Packing | None = None
+
+    @property
+    def shared_prefix(self) -> str | None:
+        """The folder of the environment that all nodes see."""
+        return self.prefix if self.packing is None else self.packing.prefix
 
 
 @dataclass(frozen=True)
@@ -240,6 +274,11 @@ class Plan:
     def spool(self) -> str:
         """The folder on each node's own disk for what waits to be brought to the history."""
         return f"{self.node_tmp}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}"
+
+    @property
+    def stage(self) -> str:
+        """The script by which each node takes its packed environment."""
+        return f"{self.sdk}/hpcrun/agent/stage.sh"
 
     @property
     def work(self) -> str | None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from hpcrun import errors
 from hpcrun.config import LAUNCHERS
-from hpcrun.directives import SBATCH, Directive, flags_of
+from hpcrun.directives import SBATCH, WITHOUT_GPUS, Directive, flags_of, one_on_each
 from hpcrun.flags import refusal
 from hpcrun.plan import Plan
 from hpcrun.quotes import Quotes
@@ -37,6 +37,8 @@ VARIABLES = {
     "task": "the script by which each rank runs its command",
     "agent": "the words that start the agent",
     "spool": "the folder on a node's own disk, without its attempt",
+    "stage": "the words that start one small task on each node",
+    "broadcast": "the words that bring a packed environment to all nodes",
     "scheduled": "whether Slurm runs it",
     "launcher_template": "the name of the launcher's template",
 }
@@ -106,9 +108,22 @@ def variables(plan: Plan) -> Mapping[str, object]:
         "task": f"{plan.sdk}/hpcrun/agent/task.sh",
         "agent": (plan.agent_python, "-I", "-S", plan.sdk),
         "spool": plan.spool,
+        "stage": ("env", *WITHOUT_GPUS, *one_on_each(plan.launch.nodes), "--mpi=none"),
+        "broadcast": _broadcast(plan),
         "scheduled": bool(plan.directives),
         "launcher_template": launcher_template(plan),
     }
+
+
+def _broadcast(plan: Plan) -> tuple[str, ...]:
+    packing = plan.setting.packing
+    if packing is None:
+        return ()
+    if packing.by == "sbcast":
+        return ("sbcast", "--force", packing.file, f"{packing.place}/packed")
+    program = f"{plan.sdk}/hpcrun/agent/broadcast.py"
+    python = f"{packing.prefix}/bin/python"
+    return (*packing.launcher, python, "-I", program, packing.file, packing.place)
 
 
 def launcher_template(plan: Plan) -> str:

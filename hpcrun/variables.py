@@ -33,10 +33,11 @@ SHELLS = frozenset(
 
 SCRIPTS = frozenset(
     {
-        *("agent", "again", "caught", "child", "claim", "close", "comma", "command", "counts"),
-        *("early", "fallen", "holder", "host", "killed", "late", "left", "log", "logs", "many"),
-        *("mark", "marker", "name", "node", "nodes", "open", "pipe", "place", "role", "servers"),
-        *("stat", "status", "step", "task", "tasks", "torchrun", "value", "word", "workers"),
+        *("agent", "again", "broadcast", "caught", "child", "claim", "close", "comma", "command"),
+        *("counts", "early", "fallen", "holder", "host", "kib", "killed", "late", "left", "log"),
+        *("logs", "many", "mark", "marker", "master", "name", "node", "nodes", "open", "pipe"),
+        *("place", "role", "servers", "sha256", "stage", "stat", "status", "step", "task", "tasks"),
+        *("torchrun", "value", "word", "workers"),
     }
 )
 """What the batch script and the agent's task.sh call their own variables."""

@@ -61,17 +61,19 @@ def plan(
     config: RunConfiguration | Read[RunConfiguration],
     where: SiteConfig | None = None,
     target: str | None = None,
+    packed: str | None = None,
     **around: Any,
 ) -> Plan:
     """The plan of a request: of one that was read as it is checked, of a value as it is.
 
-    around: what is different in the surroundings.
+    packed: the file that its environment is packed into. around: what is different in the
+    surroundings.
     """
     where = where or site()
     name = target or where.default_target
     assert name is not None
     asked = checked(config) if isinstance(config, Read) else Read(config, {})
-    return resolve(asked, where, name, replace(AROUND, **around), RUN_ID, SDK)
+    return resolve(asked, where, name, replace(AROUND, **around), RUN_ID, SDK, packed=packed)
 
 
 def script(made: Plan, assets: Assets | None = None, *sites: str) -> str:

@@ -94,6 +94,18 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
         "script: train.py\n"
         "distributed_job_config: {kind: tensorflow, worker_count: 2, parameter_server_count: 0}\n",
     ),
+    "packed": (
+        "lab",
+        "script: train.py\nenvironment: {virtual_environment: /envs/torch, pack: sbcast}\n"
+        "distributed_job_config: {kind: mpi, node_count: 2}\n",
+    ),
+    "packed_mpi4py": (
+        "lab",
+        "script: train.py\n"
+        "environment: {virtual_environment: /envs/torch, pack: mpi4py, pack_failure: fail}\n"
+        "distributed_job_config: {kind: pytorch, node_count: 2, process_count: 8}\n"
+        "resources: {gpus_per_node: 4}\n",
+    ),
     "command_line": (
         "lab",
         'command: |\n  python prepare.py && python train.py --name "it\'s" | tee outputs/log\n'
@@ -138,7 +150,8 @@ SITES = {
 
 def of(name: str) -> Plan:
     where, text = REQUESTS[name]
-    return plan(from_yaml(text), SITES[where])
+    packed = "/lab/packs/torch.tar.gz" if name.startswith("packed") else None
+    return plan(from_yaml(text), SITES[where], packed=packed)
 
 
 @pytest.mark.parametrize("name", REQUESTS)

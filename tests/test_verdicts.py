@@ -220,6 +220,7 @@ TEXTS = {
     "sh: 1: nvcc: not found": "load the module that has nvcc",
     "hpcrun: cannot read the secret WANDB_API_KEY": "`secrets.WANDB_API_KEY`",
     "hpcrun: cannot write /scratch/x/record on n1": "every node can write",
+    "hpcrun: cannot stage the environment on n1: it arrived damaged": "pack_failure: share",
     "hpcrun: mpirun gave this process no rank; does its MPI type fit?": "`launch.mpi.type`",
     "srun: error: Invalid MPI type 'x', --mpi=list for acceptable types": "`srun --mpi=list`",
     "[n1:7] OMPI was not built with SLURM's PMI support": "launcher: mpirun",

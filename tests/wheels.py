@@ -7,12 +7,14 @@ from pathlib import Path
 
 
 def make_wheel(folder: Path, name: str, version: str) -> Path:
-    """A wheel whose module tells its VERSION."""
+    """A wheel whose module tells its VERSION, and so does its command."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{name}.py", f"VERSION = {version!r}\n")
+        module = f"import sys\nVERSION = {version!r}\ndef main(): print(VERSION, sys.prefix)\n"
+        wheel.writestr(f"{name}.py", module)
+        wheel.writestr(f"{info}/entry_points.txt", f"[console_scripts]\n{name} = {name}:main\n")
         about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         wheel.writestr(f"{info}/METADATA", about)
         tags = "Root-Is-Purelib: true\nTag: py3-none-any\n"

@@ -26,6 +26,7 @@ from hpcrun.agent import (
     setting,
     signals,
     spool,
+    staged,
     working,
 )
 from hpcrun.agent.end import End
@@ -139,6 +140,8 @@ class Agent:
         assert ended is not None
         self._finalize(ended)
         self._run_teardown()
+        if self._setting.staged is not None and self._setting.scheduled:
+            staged.remove(self._setting.staged, self._setting.kill_wait)
         self._wait_to_be_taken()
         if not self._told_to_stop:
             over = self._over in (TIME_LIMIT, LAST_CALL)

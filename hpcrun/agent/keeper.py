@@ -19,7 +19,7 @@ import time
 from signal import SIGKILL, SIGTERM
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Set, Tuple
 
-from hpcrun.agent import beside, memory, ranks, signals, spool, working
+from hpcrun.agent import beside, memory, ranks, signals, spool, staged, working
 from hpcrun.agent.bringing import Bringing
 from hpcrun.agent.measuring import Measuring
 from hpcrun.agent.process import Process
@@ -84,7 +84,10 @@ def keep_node(setting: Setting) -> int:
     keeper = Keeper(setting, Words(0), bound=False, old=old)
     for problem in problems:
         keeper.tell("problem", message=problem)
-    return 0 if keeper.keep() else 1
+    done = keeper.keep()
+    if setting.staged is not None:
+        staged.remove(setting.staged, setting.kill_wait)
+    return 0 if done else 1
 
 
 def _answer(word: str) -> None:
@@ -183,9 +186,13 @@ class Keeper:
         while not self._is_over():
             self._words.wait(PAUSE)
             self.look()
-        if self._bound and "finish" not in self._words:
+        lost = self._bound and "finish" not in self._words
+        if lost:
             self._agent_lost()
-        return self._finish()
+        done = self._finish()
+        if lost and self._setting.staged is not None:
+            staged.remove(self._setting.staged, self._setting.kill_wait)
+        return done
 
     def look(self) -> None:
         """Takes note of what has ended, and brings what is new."""

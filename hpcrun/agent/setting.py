@@ -17,6 +17,7 @@ from hpcrun.layout import (
     RECORD_VARIABLE,
     RESUME_VARIABLE,
     SPOOL_VARIABLE,
+    STAGED_VARIABLE,
     WARNED_VARIABLE,
     WORK_VARIABLE,
     Attempt,
@@ -51,7 +52,8 @@ class Setting(NamedTuple):
     checkpoints: what tells the run's own. helpers: the words that start one task on each
     other node. metric_files: the patterns of files to follow (see `follow.patterns`).
     sample_seconds: between two measurements of the node; 0: none. work: where the job works, if
-    not in the run's folder. work_is_shared: whether all nodes see the same. after: which runs
+    not in the run's folder. work_is_shared: whether all nodes see the same. staged: the
+    folder on each node that holds the environment, if it was brought there. after: which runs
     must have ended before. preflight: what must be there before the command; None: nobody looks.
     problems: what could not be read.
     """
@@ -82,6 +84,7 @@ class Setting(NamedTuple):
     sample_seconds: float = 30.0
     work: Optional[str] = None
     work_is_shared: bool = False
+    staged: Optional[str] = None
     after: Optional[After] = None
     preflight: Optional[Preflight] = None
     problems: Tuple[str, ...] = ()
@@ -140,6 +143,7 @@ def read(environ: Mapping[str, str]) -> Setting:
         if environ.get(WORK_VARIABLE) in ("", paths.files)
         else environ.get(WORK_VARIABLE),
         work_is_shared=bool((request.get("working_directory") or {}).get("shared")),
+        staged=environ.get(STAGED_VARIABLE) or None,
         after=After.of(request.get("after")),
         preflight=Preflight(**told["preflight"]) if told.get("preflight") else None,
         problems=problems,

@@ -16,6 +16,7 @@ from hpcrun.config import parse_time
 from hpcrun.environments.cache import Built
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.workflow.environments import named, own_environments, provide, rebuild
+from hpcrun.workflow.packs import provide_packed
 from hpcrun.workflow.pruning import Unneeded, prune, unneeded
 from hpcrun.workflow.session import open_session
 
@@ -40,7 +41,10 @@ def build(workspace: str | None, /, anew: bool, as_json: bool, **request: Any) -
     if anew:
         built = rebuild(wanted, session.store, plan.private)
     else:
-        built = provide(wanted, str(plan.setting.prefix), session.store, plan.private)
+        folder = str(plan.setting.shared_prefix)
+        built = provide(wanted, folder, session.store, plan.private)
+        if plan.setting.packing is not None:
+            provide_packed(plan.setting.packing, session.store, plan.private)
     if as_json:
         print_json(_object(built))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 DEFAULT_ENVIRONMENT = "default-environment"
 """The name of the environment of a run that names none (Azure ML's name for it)."""
@@ -67,6 +67,11 @@ class Environment:
     """A set of modules that the site file names, loaded before the run's own."""
     version: str | None = None
     """Of a registered one: a number from 1."""
+    pack: Literal["sbcast", "mpi4py"] | None = None
+    """How it is brought, as one file, to each node's own disk: by Slurm, or by its own mpi4py."""
+    pack_failure: Literal["share", "fail"] | None = None
+    """What a job does that cannot stage it: `fail`, or `share`, the default: it takes the
+    environment from where it is."""
 
     @property
     def is_default(self) -> bool:

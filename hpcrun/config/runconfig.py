@@ -69,6 +69,8 @@ class _Environment:
     requirements: str | None = None
     modules: list[str] = field(default_factory=list)
     module_profile: str | None = None
+    pack: Literal["sbcast", "mpi4py"] | None = None
+    pack_failure: Literal["share", "fail"] | None = None
     conda: str | None = None
     docker: Any = None
     spark: Any = None
@@ -261,6 +263,8 @@ def _environment(read: _Environment) -> Environment:
         requirements=read.requirements,
         modules=read.modules,
         module_profile=read.module_profile,
+        pack=read.pack,
+        pack_failure=read.pack_failure,
         conda=read.conda,
         environment_variables=read.environment_variables,
     )

@@ -34,7 +34,7 @@ def build(wanted: Wanted, folder: str, say: Callable[[str], None]) -> Built:
     room = Path(folder).parent
     with told(f"make the folder of environments {room}"):
         room.mkdir(parents=True, exist_ok=True)
-    with _alone(f"{room}/.{wanted.key}.lock", say):
+    with alone(f"{room}/.{wanted.key}.lock", say):
         there = _of(folder, wanted)
         if there is not None:
             return there
@@ -152,16 +152,16 @@ def _run(step: str, words: Sequence[str]) -> str:
 
 
 @contextmanager
-def _alone(path: str, say: Callable[[str], None]) -> Iterator[None]:
-    """While another process of this user builds the same, waits for it; where the file system
-    has no locks, both build, and one of them is published."""
+def alone(path: str, say: Callable[[str], None]) -> Iterator[None]:
+    """While another process of this user makes the same, waits for it; where the file system has no
+    locks, both make it, and one of them is published."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, mode=0o600, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say("waiting for another process that builds the same environment")
+        say("waiting for another process that makes the same environment")
         lock.acquire()
     except (OSError, NotImplementedError) as error:
         sys.stderr.write(f"hpcrun: no lock on {path}: {error}\n")

@@ -36,13 +36,14 @@ def resolve(
     run_id: str,
     sdk: str,
     awaited: Sequence[Awaited] = (),
+    packed: str | None = None,
 ) -> Plan:
     """Joins what is asked with what the site is. Raises PlanError with every contradiction.
 
     asked: as it is `checked`. If it has problems, ConfigError with them and every contradiction.
-    awaited: the runs that `after` names.
+    awaited: the runs that `after` names. packed: the file that the environment is packed into.
     """
-    config, request = asked.value, Request(asked, site, target_name, around, run_id)
+    config, request = asked.value, Request(asked, site, target_name, around, run_id, packed)
     full_target = LOCAL if request.local else f"{site.id}/{target_name}"
     named = full_target if config.compute_target else None
     request.choose("target", (named, "compute_target"), (full_target, "default"))

@@ -310,7 +310,8 @@ def _account(request: Request) -> str | None:
     origin = request.origin("resources.account") if asked else request.of_site
     for name, target in request.site.targets.items():
         other = target.account_suffix
-        if other and account.endswith(other) and not account.endswith(suffix or " "):
+        wrong = suffix and other and other != suffix and account.endswith(other)
+        if wrong and not account.endswith(suffix):
             message = f"account {account} is for {request.site.id}/{name}, by its end {other}"
             request.refuse(message, "leave its end out, or choose that target", "resources.account")
             return account

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from hpcrun.config import Environment, RunConfiguration
 from hpcrun.errors import Problem
-from hpcrun.plan import Choice, Surroundings
+from hpcrun.plan import Choice, Surroundings, staged_root
 from hpcrun.reading import Finding, Read
 from hpcrun.site import SiteConfig, Target
 
@@ -18,7 +18,8 @@ class Request:
     """What is asked of which target. Collects choices and problems while one plan is made.
 
     origins: where each key was given. choices: each value that was chosen, with its origin.
-    problems: each contradiction with the target.
+    problems: each contradiction with the target. packed: the file that the environment is, or will
+    be, packed into.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Request:
         target_name: str,
         around: Surroundings,
         run_id: str,
+        packed: str | None = None,
     ) -> None:
         self.asked = asked
         self.config = asked.value
@@ -37,6 +39,7 @@ class Request:
         self.target: Target = site.targets[target_name]
         self.around = around
         self.run_id = run_id
+        self.packed = packed
         self.choices: list[Choice] = []
         self.problems: list[Problem] = []
 
@@ -95,8 +98,20 @@ class Request:
         return environment
 
     @property
+    def place(self) -> str | None:
+        """The folder on each node that holds the environment, if it is staged."""
+        if self.packed is None or self.environment.pack is None or self.local:
+            return None
+        return f"{self.site.storage.node_tmp}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}-env"
+
+    @property
     def prefix(self) -> str | None:
-        """The folder of the virtual or conda environment, if one is used."""
+        """The folder of the virtual or conda environment on a node, if one is used."""
+        return staged_root(self.place) if self.place is not None else self.shared_prefix
+
+    @property
+    def shared_prefix(self) -> str | None:
+        """The folder of the environment that all nodes see, if one is used."""
         if self.environment.is_default:
             around = self.around.environ
             return around.get("VIRTUAL_ENV") or around.get("CONDA_PREFIX") or None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from string import Template
 
 from hpcrun.config import HorovodConfiguration, MpiConfiguration
-from hpcrun.plan import Setting
+from hpcrun.directives import WITHOUT_GPUS, one_on_each
+from hpcrun.plan import Packing, Setting
 from hpcrun.reading import nearest
 from hpcrun.resolve.request import Request
 
@@ -53,7 +54,41 @@ def setting(request: Request, nodes: int) -> Setting:
         prefix_variable="CONDA_PREFIX" if conda and request.prefix else "VIRTUAL_ENV",
         variables=values,
         secrets=secrets,
+        packing=_packing(request, nodes),
     )
+
+
+def _packing(request: Request, nodes: int) -> Packing | None:
+    """How the environment comes to each node's own disk; None: it is used where it is."""
+    environment, key = request.environment, "environment.pack"
+    if environment.pack is None:
+        return None
+    if request.local:
+        request.note("packed", "no: this is one machine", "target local")
+        return None
+    if environment.python.interpreter_path is not None or request.shared_prefix is None:
+        message = "there is no virtual or conda environment to pack"
+        request.refuse(message, "name one, or packages", key)
+        return None
+    if request.place is None or request.packed is None:
+        return None  # it could not be read, which is told
+    request.note("packed", f"by {environment.pack}, to {request.place} on each node", key)
+    fails = environment.pack_failure == "fail"
+    otherwise = (environment.pack_failure, "environment.pack_failure")
+    request.choose("where it cannot be staged", otherwise, ("share", "default"))
+    launcher = _one_on_each(request, nodes) if environment.pack == "mpi4py" else ()
+    prefix, place = request.shared_prefix, request.place
+    return Packing(environment.pack, prefix, place, request.packed, fails, launcher)
+
+
+def _one_on_each(request: Request, nodes: int) -> tuple[str, ...]:
+    """The words that start one process of an MPI world on each node."""
+    rules = request.site.launch.mpi
+    variables = tuple(f"{name}={value}" for name, value in rules.env.items())
+    if rules.starter != "srun":
+        return ("env", *variables, rules.starter, "-np", str(nodes), "--map-by", "ppr:1:node")
+    mpi_type = (f"--mpi={rules.type}",) if rules.type is not None else ()
+    return ("env", *WITHOUT_GPUS, *variables, *one_on_each(nodes), *mpi_type)
 
 
 def _profile(request: Request, name: str | None) -> tuple[str, ...]:

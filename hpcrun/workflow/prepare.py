@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcrun.assets import Assets
 from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_memory
-from hpcrun.errors import ConfigError, PlanError, RunNotFound, SiteError, StoreError
+from hpcrun.errors import BuildError, ConfigError, PlanError, RunNotFound, SiteError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
 from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_id
@@ -92,11 +92,12 @@ def prepare(
     asked, awaited = _awaited(asked, store, private, find)
     asked = _with_conda(asked)
     asked, wanted = _with_built(asked, store, private, folder)
+    asked, packed = _packed(asked, store, private, wanted is not None)
     site, target = _choose_target(asked, assets)
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
         run_id = new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())
-    plan = resolve(asked, site, target, around, run_id, sdk, awaited)
+    plan = resolve(asked, site, target, around, run_id, sdk, awaited, packed)
     problems = asked.with_findings(_unsearchable(plan)).problems
     if problems:
         raise ConfigError(*problems)
@@ -191,6 +192,28 @@ def _with_built(
     built = folder_of(wanted, store, private)
     config.environment = replace(environment, python=python, virtual_environment=built)
     return replace(asked, value=config), wanted
+
+
+def _packed(
+    asked: Read[RunConfiguration], store: FileStore, private: bool, is_managed: bool
+) -> tuple[Read[RunConfiguration], str | None]:
+    """The file that the environment is, or will be, packed into; None: it is not, or not known."""
+    environment = asked.value.environment
+    if isinstance(environment, str) or environment.pack is None:
+        return asked, None
+    if not asked.is_sure_of("environment"):
+        return asked, None
+    from hpcrun.workflow.packs import file_of
+
+    active = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
+    prefix = environment.virtual_environment or (active if environment.is_default else None)
+    if not prefix:
+        return asked, None
+    try:
+        return asked, file_of(prefix, store, private, is_managed)
+    except BuildError as error:
+        finding = Finding("environment.pack", error.message, error.hint)
+        return asked.with_findings([finding]), None
 
 
 def _hidden_checkpoint(config: RunConfiguration, store: FileStore) -> Iterator[Finding]:

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.environments.cache import MARKER, listed
+from hpcrun.environments.packing import ASIDE, PACKS, SUFFIX, forget
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.store import FileStore
 
 YOUNG = 2 * 86_400
 """Seconds for which everything stays: a submission may be about to name it."""
+
+PACKED = "packed"
+"""What stands for the name of a packed environment."""
 
 _BUILD = re.compile(r"\.build-[0-9a-f]{8}\Z")
 _GOING = ".pruned"
@@ -49,6 +53,10 @@ def unneeded(store: FileStore, now: float, idle: float) -> list[Unneeded]:
                 found.append(Unneeded(built.folder, name, *_measured(Path(built.folder).resolve())))
         for left in _left(room, now - YOUNG):
             found.append(Unneeded(str(left), None, *_measured(left)))
+        for packed in _packs(room):
+            wanted = packed.stat().st_mtime
+            if wanted < before and packed.name not in used:
+                found.append(Unneeded(str(packed), PACKED, 1, packed.stat().st_size))
     return found
 
 
@@ -60,6 +68,10 @@ def prune(going: Sequence[Unneeded], store: FileStore) -> list[Unneeded]:
         with told(f"remove the environment {link}"):
             if each.name is None:
                 shutil.rmtree(link)
+            elif each.name == PACKED:
+                if link.name in _in_use(store):
+                    continue
+                forget(str(link))
             elif not _removed(link, store):
                 continue
         gone.append(each)
@@ -86,8 +98,9 @@ def _in_use(store: FileStore) -> set[str]:
         for run_id in store.active_ids(user):
             paths = store.paths(run_id, user)
             try:
-                folder = store.request(paths)["environment"]["virtual_environment"]
-                used.add(Path(folder or "").name)
+                environment = store.request(paths)["environment"]
+                for key in ("virtual_environment", "packed"):
+                    used.add(Path(environment.get(key) or "").name)
             except LookupError:
                 continue  # interactive, or sealed: only what is told since stands there
             except StoreError as error:
@@ -110,6 +123,15 @@ def _left(room: str, before: float) -> Iterator[Path]:
         path = Path(room, name)
         if _BUILD.match(name) and name not in linked and path.stat().st_mtime < before:
             yield path
+
+
+def _packs(room: str) -> list[Path]:
+    """The packed environments of a room, and what killed packers left of some."""
+    try:
+        there = sorted(Path(room, PACKS).iterdir())
+    except FileNotFoundError:
+        return []
+    return [path for path in there if path.name.endswith(SUFFIX) or ASIDE.match(path.name)]
 
 
 def _measured(folder: Path) -> tuple[int, int]:

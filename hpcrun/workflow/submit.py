@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hpcrun.directives import WITHOUT_GPUS, one_on_each
 from hpcrun.errors import OutcomeUnknown, SchedulerError, SnapshotError, StoreError
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.manifest import Manifest
@@ -57,8 +58,13 @@ def keep_source(prepared: Prepared, store: FileStore) -> dict[str, Any]:
     if prepared.environment is not None:
         from hpcrun.workflow.environments import provide
 
-        built = provide(prepared.environment, str(plan.setting.prefix), store, plan.private)
+        folder = str(plan.setting.shared_prefix)
+        built = provide(prepared.environment, folder, store, plan.private)
         packages = {"key": built.key, "requirements": built.requirements, "lock": built.lock}
+    if plan.setting.packing is not None:
+        from hpcrun.workflow.packs import provide_packed
+
+        provide_packed(plan.setting.packing, store, plan.private)
     with GitFacts.start(prepared.source) as git:
         manifest = scan(prepared.source, limits=prepared.limits, leave_out=store.workspace)
         _check_entry_point(prepared, manifest)
@@ -102,6 +108,7 @@ def _check_entry_point(prepared: Prepared, manifest: Manifest) -> None:
 
 def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) -> dict[str, Any]:
     """run.json: what the agent, the readers and a bug report need of the plan."""
+    packing = plan.setting.packing
     return {
         "format": 1,
         "run_id": plan.run_id,
@@ -139,15 +146,13 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
         },
         "environment": {
             "python": plan.launch.python,
-            "virtual_environment": plan.setting.prefix,
+            "virtual_environment": plan.setting.shared_prefix,
             "modules": list(plan.setting.modules),
+            **({"packed": packing.file} if packing is not None else {}),
         },
         "choices": [list(choice) for choice in plan.choices],
         "hpcrun": plan.version,
     }
-
-
-_GPU_VARIABLES = ("SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK")
 
 
 def agent_settings(plan: Plan) -> dict[str, Any]:
@@ -178,20 +183,7 @@ def agent_settings(plan: Plan) -> dict[str, Any]:
         },
         "node_helpers": []
         if local or not others
-        else [
-            # What asks for GPUs in the job's variables contradicts --gres=none (22.05).
-            *("env", *(word for name in _GPU_VARIABLES for word in ("-u", name))),
-            "srun",
-            "--overlap",
-            "--relative=1",
-            f"--nodes={others}",
-            f"--ntasks={others}",
-            "--ntasks-per-node=1",
-            "--cpus-per-task=1",
-            "--mem=0",
-            "--gres=none",
-            "--mpi=none",
-        ],
+        else ["env", *WITHOUT_GPUS, *one_on_each(others, "--relative=1"), "--mpi=none"],
     }
 
 

@@ -1,0 +1,72 @@
+#!/bin/sh
+# One node's part of bringing a packed environment to its own disk:
+#
+#     sh stage.sh room PLACE KIB          a folder of our own, with so much free
+#     sh stage.sh unpack PLACE SHA256 SHARED yes|no
+#     sh stage.sh share PLACE SHARED      the shared environment in its place
+#     sh stage.sh remove PLACE
+#
+# PLACE/packed is the file, PLACE/root the environment. What cannot be done is told with the node and
+# ends with 1; unpack with `yes` puts the shared environment in its place instead.
+
+act=$1
+place=$2
+read -r host </proc/sys/kernel/hostname
+
+fail() {
+    echo "hpcrun: cannot stage the environment on $host: $1" >&2
+    exit 1
+}
+
+# Whether a process of ours is of the job that staged a folder, or the job may have just begun.
+in_use() {
+    [ -n "$(find "$1" -maxdepth 0 -mmin -10)" ] && return 0
+    read -r job <"$1/job" || return 1
+    grep -qsz "^SLURM_JOB_ID=$job\$" /proc/[0-9]*/environ
+}
+
+# What killed jobs of ours have left on this node.
+sweep() {
+    for left in "${place%/*}"/hpcrun-*-env; do
+        if [ -d "$left" ] && [ -O "$left" ] && ! [ -L "$left" ] && ! in_use "$left"; then
+            rm -rf "$left"
+        fi
+    done
+}
+
+case $act in
+room)
+    sweep
+    # An earlier attempt's; another user's stays, and is never taken for ours.
+    [ ! -O "$place" ] || rm -rf "$place"
+    mkdir -m 700 "$place" 2>/dev/null || fail "$place cannot be made: choose another storage.node_tmp in the site file"
+    echo "$SLURM_JOB_ID" >"$place/job" || fail "$place cannot be written"
+    free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
+    [ "${free:-0}" -ge "$3" ] || fail "${place%/*} has $((${free:-0} / 1024)) MiB free, and it needs $(($3 / 1024)): free some, or another storage.node_tmp"
+    ;;
+unpack)
+    trouble=
+    if [ "$(sha256sum <"$place/packed" | cut -c 1-64)" != "$3" ]; then
+        trouble="the packed file arrived damaged"
+    elif ! mkdir "$place/part" || ! said=$(tar -xzf "$place/packed" -C "$place/part" 2>&1); then
+        trouble="it cannot be unpacked: $(printf %s "$said" | tail -n 1)"
+    else
+        mv "$place/part" "$place/root"
+    fi
+    rm -f "$place/packed"
+    [ -n "$trouble" ] || exit 0
+    rm -rf "$place/part"
+    [ "$5" = yes ] || fail "$trouble"
+    echo "hpcrun: $host takes the environment from $4: $trouble" >&2
+    ln -s "$4" "$place/root" || fail "$place cannot be written"
+    ;;
+share)
+    [ -O "$place" ] || mkdir -m 700 "$place" || fail "$place cannot be made"
+    rm -rf "$place/packed" "$place/root"
+    ln -s "$3" "$place/root" || fail "$place cannot be written"
+    echo "hpcrun: $host takes the environment from $3" >&2
+    ;;
+remove)
+    [ ! -O "$place" ] || rm -rf "$place"
+    ;;
+esac

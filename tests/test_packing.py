@@ -1,0 +1,193 @@
+"""An environment as one file: what it holds, when it is another, and where it lies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hpcrun.agent import staged
+from hpcrun.environments.packing import FACTS, is_packed, key_of, pack
+from hpcrun.store.users import own_name
+from tests.commands import hpcrun
+
+SHIM = Path(staged.__file__).with_name("stage.sh")
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    """A virtual environment, by a link as those that hpcrun builds have one."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "built"], check=True)
+    (tmp_path / "env").symlink_to("built")
+    return tmp_path / "env"
+
+
+def script(prefix: Path, name: str, begin: str) -> Path:
+    file = prefix / "bin" / name
+    file.write_text(f"{begin}\nimport sys\nprint(sys.prefix, *sys.argv[1:])\n")
+    file.chmod(0o755)
+    return file
+
+
+def unpacked(file: Path, folder: Path) -> Path:
+    with tarfile.open(file) as tar:
+        tar.extractall(folder, filter="fully_trusted")
+    return folder
+
+
+def test_scripts_and_links_lead_to_where_it_is_unpacked(prefix: Path, tmp_path: Path) -> None:
+    built = prefix.resolve()
+    script(prefix, "by-link", f"#!{prefix}/bin/python3")
+    script(prefix, "by-build", f"#!{built}/bin/python")
+    script(prefix, "long", f"#!/bin/sh\n'''exec' {built}/bin/python3 \"$0\" \"$@\"\n' '''")
+    (prefix / "bin/linked").symlink_to(built / "bin/by-link")
+    kept = {"other": "#!/usr/bin/env python3", "none": "not a script", "sh": f"#!{built}/bin/sh"}
+    for name, begin in kept.items():
+        script(prefix, name, begin)
+    pack(prefix, str(tmp_path / "packs/one.tar.gz"))
+    there = unpacked(tmp_path / "packs/one.tar.gz", tmp_path / "a folder")
+    shutil.rmtree(built)
+    for name in ("by-link", "by-build", "long", "linked"):
+        words = [there / "bin" / name, "a b", "$c"]
+        done = subprocess.run(words, capture_output=True, text=True, cwd="/")
+        assert (done.returncode, done.stdout) == (0, f"{there} a b $c\n"), done.stderr
+    for name, begin in kept.items():
+        assert (there / "bin" / name).read_text().startswith(begin)
+
+
+def test_compiled_files_stay_valid(prefix: Path, tmp_path: Path) -> None:
+    (site,) = prefix.glob("lib/python*/site-packages")
+    (site / "one.py").write_text("X = 1\n")
+    subprocess.run([prefix / "bin/python", "-m", "compileall", "-q", site], check=True)
+    pack(prefix, str(tmp_path / "one.tar.gz"))
+    there = unpacked(tmp_path / "one.tar.gz", tmp_path / "there")
+    (compiled,) = there.glob("lib/python*/site-packages/__pycache__/one.*.pyc")
+    before = compiled.stat()
+    done = subprocess.run(
+        [there / "bin/python", "-v", "-c", "import one"], capture_output=True, text=True
+    )
+    assert f"matches {there}" in done.stderr and "wrote" not in done.stderr
+    assert compiled.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_any_change_makes_another_key(prefix: Path) -> None:
+    keys = {key_of(prefix)}
+    assert key_of(prefix.resolve()) in keys
+    file = prefix / "bin/one"
+    for change in (
+        lambda: file.write_text("a"),
+        lambda: file.write_text("ab"),
+        lambda: file.chmod(0o755),
+        lambda: os.utime(file, (1, 1)),
+        lambda: file.rename(prefix / "bin/two"),
+        lambda: (prefix / "bin/three").symlink_to("two"),
+    ):
+        change()
+        keys.add(key_of(prefix))
+    assert len(keys) == 7
+
+
+def test_one_that_is_not_whole_is_none(prefix: Path, tmp_path: Path) -> None:
+    file = tmp_path / "packs/one.tar.gz"
+    assert not is_packed(str(file))
+    packed = pack(prefix, str(file))
+    assert is_packed(str(file)) and packed.size == file.stat().st_size
+    assert [path.name for path in file.parent.iterdir() if path.name.startswith(".")] == []
+    Path(f"{file}{FACTS}").unlink()
+    assert not is_packed(str(file))
+
+
+def stage(*words: object) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "SLURM_JOB_ID": "7"}
+    line = ["sh", SHIM, *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, env=environ)
+
+
+def test_a_node_takes_what_arrived_whole(prefix: Path, tmp_path: Path) -> None:
+    place, file = tmp_path / "node/hpcrun-00000001-env", tmp_path / "one.tar.gz"
+    place.parent.mkdir()
+    pack(prefix, str(file))
+    kib, digest = Path(f"{file}{FACTS}").read_text().split()
+    assert stage("room", place, kib).returncode == 0
+    assert place.stat().st_mode & 0o777 == 0o700
+    shutil.copy(file, place / "packed")
+    done = stage("unpack", place, digest, prefix, "no")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in place.iterdir()) == ["job", "root"]
+    words = [place / "root/bin/python", "-c", "import sys; print(sys.prefix)"]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == f"{place}/root\n"
+    assert stage("remove", place).returncode == 0 and not place.exists()
+
+
+def test_a_node_without_room_says_how_much(tmp_path: Path) -> None:
+    place = tmp_path / "hpcrun-00000001-env"
+    done = stage("room", place, 1 << 60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        f"hpcrun: cannot stage the environment on {os.uname().nodename}: "
+    )
+    assert "MiB free, and it needs 1125899906842624: free some" in done.stderr
+
+
+def test_what_a_killed_job_left_goes_and_what_a_job_has_stays(tmp_path: Path) -> None:
+    left = {name: tmp_path / f"hpcrun-0000000{number}-env" for number, name in enumerate("abc")}
+    for name, job in (("a", "4294967"), ("b", "4294968"), ("c", "4294967")):
+        left[name].mkdir()
+        (left[name] / "job").write_text(f"{job}\n")
+        if name != "c":
+            os.utime(left[name], (1, 1))
+    environ = {**os.environ, "SLURM_JOB_ID": "4294968"}
+    with subprocess.Popen(["sleep", "600"], env=environ) as job_of_b:
+        try:
+            assert stage("room", tmp_path / "hpcrun-00000009-env", 1).returncode == 0
+        finally:
+            job_of_b.kill()
+    assert [name for name, path in left.items() if path.exists()] == ["b", "c"]
+
+
+def test_it_is_removed_once_nobody_runs_from_it(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    (place / "root/bin").mkdir(parents=True)
+    shutil.copy("/bin/sleep", place / "root/bin/sleep")
+    with subprocess.Popen([place / "root/bin/sleep", "600"]) as user:
+        try:
+            assert staged.is_used(str(place))
+            assert not staged.remove(str(place), 600, lambda: True)
+            assert place.exists()
+        finally:
+            user.kill()
+    assert staged.remove(str(place), 0) and not place.exists()
+    assert staged.remove(str(place), 0)
+
+
+def test_what_no_run_has_is_pruned(project: Path, prefix: Path) -> None:
+    workspace = project.parent / "history"
+    packs = workspace / "users" / own_name(workspace) / "environments/packs"
+    packs.mkdir(parents=True)
+    for name in ("old", "new"):
+        pack(prefix, str(packs / f"{name}.tar.gz"))
+    (packs / ".half.tar.gz.01234567").touch()
+    for name in ("old.tar.gz", ".half.tar.gz.01234567"):
+        os.utime(packs / name, (1, 1))
+    hpcrun("env", "prune", "--yes")
+    assert sorted(path.name for path in packs.iterdir()) == ["new.tar.gz", f"new.tar.gz{FACTS}"]
+
+
+def test_this_machine_takes_it_from_where_it_is(project: Path, prefix: Path) -> None:
+    (project / "run.yaml").write_text(
+        f"script: train.py\nenvironment: {{virtual_environment: {prefix}, pack: sbcast}}\n"
+    )
+    rendered = hpcrun("render").stdout
+    assert f"{prefix}/bin" in rendered and "stage.sh" not in rendered
+    done = hpcrun("explain").stdout
+    assert "no: this is one machine" in done
+    other = hpcrun("render", "-t", "test-cluster").stdout
+    assert "stage.sh" in other and f"{prefix} yes" in other
+    (project / "run.yaml").write_text("script: train.py\nenvironment: {name: own, pack: sbcast}\n")
+    refused = hpcrun("render", "-t", "test-cluster", code=3).stderr
+    assert "there is no virtual or conda environment to pack" in refused
