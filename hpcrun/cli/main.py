@@ -64,8 +64,8 @@ COMMANDS = {
 """Command → (module of hpcrun.cli, where it runs, its line in the help). Modules are loaded when
 they are used."""
 
-HIDDEN = {"serve": "serve", "receive": "receive"}
-"""Command → module, of those that nobody types."""
+HIDDEN = {"serve": "serve", "receive": "receive", "site": "sites"}
+"""Command → module, of those that nobody types; `site` is `sites`."""
 
 
 class _Commands(click.Group):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpcrun.cli.bootstrap import bootstrap
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, say
 from hpcrun.workflow.session import open_assets
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 @click.group()
 def sites() -> None:
     """Show the clusters that can be named, and check a site file: docs/sites.md."""
+
+
+site = sites
+sites.add_command(bootstrap)
 
 
 @sites.command("list")

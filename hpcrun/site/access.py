@@ -41,6 +41,8 @@ class Access:
     """Seconds between two logins of yours, at least: many in a row look like an attack."""
     command: str | None = None
     """What starts hpcrun there, for a shell; absent: it is looked for in its usual places."""
+    python: str | None = None
+    """The Python that hpcrun is installed with there, 3.11 or newer; absent: it is looked for."""
     port_forwarding: bool | None = None
     """Whether tunnels are allowed."""
     agent_policy_url: str | None = None

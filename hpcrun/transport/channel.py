@@ -169,13 +169,7 @@ def connect(login: Login, cache: Path, alone: bool = False) -> Channel:
 
     cache: the user's cache folder. alone: nobody is there who could be asked for anything.
     """
-    sharing = _sharing(login, cache)
-    words = ssh_words(login, sharing, batch=alone)
-    if not _shares(words, login):
-        waited = keep_gap(cache / "logins", login.endpoint.host, login.access.connect_gap_seconds)
-        if waited > 5:
-            sys.stderr.write(f"hpcrun: waited {waited:.0f} s since the login before\n")
-    _warn(login)
+    words = login_words(login, cache, alone)
     # Ctrl-C is for the command at the far side: it must not end the way there.
     quiet = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
     line = far_command(login.access)
@@ -195,6 +189,17 @@ def connect(login: Login, cache: Path, alone: bool = False) -> Channel:
         channel.close()
         raise
     return channel
+
+
+def login_words(login: Login, cache: Path, alone: bool = False) -> list[str]:
+    """`ssh` and its options for a login that may be tried now; parameters as for `connect`."""
+    words = ssh_words(login, _sharing(login, cache), batch=alone)
+    if not _shares(words, login):
+        waited = keep_gap(cache / "logins", login.endpoint.host, login.access.connect_gap_seconds)
+        if waited > 5:
+            sys.stderr.write(f"hpcrun: waited {waited:.0f} s since the login before\n")
+    _warn(login)
+    return words
 
 
 def check_versions(hello: Hello, name: str) -> None:

@@ -1,0 +1,170 @@
+"""hpcrun brought to a login node with no way out, by the real ssh, venv and pip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+
+from tests.cluster import Cluster
+from tests.cluster.laptop import Laptop
+from tests.lab import PYTHON, Lab, eventually
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(".local/share/hpcrun")
+
+TRAIN = """\
+import pathlib, time
+
+while not pathlib.Path("go").exists():
+    time.sleep(0.1)
+"""
+RUN_YAML = "script: train.py\ncompute_target: test-cluster\nresources: {time: 10m}\n"
+BROKEN = "raise ImportError('/lib64/libc.so.6: version GLIBC_2.99 not found')"
+
+
+@pytest.fixture(scope="module")
+def wheels(cluster: Cluster) -> Path:
+    """What pip finds on the laptop: the packages that hpcrun needs on this machine, kept between
+    sessions."""
+    from hpcrun.transport.bootstrap import found_in, probe_text
+    from hpcrun.transport.wheels import fetch, own_wheel
+
+    folder = cluster.cache / "bootstrap-wheels"
+    with filelock.FileLock(f"{folder}.lock", timeout=600):
+        if not (folder / "complete").exists():
+            folder.mkdir(exist_ok=True)
+            text = probe_text(PYTHON)
+            said = subprocess.run(["sh"], input=text, capture_output=True, text=True).stdout
+            own = own_wheel(folder)
+            fetch(own, found_in(said, "this machine", PYTHON).platform, folder)
+            own.unlink()
+            subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+            (folder / "complete").touch()
+    return folder
+
+
+class Desk:
+    def __init__(self, laptop: Laptop, lab: Lab, wheels: Path) -> None:
+        self.laptop, self.lab = laptop, lab
+        self.env = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"}
+        self.env["PIP_FIND_LINKS"] = str(wheels)
+        self.root = lab.cluster.home("alice") / ROOT
+
+    def words(self, *words: str) -> list[str]:
+        return [self.lab.python, "-m", "hpcrun", "site", "bootstrap", *words]
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.laptop.run(self.words(*words), env={**self.env, **env}, timeout=300)
+
+    def bring(self, *words: str, **env: str) -> Any:
+        done = self.run("--yes", "--json", "login", *words, **env)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
+
+
+@pytest.fixture
+def desk(laptop: Laptop, lab: Lab, wheels: Path) -> Iterator[Desk]:
+    desk = Desk(laptop, lab, wheels)
+    lab.cluster.run("alice", ["rm", "-rf", str(desk.root)])
+    yield desk
+    lab.cluster.run("alice", ["rm", "-rf", str(desk.root)])
+
+
+def other_version(desk: Desk, version: str) -> str:
+    """A folder for PYTHONPATH with this hpcrun as another version."""
+    (site,) = desk.lab.venv.glob("lib/python3*/site-packages")
+    folder = desk.laptop.home / f"of-{version}"
+    folder.mkdir()
+    subprocess.run(["cp", "-r", *site.glob("hpcrun*"), str(folder)], check=True)
+    init = folder / "hpcrun/__init__.py"
+    text = init.read_text()
+    assert '__version__ = "0.1.0"' in text
+    init.write_text(text.replace('__version__ = "0.1.0"', f'__version__ = "{version}"'))
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    return str(folder)
+
+
+def test_hpcrun_is_brought_once_and_an_upgrade_leaves_a_job_alone(desk: Desk) -> None:
+    cluster = desk.lab.cluster
+    routes = cluster.run("alice", ["ip", "route"]).stdout
+    assert "default" not in routes and "via" not in routes
+    asked = desk.run("login")
+    assert asked.returncode == 1 and "nothing was written" in asked.stderr, asked.stderr
+    assert desk.names() == []
+
+    first = desk.bring()
+    assert first["installed"] and first["version"] == "0.1.0"
+    assert desk.names() == sorted([Path(first["folder"]).name, "current"])
+    there = [str(desk.root / "current/bin/hpcrun")]
+    assert cluster.run("alice", [*there, "--version"], env={}).stdout.endswith("0.1.0\n")
+    made = (desk.root / "current").lstat().st_mtime_ns
+    again = desk.bring()
+    assert not again["installed"] and again["folder"] == first["folder"]
+    assert (desk.root / "current").lstat().st_mtime_ns == made
+
+    # A job of the first one goes on while another comes.
+    source = desk.lab.folder("bootstrap", {"train.py": TRAIN, "run.yaml": RUN_YAML})
+    env = desk.lab.environment(HPCRUN_WORKSPACE=str(cluster.home("alice") / "history-bootstrap"))
+    submit = [*there, "submit", "--json"]
+    done = cluster.run("alice", submit, cwd=source, env=env)
+    assert done.returncode == 0, done.stderr
+    run_id = json.loads(done.stdout)["run_id"]
+
+    def run() -> Any:
+        return json.loads(cluster.run("alice", [*there, "show", "--json", run_id], env=env).stdout)
+
+    eventually(lambda: run()["status"] == "Running")
+    second = desk.bring(PYTHONPATH=other_version(desk, "0.2.0"))
+    assert second["version"] == "0.2.0" and second["installed"]
+    assert cluster.run("alice", [*there, "--version"]).stdout.endswith("0.2.0\n")
+    agents = cluster.run("root", ["pgrep", "-u", "alice", "-af", first["folder"]], node="n1").stdout
+    assert agents, "the agent runs with another Python than the one it was submitted from"
+    folder = next(Path(env["HPCRUN_WORKSPACE"]).glob(f"users/alice/files/*/{run_id}"))
+    (folder / "go").touch()
+    eventually(lambda: run()["status"] == "Completed")
+
+
+def test_a_failure_leaves_what_was_there(desk: Desk, wheels: Path) -> None:
+    broken = desk.laptop.home / "wheels"
+    subprocess.run(["cp", "-r", str(wheels), str(broken)], check=True)
+    (h5py,) = broken.glob("h5py-*.whl")
+    with zipfile.ZipFile(h5py) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(h5py, "w") as file:
+        for name, data in members.items():
+            file.writestr(name, BROKEN if name == "h5py/__init__.py" else data)
+    done = desk.run("--yes", "login", PIP_FIND_LINKS=str(broken))
+    assert done.returncode == 11, done.stderr
+    assert "could not be installed on login" in done.stderr
+    assert desk.names() == []
+
+    # The link is cut while packages are on their way.
+    desk.laptop.slow(20_000)
+    with desk.laptop.popen(desk.words("--yes", "login"), env=desk.env) as going:
+        eventually(lambda: list(desk.root.glob("*/wheels/*")))
+        desk.laptop.restart_login()
+        _, said = going.communicate(timeout=60)
+    assert going.returncode == 6, said
+    assert "nothing is half-installed" in said
+    eventually(lambda: desk.names() == [])
+
+
+def test_tcsh_and_a_python_that_is_too_old(desk: Desk) -> None:
+    desk.laptop.write(
+        ".config/hpcrun/site_configs/old.yaml",
+        "schema_version: 1\nid: old\nssh: {endpoints: {login: {host: csh}}, python: /bin/true}\n",
+    )
+    done = desk.run("--yes", "old/gpu")
+    assert done.returncode == 11, done.stderr
+    assert "/bin/true on old is no Python 3.11 or newer" in done.stderr
