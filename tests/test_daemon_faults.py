@@ -8,11 +8,13 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpcrun.errors import SchedulerError
+from hpcrun.scheduler.slurm import NO_SUCH_JOB
 from hpcrun.verdict import SILENT
 from tests.campaign import KILLS, Figures, seeded, times
 from tests.cluster import Cluster
@@ -218,10 +220,13 @@ ENDS = """\
 import os, signal, sys, time
 from hpcrun import Run
 
-how, first = sys.argv[2], os.environ["HPCRUN_ATTEMPT"] == "1.0"
+how, attempt = sys.argv[2], os.environ["HPCRUN_ATTEMPT"]
+first = attempt == "1.0"
 run = Run.get_context()
 run.log("loss", 1)
 print("up", flush=True)
+with open("outputs/" + attempt, "w") as file:
+    file.write(how)
 with open(os.path.join(sys.argv[1], run.id), "a") as ran:
     ran.write("begun ")
 if how == "exit_code":
@@ -293,7 +298,7 @@ def test_runs_end_in_every_way_while_slurmdbd_is_away(place: Place, figures: Fig
     if not place.lab.cluster.has_accounting():
         pytest.skip("this cluster is up without accounting")
     (place.source / "train.py").write_text(ENDS)
-    rounds, count = times(10, 1), 0
+    rounds, story = times(10, 1), dict[str, list[str]]()
     with no_records(place.lab.cluster):
         for _ in range(rounds):
             known = submit_ends(place, "preempted")  # it has its node before the others come
@@ -303,25 +308,43 @@ def test_runs_end_in_every_way_while_slurmdbd_is_away(place: Place, figures: Fig
             for how, run_id in known.items():
                 act(place, how, runs[run_id]["job_id"])
             assert place.run("cancel", known["canceled"]).returncode == 0
-            count += len(known)
+            story |= {run_id: CAUSES[how] for how, run_id in known.items()}
             lives = {run_id: len(CAUSES[how]) for how, run_id in known.items()}
             eventually(lambda wanted=lives: have_ended(place, wanted))
             runs = place.runs()
             for how, run_id in known.items():
                 assert causes(runs[run_id])[-1] == CAUSES[how][-1], runs[run_id]
-                assert place.points(run_id) == [1] * len(CAUSES[how])
+                is_kept(place, runs[run_id], how)
             for how in ("scancel", "root"):
                 verdict = runs[known[how]]["verdict"]
                 assert "an unknown user" in verdict["sentence"] and SILENT in verdict["hint"]
-    # Of the last round: the controller still holds its jobs.
-    story = {run_id: CAUSES[how] for how, run_id in known.items()}
+        # Once it is back sacct knows nothing for seconds, of jobs that the controller may have
+        # forgotten: in the full count it has.
+        assert place.run("list", "-n", "0", bin=forgetful(place)).returncode == 0
 
     def is_told() -> bool:
         runs = place.runs()
         return all(causes(runs[run_id]) == wanted for run_id, wanted in story.items())
 
     eventually(is_told)
-    figures.tell("slurmdbd stopped", runs=count, right_verdicts=count)
+    figures.tell("slurmdbd stopped", runs=len(story), right_verdicts=len(story))
+
+
+def forgetful(place: Place) -> Path:
+    """A Slurm that knows none of its jobs."""
+    folder = place.script("sacct", "true\n")
+    for name, text in (("squeue", "true\n"), ("scontrol", f"echo {NO_SUCH_JOB} >&2; exit 1\n")):
+        place.script(name, text).joinpath(name).rename(folder / name)
+    return folder
+
+
+def is_kept(place: Place, run: Any, how: str) -> None:
+    """The point, line and file of each attempt."""
+    assert place.points(run["run_id"]) == [1] * len(CAUSES[how])
+    for attempt in run["attempts"]:
+        name, files = attempt["attempt"], Path(run["files"])
+        assert (files / "outputs" / name).read_text() == how
+        assert "up" in (files / "user_logs" / name / "rank-0.log").read_text().splitlines()
 
 
 def have_ended(place: Place, lives: dict[str, int]) -> bool:
