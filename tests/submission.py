@@ -112,11 +112,7 @@ class Place:
 
     def points(self, run_id: str) -> list[float]:
         """The values that a run has logged, in order."""
-        facts: list[Fact] = []
-        for path in (self.active / run_id).glob("*.metrics.jsonl"):
-            facts += decode_page(path.read_bytes()).facts
-        logged = [fact for fact in facts if fact.kind == "metric"]  # not what its node measured
-        return [fact.data["v"] for fact in sorted(logged, key=lambda fact: fact.number)]
+        return points(self.active / run_id)
 
     def script(self, name: str, text: str) -> Path:
         """A folder with one executable file, for PATH."""
@@ -161,6 +157,15 @@ def _wait_for_jobs(lab: Lab, experiment: str) -> None:
     """None of them still writes anything."""
     words = ["squeue", "--noheader", "--user=alice", "--format=%j"]
     eventually(lambda: f"{experiment}_" not in lab.cluster.run("alice", words).stdout)
+
+
+def points(record: Path) -> list[float]:
+    """The values that the run of this record has logged, in order."""
+    facts: list[Fact] = []
+    for path in record.glob("*.metrics.jsonl"):
+        facts += decode_page(path.read_bytes()).facts
+    logged = [fact for fact in facts if fact.kind == "metric"]  # not what its node measured
+    return [fact.data["v"] for fact in sorted(logged, key=lambda fact: fact.number)]
 
 
 def jobs(lab: Lab, user: str = "alice") -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.campaign import Figures, times
 from tests.lab import Lab, eventually
-from tests.submission import TRAIN, jobs
+from tests.submission import TRAIN, jobs, points
 
 pytestmark = [pytest.mark.cluster, pytest.mark.campaign]
 
@@ -110,6 +110,7 @@ def test_no_record_is_lost_and_no_run_doubled(lab: Lab, workspace: Path, figures
             assert known[run_id] == [run["job_id"]]
             ran = lab.cluster.home(user) / "work/crowd/ran" / run_id
             assert ran.read_text().split() == ["begun", *["logged"] * 3]
+            assert points(Path(run["record"])) == [1, 1 / 2, 1 / 3]
             tags = {client.name: client.tags[run_id] for client in own if run_id in client.tags}
             assert run["tags"] == tags
     # The first submission of each imports and publishes; no later one looks at those before.
