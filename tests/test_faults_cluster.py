@@ -6,6 +6,7 @@ whose call had returned is there: points, files that were closed, lines of the l
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ import pytest
 from hpcrun.record import decode_page
 from tests.campaign import Figures, seeded, times
 from tests.cluster.hosts import view
+from tests.cluster.layout import NODES
 from tests.lab import Lab, eventually
 from tests.submission import Place, make_place
 from tests.test_kills import processes_of
@@ -77,6 +79,59 @@ def causes(run: Any) -> list[tuple[str, str]]:
 
 def cause_of(attempt: Any) -> str:
     return str(attempt["verdict"]["cause"])
+
+
+# -- the training process -------------------------------------------------------------------------
+
+LIVES = times(7, 1)
+"""How often the training process of each run is killed."""
+
+
+@pytest.mark.campaign
+def test_training_processes_are_killed(place: Place, figures: Figures) -> None:
+    trials = Trials.at(place)
+    trials.submit(COUNT)
+    with trials.watched() as looks:
+        for life in range(1, LIVES + 1):
+            if life > 1:
+                trials.resubmit()
+            trials.until_logging(f"{life}.0")
+            at_moments(f"training {life}", trials, lambda n: kill_training(trials.runs[n]))
+            runs = trials.until(has_ended)
+    for run in runs.values():
+        assert causes(run) == [(f"{life}.0", "signal") for life in range(1, LIVES + 1)]
+        for each in run["attempts"]:
+            verdict = each["verdict"]
+            assert (verdict["signal"], verdict["rank"]) == (signal.SIGKILL, 0), verdict
+            assert "ended by SIGKILL; rank 0 on " in verdict["sentence"]
+    assert trials.lost() == []
+    assert statuses_in(looks) <= {"Queued", "Starting", "Running", "Finalizing", "Failed"}
+    figures.tell(
+        "training process killed, each a job",
+        killed=len(runs) * LIVES,
+        **kept(trials),
+        lost=0,
+        seen=" ".join(sorted(statuses_in(looks))),
+    )
+
+
+def kill_training(run: Any) -> None:
+    for pid in processes_of(run["run_id"]):
+        with contextlib.suppress(OSError):  # what ends meanwhile
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if words[1:2] == [b"train.py"]:
+                os.kill(pid, signal.SIGKILL)
+
+
+def statuses_in(looks: Sequence[Any]) -> set[str]:
+    """What was told of runs meanwhile."""
+    return {status for told, *_ in looks for status, *_ in told.values()}
+
+
+def kept(trials: Trials) -> dict[str, int]:
+    """How much of each kind had returned."""
+    counts = Counter(one.kind for one in trials.acknowledged())
+    return {f"{kind}s_kept": number for kind, number in sorted(counts.items())}
 
 
 # -- one life after another -----------------------------------------------------------------------
@@ -141,16 +196,17 @@ def test_one_life_after_another(place: Place, figures: Figures) -> None:
         assert sentences[4] == "the run was canceled by alice"
         assert any("CANCELLED AT" in line for line in run["attempts"][5]["verdict"]["evidence"])
         assert (run["lost_records"], run["bad_lines"]) == (0, 0), run
+    waited = len(trials.lost())
+    trials.collect()
     assert trials.lost() == []
-    kept = Counter(one.kind for one in trials.acknowledged())
-    seen = sorted({status for told, *_ in looks for status, *_ in told.values()})
     figures.tell(
         f"agent stopped {STOPPED} s, preempted 3 times, requeued, canceled, step canceled, limit",
         each=len(runs),
-        **{f"{kind}s_kept": number for kind, number in sorted(kept.items())},
+        **kept(trials),
+        not_in_the_history_before_collect=waited,
         lost=0,
         looks=len(looks),
-        seen=" ".join(seen),
+        seen=" ".join(sorted(statuses_in(looks))),
     )
 
 
@@ -172,12 +228,7 @@ def test_agents_are_killed(place: Place, whole_job: bool, figures: Figures) -> N
         assert run["status"] == "Failed"
         # Slurm may kill the keeper with the rest of the job before it can say a word.
         assert run["verdict"]["cause"] in ("agent_lost", "signal"), run["verdict"]
-    collect = [["collect", "--json", run_id] for run_id in trials.ids]
-
-    def are_drained() -> bool:
-        return all(run["attempts"][0]["undrained"] == [] for run in trials.hpcrun(collect))
-
-    eventually(are_drained, 180)
+    trials.collect()
     assert trials.lost() == []
     figures.tell(f"{what} killed", killed=len(runs), lost=0, points=len(trials.acknowledged()))
 
@@ -250,46 +301,68 @@ OTHER, BATCH = "n2", "n3"
 
 @pytest.mark.campaign
 def test_nodes_lose_power(networked: Place, figures: Figures) -> None:
-    """The other node of half of the jobs, and the one with the batch script of the rest."""
-    trials = Trials.at(networked, TWO + "requeue: {allowed: false}\n")
-    each = times(8)
+    """The other node of half of the jobs, and the one with the batch script of the rest. Those that
+    may be requeued go on, on the nodes that are left."""
+    final = Trials.at(networked, TWO + "requeue: {allowed: false}\n")
+    again = Trials(networked)
+    each, gone = 4, dict[str, float]()  # all that two nodes have CPUs for
     for pair in PAIRS:
-        trials.submit(each, "--set", f"sbatch={{nodelist: '{','.join(pair)}'}}")
-    gone: dict[str, float] = {}
-    with trials.watched():
-        trials.until_logging("1.0", (0, 1))
+        with only(again, pair):
+            final.submit(each)
+            again.submit(each, "--set", "requeue.allowed=true")
+            for trials in (final, again):
+                trials.until_logging("1.0", (0, 1))
+    both = Trials(networked, [*final.runs, *again.runs])
+    with both.watched() as looks:
         time.sleep(BROUGHT)
         for node in (OTHER, BATCH):
             gone[node] = power_off(networked, node)
-        runs = trials.until(has_ended)
-        late = trials.lost()
+        final.until(has_ended)
+        again.until_logging("1.1", (0, 1))
+        late = [one for one in both.lost() if one.life == "1.0"]
         mend(networked, [OTHER, BATCH])
-    for run in runs.values():
-        assert causes(run) == [("1.0", "node_failure")], json.dumps(run["attempts"])
-    fell = dict.fromkeys(trials.ids[:each], (1, OTHER))
-    fell |= dict.fromkeys(trials.ids[each:], (0, BATCH))
+        both.end()
+        runs = both.until(has_ended)
+    for run_id in final.ids:
+        assert causes(runs[run_id]) == [("1.0", "node_failure")], runs[run_id]
+    for run_id in again.ids:
+        lives = [("1.0", "node_failure"), ("1.1", "completed")]
+        assert causes(runs[run_id]) == lives, json.dumps(runs[run_id]["attempts"])
+        nodes = runs[run_id]["attempts"][1]["nodes"]
+        assert {OTHER, BATCH}.isdisjoint(nodes), nodes
+    fell = {}
+    for trials in (final, again):
+        fell |= dict.fromkeys(trials.ids[:each], (1, OTHER))
+        fell |= dict.fromkeys(trials.ids[each:], (0, BATCH))
     for one in late:
         # On the node that goes on, nothing is late.
         rank, node = fell[one.run_id]
         assert one.rank == rank and one.kind != "file", one
         assert one.moment > gone[node] - BROUGHT, (one, gone[node])
-    collect = [["collect", "--json", run_id] for run_id in trials.ids]
-
-    def are_drained() -> bool:
-        return all(run["attempts"][0]["undrained"] == [] for run in trials.hpcrun(collect))
-
-    eventually(are_drained, 180)
-    lost = Counter(one.kind for one in trials.lost())
+    both.collect()
+    lost = Counter(one.kind for one in both.lost())
     assert lost["point"] == 0, lost
     figures.tell(
         "node without power: the other one, the batch node",
-        each=each,
-        acknowledged=len(trials.acknowledged()),
+        each=2 * each,
+        gone_on_in_the_next_attempt=len(again.runs),
+        acknowledged=len(both.acknowledged()),
         lost_if_older_than_6_s=0,
         not_in_the_history_before_collect=len(late),
         points_lost_after_collect=0,
         lines_lost_of_the_last_6_s=lost["line"],
+        seen=" ".join(sorted(statuses_in(looks))),
     )
+
+
+@contextlib.contextmanager
+def only(trials: Trials, nodes: Sequence[str]) -> Iterator[None]:
+    """No other nodes take jobs."""
+    others = [node.name for node in NODES if node.name not in nodes]
+    update = ("scontrol", "update", f"nodename={','.join(others)}")
+    trials.root(*update, "state=drain", "reason=others")
+    yield
+    trials.root(*update, "state=resume")
 
 
 def power_off(place: Place, node: str) -> float:
@@ -359,21 +432,22 @@ HOUR = 3600
 def test_a_nodes_clock_is_an_hour_wrong(place: Place, figures: Figures) -> None:
     """By a library of our own in front of libc's: namespaces do not move CLOCK_REALTIME."""
     library = wrong_clock(place)
-    ranks = "distributed_job_config: {kind: mpi, node_count: 2, process_count_per_node: 5,"
-    # The job would not begin: its preflight compares clocks.
-    trials = Trials.at(place, ranks + " launcher: srun}\npreflight: false\n")
+    # The jobs would not begin: their preflight compares clocks.
+    trials = Trials.at(place, TWO)
     cases = [("n1,n2", "n1", HOUR), ("n3,n4", "n4", -HOUR)]
+    each = times(8, 5)
     for nodes, host, seconds in cases:
         variables = f"{{LD_PRELOAD: {library}, WRONG_HOST: {host}, WRONG_SECONDS: '{seconds}'}}"
         words = ["--set", f"environment_variables={variables}", "--set"]
-        trials.submit(1, *words, f"sbatch={{nodelist: '{nodes}'}}", "--", "3")
+        trials.submit(each, *words, f"sbatch={{nodelist: '{nodes}'}}", "--", "3")
     with trials.watched() as looks:
-        trials.until_logging("1.0", range(10))
+        trials.until_logging("1.0", (0, 1))
         time.sleep(1)
         trials.end()
         runs = trials.until(has_ended)
-    assert {s for told, *_ in looks for s, *_ in told.values()} >= {"Running"}
-    for (nodes, host, _), run_id in zip(cases, trials.ids, strict=True):
+    assert "Running" in statuses_in(looks)
+    for number, run_id in enumerate(trials.ids):
+        nodes, host, _ = cases[number // each]
         run = runs[run_id]
         verdict, first = run["verdict"], nodes.split(",")[0]
         assert (verdict["cause"], verdict["rank"]) == ("exit_code", 0)
@@ -382,7 +456,7 @@ def test_a_nodes_clock_is_an_hour_wrong(place: Place, figures: Figures) -> None:
         assert HOUR - 60 < abs(told[0] - told[1]) < HOUR + 60, (host, told)
         assert run["problems"] == [] and run["bad_lines"] == 0
     assert trials.lost() == []
-    figures.tell("clock of a node an hour wrong", ranks=10, lost=0)
+    figures.tell("clock of a node an hour wrong", runs=len(runs), lost=0)
 
 
 def wrong_clock(place: Place) -> Path:
