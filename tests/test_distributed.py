@@ -12,6 +12,7 @@ import numpy
 import pytest
 
 from hpcrun import distributed
+from hpcrun.metrics.world import device_of
 from tests.metrics_job import VERSIONS, Job, interpreter
 from tests.test_metrics_ranks import HYDRA, OPEN_MPI, STEP, TORCH
 
@@ -110,3 +111,19 @@ def test_an_array_of_one_element_is_reduced_as_it_is_logged(value: Any) -> None:
 def test_an_array_of_several_elements_is_not_reduced(value: Any) -> None:
     with pytest.raises(TypeError, match="not a ndarray"):
         distributed.reduce(value)
+
+
+@pytest.mark.parametrize(
+    ("backend", "device"),
+    [
+        ("nccl", "cuda"),
+        ("gloo", "cpu"),
+        ("mpi", "cpu"),
+        ("undefined", "cpu"),  # torch chooses for each device
+        ("xccl", "xpu"),
+        ("cuda:nccl", "cuda"),
+        ("cpu:gloo,cuda:nccl", "cpu"),
+    ],
+)
+def test_a_world_speaks_over_tensors_that_its_backend_takes(backend: str, device: str) -> None:
+    assert device_of(backend) == device

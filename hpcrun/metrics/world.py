@@ -80,11 +80,22 @@ def _has_torch_world(torch: Any) -> bool:
 
 def _over_torch(torch: Any, mine: float, how: str) -> _Told:
     distributed = torch.distributed
-    backend = str(distributed.get_backend())
-    device = "cuda" if backend == "nccl" else "cpu"
+    device = device_of(str(distributed.get_backend()))
     answer = torch.tensor([mine], dtype=torch.float64, device=device)
     distributed.all_reduce(answer, op=getattr(distributed.ReduceOp, how.upper()))
     return _Told(answer.item(), distributed.get_world_size())
+
+
+_DEVICES = {"nccl": "cuda", "xccl": "xpu"}
+
+
+def device_of(backend: str) -> str:
+    """What a backend's tensors must lie on. It is named as it was asked for: `nccl`, or by device,
+    as `cuda:nccl` or `cpu:gloo,cuda:nccl`."""
+    devices = [one.partition(":")[0] for one in backend.split(",") if ":" in one]
+    if devices:
+        return "cpu" if "cpu" in devices else devices[0]
+    return _DEVICES.get(backend, "cpu")
 
 
 def _number(value: Any) -> float:
