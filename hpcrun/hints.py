@@ -304,6 +304,11 @@ _TEXTS: Sequence[Tuple[str, Hint]] = (
             r"No space left on device|Disk quota exceeded",
             r"make room, or let the job work elsewhere (`working_directory`)",
         ),
+        (
+            r"\*\*\* STEP (\S+) ON \S+ CANCELLED AT",
+            r"step \1 was canceled: by somebody (`scancel \1`), or by srun itself, which ends the"
+            r" other ranks when one fell",
+        ),
     ),
     (r"(?:^|: )(?P<program>[^\s:]+): (?:command )?not found$", _not_on_path),
 )

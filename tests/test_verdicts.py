@@ -234,6 +234,9 @@ TEXTS = {
         "NCCL_DEBUG"
     ),
     "OSError: [Errno 28] No space left on device": "make room",
+    "slurmstepd-n1: error: *** STEP 134.2 ON n1 CANCELLED AT 2026-11-26T01:18:58 ***": (
+        "`scancel 134.2`"
+    ),
     "OSError: [Errno 122] Disk quota exceeded: 'x'": "make room",
     "ValueError: no column x was found": "",
 }
