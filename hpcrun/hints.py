@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, Mapping, Match, NamedTuple, Sequence
 
 from hpcrun.record import Verdict
 from hpcrun.state import Cause
-from hpcrun.verdict import NO_RECORDS, SILENT
+from hpcrun.verdict import NO_RECORDS, SILENT, UNKNOWN_USER
 
 
 class Asked(NamedTuple):
@@ -69,9 +69,9 @@ def hint_of(verdict: Verdict, request: Mapping[str, Any]) -> str:
                 return told
     if verdict.cause is Cause.SIGNAL:
         return _of_signal(verdict.signal)
-    for words, told in _CANCELED if verdict.cause is Cause.CANCELED else ():
-        if words in evidence:
-            return told
+    if verdict.cause is Cause.CANCELED:
+        known = _CANCELED[:1] if UNKNOWN_USER not in verdict.sentence else _CANCELED
+        return next((told for words, told in known if words in evidence), "")
     if verdict.cause is Cause.TIME_LIMIT and "max_run_duration_seconds" in verdict.sentence:
         return "give all its attempts together more time: `max_run_duration_seconds`"
     return _OF_CAUSE.get(verdict.cause, "").format(

@@ -205,8 +205,8 @@ def _verdict_of_word(
 def _who(canceled: Fact | None, told: Mapping[str, Any]) -> str:
     """Our own request, else the scheduler's word, else unknown; never guessed."""
     if canceled is not None:
-        return str(canceled.data.get("by", "an unknown user"))
-    return str(told.get("by") or "an unknown user")
+        return str(canceled.data.get("by", UNKNOWN_USER))
+    return str(told.get("by") or UNKNOWN_USER)
 
 
 _PROLOG = "Error running slurm prolog"
@@ -226,6 +226,9 @@ def _requeued_sentence(raw: str, started: bool) -> str:
     return f"the job was requeued; {why}"
 
 
+UNKNOWN_USER = "an unknown user"
+"""Who canceled, where nobody tells."""
+
 NO_RECORDS = "accounting is off"
 """The word on what only sacct could tell, on a cluster that has none."""
 
@@ -240,7 +243,7 @@ def _verdict_of_interruption(by_kind: FactsByKind, ended: Fact, canceled: Fact |
     if _is_lost(ended) and canceled is None:
         return _verdict_of_exit(by_kind, ended, None)
     if canceled is not None:
-        who = canceled.data.get("by", "an unknown user")
+        who = canceled.data.get("by", UNKNOWN_USER)
         return _interrupted(by_kind, ended, Cause.CANCELED, f"the run was canceled by {who}")
     sentence = f"the job was told to stop; {_UNSAID}"
     return _interrupted(by_kind, ended, Cause.UNKNOWN, sentence)

@@ -229,3 +229,6 @@ def test_a_run_that_is_none_stands_with_its_line(project: Path) -> None:
     told_of = hpcrun("submit", code=2).stderr
     for words in ("run.yaml:2", "run.yaml:4: no run 'nothing'", "run.yaml:5"):
         assert words in told_of, told_of
+    (project / "run.yaml").write_text("script: train.py\n")
+    told_of = hpcrun("submit", "--after", "nothing", code=2).stderr
+    assert "--after: no run 'nothing'" in told_of, told_of

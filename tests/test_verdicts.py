@@ -144,6 +144,8 @@ def test_without_accounting_the_words_say_so() -> None:
     told = verdict(("scheduler", fact_data(second)))
     assert told.sentence == "the run was canceled by an unknown user"
     assert "accounting is off" in told.hint
+    told = verdict(("scheduler", fact_data(second)), ("cancel_requested", {"by": "alice"}))
+    assert told.sentence == "the run was canceled by alice" and not told.hint
     told = verdict(("scheduler", fact_data(first)))
     assert told.sentence == "the job was requeued; accounting is off, so nobody says why"
 

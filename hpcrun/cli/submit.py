@@ -188,7 +188,9 @@ def prepare(
         asked = replace(asked, origins={**asked.origins, "compute_target": Origin("--target")})
     if after:
         config.after = replace(config.after or After(), runs=[*after])
-        asked = replace(asked, origins={**asked.origins, "after.runs": Origin("--after")})
+        keys = ("after.runs", *(f"after.runs[{number}]" for number in range(len(after))))
+        origins = {**asked.origins, **dict.fromkeys(keys, Origin("--after"))}
+        asked = replace(asked, origins=origins)
     if arguments:
         config.arguments = [*(config.arguments or []), *arguments]
     return session, session.prepare(asked, run_id, folder)
