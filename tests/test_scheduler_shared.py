@@ -19,6 +19,7 @@ from hpcrun.ports import JobId, JobWord
 from hpcrun.scheduler.shared import KEPT, forget, shared_jobs, shared_lives
 from hpcrun.scheduler.slurm import Slurm
 from hpcrun.state import Cause, State
+from hpcrun.workflow.refresh import unless_away
 
 ALL = JobWord(
     State.FAILED,
@@ -290,3 +291,18 @@ def test_a_holder_that_hangs_is_not_waited_for_long(
         assert JobId("1") in shared_jobs(Numbered(), file, 60)
     assert json.loads(file.read_text())["jobs"]
     assert "waiting for Slurm: another process of yours asks it" in caplog.text
+
+
+def test_who_is_away_is_asked_once_for_all_runs_but_of_local_jobs_each_host_knows_its_own() -> None:
+    asked: list[str] = []
+
+    def lives(target: str, job_id: JobId, is_enough: object) -> Sequence[JobWord]:
+        asked.append(f"{target} {job_id}")
+        raise SchedulerError("away", transient=True)
+
+    ask = unless_away(lives)
+    for target in ("lab/gpu", "lab/cpu", "local"):
+        for job in ("1", "2"):
+            with pytest.raises(SchedulerError):
+                ask(target, JobId(job), lambda told: True)
+    assert asked == ["lab/gpu 1", "local 1", "local 2"]

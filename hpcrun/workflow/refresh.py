@@ -15,6 +15,7 @@ from typing import Any
 from hpcrun.errors import HpcrunError, SchedulerError, StoreError
 from hpcrun.fold import fold
 from hpcrun.layout import INTERACTIVE, Attempt, JournalKind, task_ids
+from hpcrun.plan import LOCAL
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.state import Cause, State
@@ -54,7 +55,7 @@ def refresh(
     scheduler_of, jobs_of, lives_of: by target. Where a scheduler does not answer, or its site file
     is broken, the record says so and is what it was.
     """
-    jobs, lives_of = _once(jobs_of), _unless_away(lives_of)
+    jobs, lives_of = _once(jobs_of), unless_away(lives_of)
     return [
         _judged(record, store, heartbeats)
         if record.target == INTERACTIVE
@@ -86,7 +87,7 @@ def _once(jobs_of: JobsOf) -> JobsOf:
     return jobs
 
 
-def _unless_away(lives_of: LivesOf) -> LivesOf:
+def unless_away(lives_of: LivesOf) -> LivesOf:
     """The same, for many records: who is away is not asked again for each of them."""
     away: dict[str, SchedulerError] = {}
 
@@ -99,7 +100,8 @@ def _unless_away(lives_of: LivesOf) -> LivesOf:
         try:
             return lives_of(target, job_id, is_enough)
         except SchedulerError as error:
-            if error.transient:
+            # Of local jobs each host knows its own.
+            if error.transient and site != LOCAL:
                 away[site] = error
             raise
 
