@@ -16,7 +16,7 @@ from filelock import FileLock
 import hpcrun.scheduler.shared
 from hpcrun.errors import SchedulerError
 from hpcrun.ports import JobId, JobWord
-from hpcrun.scheduler.shared import KEPT, forget, shared_jobs, shared_lives
+from hpcrun.scheduler.shared import forget, shared_jobs, shared_lives
 from hpcrun.scheduler.slurm import Slurm
 from hpcrun.state import Cause, State
 from hpcrun.workflow.refresh import unless_away
@@ -100,7 +100,10 @@ def test_what_was_changed_is_asked_anew(file: Path) -> None:
     assert JobId("2") in shared_jobs(ask, file, 60)
 
 
-def test_what_is_known_of_a_job_is_shared_as_well(file: Path) -> None:
+def test_what_is_known_of_a_job_is_shared_as_well(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hpcrun.scheduler.shared, "KEPT", 3)
     asked: list[JobId] = []
 
     def lives(job: str, is_enough: bool = True) -> Sequence[JobWord]:
@@ -117,10 +120,10 @@ def test_what_is_known_of_a_job_is_shared_as_well(file: Path) -> None:
     lives("1", is_enough=False)
     lives("2")
     assert asked == ["1", "2", "1"]
-    for number in range(3, KEPT + 3):
-        lives(str(number))
-    assert len(json.loads(file.read_text())["lives"]) == KEPT
-    assert asked[-1] == str(KEPT + 2) and lives("2") and asked[-1] == "2"
+    for job in ("3", "4", "5"):
+        lives(job)
+    assert list(json.loads(file.read_text())["lives"]) == ["3", "4", "5"]
+    assert lives("2") and asked[-1] == "2"
 
 
 def test_too_little_serves_who_asked_at_the_same_time(file: Path) -> None:
