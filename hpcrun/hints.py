@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, Mapping, Match, NamedTuple, Sequence
 
 from hpcrun.record import Verdict
 from hpcrun.state import Cause
-from hpcrun.verdict import NO_RECORDS, SILENT, UNKNOWN_USER
+from hpcrun.verdict import NO_RECORDS, NOT_REQUEUED, SILENT, UNKNOWN_USER
 
 
 class Asked(NamedTuple):
@@ -60,6 +60,10 @@ def hint_of(verdict: Verdict, request: Mapping[str, Any]) -> str:
     """What to change so that it does not end like this again; empty where there is nothing."""
     if verdict.cause is Cause.COMPLETED:
         return ""
+    why = verdict.sentence.partition(NOT_REQUEUED)[2]
+    if why:
+        told = next((told for words, told in _OF_REQUEUES if words in why), _AGAIN)
+        return told.format(run=str(request["run_id"]))
     asked, evidence = Asked.of(request), "\n".join(verdict.evidence)[-_MOST:]
     if verdict.cause in _OF_PROGRAMS:
         for pattern, hint in _TEXTS:
@@ -123,6 +127,25 @@ def _of_signal(number: int | None) -> str:
         )
     return ""
 
+
+_OF_REQUEUES = (
+    (
+        "made no progress",
+        "progress is a greater step in `run.log(…, step=…)`, or a new checkpoint in outputs/ that"
+        " `checkpoints.patterns` fit; " + _AGAIN,
+    ),
+    ("max_attempts", _AGAIN + ", with as many attempts once more"),
+    (
+        "max_run_duration_seconds",
+        "give all its attempts together more time: `max_run_duration_seconds`, in a new run with"
+        " `resume_from`",
+    ),
+    (
+        "Slurm says",
+        _AGAIN + "; `requeue: {{allowed: true}}` lets Slurm requeue it, if the site does",
+    ),
+)
+"""What to change where a run was not requeued, by why."""
 
 Hint = Callable[[Match[str], Asked], str]
 

@@ -226,6 +226,9 @@ def _requeued_sentence(raw: str, started: bool) -> str:
     return f"the job was requeued; {why}"
 
 
+NOT_REQUEUED = ", and was not requeued: "
+"""Stands between how a command asked for the next attempt and why it has none."""
+
 UNKNOWN_USER = "an unknown user"
 """Who canceled, where nobody tells."""
 

@@ -124,6 +124,23 @@ def test_what_stopped_early_and_goes_on_no_more_has_not_completed() -> None:
     assert refused("it asked", "why not", ASKS).cause == "exit_code"
 
 
+@pytest.mark.parametrize(
+    ("why", "hint"),
+    [
+        ("two attempts in a row made no progress: no step was logged", "`checkpoints.patterns`"),
+        ("it was attempt 10, and requeue.max_attempts is 10", "with as many attempts once more"),
+        ("3 s are left of max_run_duration_seconds", "in a new run"),
+        ("Slurm says Requested operation is disabled", "`requeue: {allowed: true}`"),
+    ],
+)
+def test_a_run_that_was_not_requeued_says_what_to_change(why: str, hint: str) -> None:
+    end = refused("the command stopped for the time limit", why, DONE)
+    request = {"run_id": "r", "experiment": "e", "user": "u", "target": "t", "created": 1.0}
+    verdict = fold(request, [Fact("ended", Attempt(1), 1.0, 1, end.data(), "agent-1.0")]).verdict
+    assert verdict is not None and hint in verdict.hint
+    assert "at_time_limit" not in verdict.hint
+
+
 def fact(attempt: Attempt, time: float, kind: str = "heartbeat", **data: Any) -> Fact:
     return Fact(kind, attempt, time, int(time), data, f"agent-{attempt}")
 

@@ -17,6 +17,7 @@ from hpcrun.agent.policy import Policy
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.witness import say
 from hpcrun.layout import RESTART_VARIABLE, RESUME_VARIABLE, WARNED_VARIABLE, Attempt
+from hpcrun.verdict import NOT_REQUEUED
 
 PATIENCE = 60.0
 """Seconds for scontrol's answer."""
@@ -118,7 +119,7 @@ def _stands_still(attempt: Attempt, past: Past) -> bool:
 def refused(wished: str, why: str, end: End) -> End:
     """The end of a command that gets no next attempt: one that stopped early is not complete."""
     cause = "time_limit" if end.cause == "completed" else end.cause
-    return end._replace(cause=cause, message=f"{wished}, and was not requeued: {why}")
+    return end._replace(cause=cause, message=f"{wished}{NOT_REQUEUED}{why}")
 
 
 def _ask_slurm(job_id: str) -> str:
