@@ -80,6 +80,7 @@ def faults(name: str, environment: Environment, known: Mapping[str, object]) -> 
         *_lacking(tree, own, known),
         *_unknown(tree, environment),
         *_missing(tree, name, environment),
+        *_left_out(tree, name, environment),
         *_quoted(tokens),
     ]
     return tuple(dict.fromkeys(problem._replace(file=file or "") for problem in told))
@@ -184,6 +185,60 @@ def _missing(tree: nodes.Template, name: str, environment: Environment) -> Itera
             problem = problem_of(error)
             if not problem.file:  # what is wrong inside of that one is told there
                 yield problem._replace(line=node.lineno)
+
+
+def _left_out(tree: nodes.Template, name: str, environment: Environment) -> Iterator[Problem]:
+    """What a template that extends another one says in vain: Jinja heeds only blocks that the other
+    one has."""
+    extended = next(tree.find_all(nodes.Extends), None)
+    known = _blocks_of(extended, name, environment) if extended is not None else None
+    if known is None:
+        return
+    for node in _outside(tree.body):
+        if isinstance(node, nodes.Block):
+            if node.name not in known:
+                message = f"no template that it extends has a block {node.name!r}"
+                yield Problem(message, _nearest(node.name, known), line=node.lineno)
+            continue
+        for piece in node.nodes:
+            text = piece.data if isinstance(piece, nodes.TemplateData) else "value"
+            if text.strip():
+                line = piece.lineno + text[: len(text) - len(text.lstrip())].count("\n")
+                message = "what stands outside of blocks is left out of the script"
+                yield Problem(message, "move it into a block", line=line)
+
+
+def _outside(body: Iterable[nodes.Node]) -> Iterator[nodes.Block | nodes.Output]:
+    """Blocks that stand in no other block, and text that stands in none."""
+    for node in body:
+        if isinstance(node, nodes.Block | nodes.Output):
+            yield node
+        elif isinstance(node, nodes.If | nodes.For | nodes.With | nodes.Scope):
+            yield from _outside(node.iter_child_nodes())
+
+
+def _blocks_of(extended: nodes.Extends, name: str, environment: Environment) -> set[str] | None:
+    """The blocks of the templates that one extends; None: that cannot be told."""
+    assert environment.loader is not None
+    found: set[str] = set()
+    known = {name}
+    while True:
+        if not isinstance(extended.template, nodes.Const):
+            return None
+        try:
+            name = environment.join_path(extended.template.value, name)
+            text, _, _ = environment.loader.get_source(environment, name)
+            tree = environment.parse(text, name)
+        except FAULTS:
+            return None
+        found |= {block.name for block in tree.find_all(nodes.Block)}
+        above = next(tree.find_all(nodes.Extends), None)
+        if above is None:
+            return found
+        if name in known:
+            return None
+        known.add(name)
+        extended = above
 
 
 def _quoted(tokens: list[tuple[int, str, str]]) -> Iterator[Problem]:

@@ -201,6 +201,26 @@ def test_bash_is_asked_and_its_words_told_at_the_templates_line(assets: Assets) 
     }
 
 
+def test_what_an_override_says_in_vain_is_told(assets: Assets) -> None:
+    ours = "{% block setup %}{% block ours %}\n{{ super() }}\n{% endblock %}{% endblock %}\n"
+    put(assets, "site", EXTENDS + ours)
+    text = (
+        "{# said #}\n{% set x = 1 %}\n{% block stagee %}\n{% endblock %}\n\necho a\n"
+        "{% if x %}\n{% block ours %}\n{% block mine %}{% endblock %}\n{% endblock %}\n"
+        "{{ x }}{% endif %}\n"
+    )
+    file = put(assets, "project", EXTENDS + text)
+    problems = check(assets.templates("lab"), site(), [MAIN, P]).problems
+    told = {(p.line, p.message) for p in problems if p.file == str(file)}
+    outside = "what stands outside of blocks is left out of the script"
+    assert len(told) == len(problems)
+    assert told == {
+        (4, "no template that it extends has a block 'stagee'"),
+        (7, outside),
+        (12, outside),
+    }
+
+
 def test_directives_that_sbatch_would_not_read_are_told(assets: Assets) -> None:
     text = (
         "{% block stage %}\n#SBATCH --switches=2\ncat >job.sh <<END\n#SBATCH --nice\nEND\n"
