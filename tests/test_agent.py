@@ -84,6 +84,13 @@ def test_a_command_that_cannot_be_started(job: Job, words: list[str]) -> None:
     assert words[0] in ended["evidence"][0]
 
 
+def test_a_launcher_that_gives_no_words(job: Job) -> None:
+    assert job.run() == 127
+    verdict = job.folded().verdict
+    assert verdict is not None and verdict.cause is Cause.LAUNCH_FAILED
+    assert verdict.evidence == ("the launcher's template gives no words in `command`",)
+
+
 def test_a_launcher_that_begins_no_rank(job: Job) -> None:
     """What it said is the evidence; user code has no part in it."""
     assert job.run("sh", "-c", "echo 'step refused' >&2; exit 3", *job.shim, "true") == 3

@@ -70,8 +70,6 @@ def _check(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str]) -> int:
     command, teardown = _split(words)
-    if not command:
-        return _fail("no command was given after --")
     return agent.run(command, teardown, (sys.executable, "-I", "-S", SDK, "node"))
 
 

@@ -50,6 +50,8 @@ from hpcrun.layout import (
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """A shell's statuses of a command that cannot be started."""
 
+NO_COMMAND = "the launcher's template gives no words in `command`"
+
 _BY_SIGNAL = 128 + SIGTERM, 128 + SIGKILL
 
 LEFT_OVER = 1.0
@@ -309,6 +311,8 @@ class Agent:
         path = earlier.checkpoint(self._setting, self._witness)
         if path is not None:
             os.environ[RESUME_VARIABLE] = path
+        if not self._words:
+            return end.launch_failed(NOT_FOUND, NO_COMMAND)
         self._witness.tell("running", {"command": list(self._words)}, sync=False)
         try:
             self.command = process.start(
