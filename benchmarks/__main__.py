@@ -21,6 +21,7 @@ from benchmarks import (
     show,
     sizes,
     submission,
+    upload,
 )
 from benchmarks.row import Row, table
 from tests.lab import Lab
@@ -35,6 +36,7 @@ CLUSTER: dict[str, Callable[[Lab, int], Iterator[Row]]] = {
     "launch": launches.rows,
     "fuse": network.rows,
     "poll": poll.rows,
+    "upload": upload.rows,
 }
 
 

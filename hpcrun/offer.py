@@ -114,13 +114,15 @@ class Reply(NamedTuple):
 
     there: it has the snapshot. known: it has the base; if not, the manifest is told anew, as a
     whole. folder: the full path where the contents go that it lacks. lacks: these, as positions in
-    `contents` of the manifest.
+    `contents` of the manifest. meanwhile: a line for a POSIX shell there that becomes rsync, to be
+    run in the background; it takes in what has arrived.
     """
 
     there: bool = False
     known: bool = True
     folder: str = ""
     lacks: tuple[int, ...] = ()
+    meanwhile: str = ""
 
     def encode(self) -> str:
         return json.dumps(self._asdict(), separators=(",", ":"))

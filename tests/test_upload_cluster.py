@@ -218,9 +218,9 @@ def test_a_disk_that_fills_meanwhile_is_told(desk: Desk) -> None:
         error = json.loads(output)
         assert error["kind"] == "StoreError", error
         assert "no room" in error["message"] and "No space left on device" in error["message"]
-        words = f"rm {disk}/other; find {disk}/history/users/alice/snapshots -type f"
-        assert desk.laptop.run(["ssh", "login", words]).stdout == ""
-        assert desk.push() == "pushed"
+        words = f"rm {disk}/other; cd {disk}/history/users/alice/snapshots && ls -A"
+        assert desk.laptop.run(["ssh", "login", words]).stdout == "objects\n"
+        desk.pushed()
 
 
 def test_a_file_that_changes_after_the_scan_is_told(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from hpcrun.workflow.session import open_session
 
 
 @click.command(hidden=True)
-@click.argument("step", type=click.Choice(list(STEPS)))
+@click.argument("step", type=click.Choice(STEPS))
 @click.argument("text", type=click.File("r", encoding="utf-8"), default="-")
 @click.option("--private", is_flag=True, help="Into the store of private runs.")
 @click.pass_obj

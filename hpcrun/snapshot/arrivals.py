@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,6 +31,13 @@ from hpcrun.snapshot.objects import READING, published, write_all
 from hpcrun.snapshot.parallel import each
 from hpcrun.snapshot.push import check_content, make_folders, publish, wanted
 from hpcrun.snapshot.restore import read_manifest
+
+PAUSE = 0.2
+"""Seconds between two looks at what has arrived."""
+
+_WHOLE = re.compile("[0-9a-f]{64}")
+_PART = re.compile(r"\.([0-9a-f]{64})\.\w+")
+"""How rsync calls a file while it comes."""
 
 WORTH_A_BASIS = 4096
 """Bytes of a content from which on an earlier one saves sending it as a whole."""
@@ -87,6 +96,34 @@ def welcome(offer: Offer, paths: UserPaths) -> Reply:
     return Reply(folder=os.path.abspath(incoming.arrived), lacks=tuple(lacks))
 
 
+def gather(sender: str, process: int, paths: UserPaths) -> None:
+    """Takes in what arrives for as long as a process goes on: rsync's other half.
+
+    OSError and StoreError end it; what is left is taken in at the end.
+    """
+    incoming = Incoming.of(paths, sender)
+    damaged: set[str] = set()
+    goes_on = True
+    while goes_on:
+        goes_on = os.path.exists(f"/proc/{process}")
+        with contextlib.suppress(FileNotFoundError):
+            names = [n for n in os.listdir(incoming.arrived) if _WHOLE.fullmatch(n)]
+            new = [name for name in names if name not in damaged]
+            make_folders(new, paths)
+            moved = each(lambda name: _move_if_there(incoming, name, paths), new)
+            damaged.update(name for name, whole in zip(new, moved, strict=True) if not whole)
+        if goes_on:
+            time.sleep(PAUSE)
+
+
+def _move_if_there(incoming: Incoming, name: str, paths: UserPaths) -> bool:
+    """As `_move`; what is gone, somebody else has moved."""
+    try:
+        return _move(f"{incoming.arrived}/{name}", name, paths)
+    except FileNotFoundError:
+        return True
+
+
 def take(sender: str, paths: UserPaths) -> str:
     """Takes in what was sent, all of it or nothing; gives the snapshot's digest.
 
@@ -125,13 +162,17 @@ def _object(sha256: str, paths: UserPaths) -> str:
 def _settle(incoming: Incoming, paths: UserPaths) -> None:
     """What has arrived whole goes to the store; the rest is a basis for itself. OSError."""
     names = os.listdir(incoming.arrived)
-    make_folders(names, paths)
+    make_folders(filter(_WHOLE.fullmatch, names), paths)
 
     def settle(name: str) -> None:
-        if not _move(f"{incoming.arrived}/{name}", name, paths):
-            os.rename(f"{incoming.arrived}/{name}", f"{incoming.basis}/{name}")
+        if _WHOLE.fullmatch(name) and _move_if_there(incoming, name, paths):
+            return
+        # rsync may hold it open still, where the connection was cut and nobody has noticed there.
+        part = _PART.fullmatch(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{incoming.arrived}/{name}", f"{incoming.basis}/{part[1] if part else name}")
 
-    each(settle, names)
+    each(settle, sorted(names))
 
 
 def _check_room(lacking: Sequence[Entry], sender: str, paths: UserPaths) -> None:
@@ -180,6 +221,8 @@ def _take(entry: Entry, incoming: Incoming, paths: UserPaths) -> None:
         try:
             whole = _move(arrived, entry.sha256, paths)
         except FileNotFoundError as error:
+            if wanted(_object(entry.sha256, paths)) == entry.size:
+                return  # who gathers has moved it meanwhile
             raise SnapshotError(
                 f"{shown(entry.path)} has not arrived", "push again", transient=True
             ) from error

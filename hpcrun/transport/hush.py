@@ -2,17 +2,20 @@
 
 A program of its own, standard library only: `hush.py COUNT SSH… far COMMAND…`, where COUNT words
 log in (with the host, the last of them), `far` is what rsync takes for the host, and COMMAND is run
-there.
+there. What the variable HPCRUN_MEANWHILE holds runs in the background while COMMAND does.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 
 MARK = b"\nhpcrun-rsync-begins\n"
+
+MEANWHILE = "HPCRUN_MEANWHILE"
 
 MOST_NOISE = 1 << 20
 """Bytes that a shell may print before."""
@@ -20,18 +23,23 @@ MOST_NOISE = 1 << 20
 _BLOCK = 1 << 18
 
 
-def command(words: Sequence[str]) -> list[str]:
+def command(words: Sequence[str], meanwhile: str) -> list[str]:
     """What is run for these words of the command line."""
     count = int(words[0])
     login, remote = words[1 : count + 1], words[count + 2 :]
-    # rsync has quoted its words for a shell. Any shell takes this, csh as well.
+    line = " ".join(remote)  # rsync has quoted its words for a shell
+    if meanwhile:
+        line = "sh -c " + shlex.quote(f"{meanwhile} >/dev/null 2>&1 & exec {line}")
+    # Any shell takes this, csh as well.
     mark = MARK.decode().replace("\n", "\\n")
-    return [*login, f"printf '{mark}'; exec {' '.join(remote)}"]
+    return [*login, f"printf '{mark}'; exec {line}"]
 
 
 def main(words: Sequence[str]) -> int:
     """The exit code of ssh."""
-    with subprocess.Popen(command(words), stdout=subprocess.PIPE) as ssh:
+    with subprocess.Popen(
+        command(words, os.environ.get(MEANWHILE, "")), stdout=subprocess.PIPE
+    ) as ssh:
         assert ssh.stdout is not None
         source = ssh.stdout.fileno()
         data = b""

@@ -61,9 +61,9 @@ def upload(
     """Brings a snapshot into a far store; False if it was there already.
 
     cache: the folder where is kept what was last brought there from here. SnapshotError: the source
-    is no longer what was scanned. StoreError: the far store cannot be written, or is full; nothing
-    is left there. TransportError: the connection was lost; what has arrived is kept, and the next
-    push sends the rest.
+    is no longer what was scanned. StoreError: the far store cannot be written, or is full; no part
+    of a file is left there. TransportError: the connection was lost; what has arrived is kept, and
+    the next push sends the rest.
     """
     root = os.path.realpath(os.fsencode(source))
     sender = hashlib.sha256(f"{socket.gethostname()}\0{os.getuid()}\0".encode() + root)
@@ -99,7 +99,8 @@ def _send(
     try:
         if lacking:
             with _staged(lacking, root) as staging:
-                _run(rsync_words(staging, reply.folder, far, progress), lacking, far, progress)
+                words = rsync_words(staging, reply.folder, far, progress)
+                _run(words, reply.meanwhile, lacking, far, progress)
         answered(far.ask("take", sender))
     except StoreError:
         with contextlib.suppress(HpcrunError):
@@ -130,7 +131,7 @@ def rsync_words(staging: str, folder: str, far: Far, progress: Progress | None =
     """
     shell = [sys.executable, "-I", hush.__file__, str(len(far.ssh)), *far.ssh]
     return [
-        *("rsync", "--recursive", "--copy-links", "--ignore-times", "--inplace"),
+        *("rsync", "--recursive", "--copy-links", "--ignore-times", "--partial"),
         *("--compare-dest=../basis", "--protect-args", f"--timeout={SILENT}"),
         *(["--info=progress2", "--outbuf=N"] if progress is not None else []),
         f"--rsh={shlex.join(shell)}",
@@ -140,12 +141,17 @@ def rsync_words(staging: str, folder: str, far: Far, progress: Progress | None =
 
 
 def _run(
-    words: Sequence[str], lacking: Sequence[Entry], far: Far, progress: Progress | None
+    words: Sequence[str],
+    meanwhile: str,
+    lacking: Sequence[Entry],
+    far: Far,
+    progress: Progress | None,
 ) -> None:
+    env = {**os.environ, hush.MEANWHILE: meanwhile}
     total = sum(entry.size for entry in lacking)
     with tempfile.TemporaryFile() as said:
         try:
-            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said) as rsync:
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, env=env) as rsync:
                 assert rsync.stdout is not None
                 done = 0
                 while text := os.read(rsync.stdout.fileno(), 1 << 16):

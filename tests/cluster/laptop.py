@@ -158,7 +158,8 @@ class Laptop:
         tc = hosts.inside(self.layout, LAPTOP.name, ["tc", "qdisc"])
         processes.call([*tc, "delete", "dev", "eth0", "root"], check=False)
         if kbit is not None:
-            shape = ["root", "tbf", "rate", f"{kbit}kbit", "burst", "16kb", "latency", "400ms"]
+            burst = max(1 << 14, kbit)  # bytes: those of 8 ms, which no clock tick is longer than
+            shape = ["root", "tbf", "rate", f"{kbit}kbit", "burst", f"{burst}b", "latency", "400ms"]
             processes.call([*tc, "add", "dev", "eth0", *shape])
 
     def sent(self) -> int:
