@@ -14,6 +14,7 @@ _HOMES = {
     "Checkpoints": "hpcrun.config",
     "Environment": "hpcrun.config",
     "Experiment": "hpcrun.api",
+    "DockerConfiguration": "hpcrun.config",
     "HorovodConfiguration": "hpcrun.config",
     "HpcrunError": "hpcrun.errors",
     "Model": "hpcrun.api",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from hpcrun import errors
-from hpcrun.config import LAUNCHERS
+from hpcrun.config import LAUNCHERS, RUNTIMES
 from hpcrun.directives import SBATCH, WITHOUT_GPUS, Directive, flags_of, one_on_each
 from hpcrun.flags import refusal
 from hpcrun.plan import Plan
@@ -25,6 +25,7 @@ MAIN = "sbatch.sh.j2"
 ARRAY = "array.sh.j2"
 """Of a run that is made of independent tasks: which run's script each index of the array runs."""
 LAUNCHER_FOLDER = "launchers/"
+CONTAINER_FOLDER = "containers/"
 
 VARIABLES = {
     "plan": "the run as it will be submitted, every choice made",
@@ -41,6 +42,9 @@ VARIABLES = {
     "broadcast": "the words that bring a packed environment to all nodes",
     "scheduled": "whether Slurm runs it",
     "launcher_template": "the name of the launcher's template",
+    "container": "in which container the command runs: `plan.container`",
+    "container_template": "the name of the template of what makes it",
+    "folders": "the site's folders that the container sees where they are, as words",
 }
 """What a template finds, by name."""
 
@@ -59,8 +63,9 @@ class Script:
 
 def render(plan: Plan, load: Load) -> Script:
     """The script of a plan. Raises TemplateError with the file and line."""
-    if load(launcher_template(plan)) is None:
-        raise errors.TemplateError(no_launcher(plan))
+    missing = no_template(plan, load)
+    if missing is not None:
+        raise errors.TemplateError(missing)
     try:
         text = sandbox(load, _COMPILED).get_template(main_template(plan)).render(variables(plan))
     except FAULTS as error:
@@ -112,6 +117,9 @@ def variables(plan: Plan) -> Mapping[str, object]:
         "broadcast": _broadcast(plan),
         "scheduled": bool(plan.directives),
         "launcher_template": launcher_template(plan),
+        "container": plan.container,
+        "container_template": container_template(plan),
+        "folders": _folders(plan),
     }
 
 
@@ -126,17 +134,37 @@ def _broadcast(plan: Plan) -> tuple[str, ...]:
     return (*packing.launcher, python, "-I", program, packing.file, packing.place)
 
 
+def _folders(plan: Plan) -> tuple[str, ...]:
+    """Paths, and variables that may not be set."""
+    folders = plan.container.folders if plan.container is not None else ()
+    return tuple(
+        Markup(f'"${{{folder[1:]}:-}}"') if folder.startswith("$") else folder for folder in folders
+    )
+
+
 def launcher_template(plan: Plan) -> str:
     """The name of the template that starts the command."""
     return f"{LAUNCHER_FOLDER}{plan.launch.launcher}.sh.j2"
 
 
-def no_launcher(plan: Plan) -> errors.Problem:
-    """That the launcher of a plan has no template."""
-    name = plan.launch.launcher
-    origin = next((f" ({c.origin})" for c in plan.choices if c.name == "launcher"), "")
-    message = f"there is no launcher {name!r}{origin}: no template {launcher_template(plan)}"
-    return errors.Problem(message, nearest(name, LAUNCHERS))
+def container_template(plan: Plan) -> str:
+    """The name of the template that makes the container; empty if there is none."""
+    container = plan.container
+    return f"{CONTAINER_FOLDER}{container.runtime}.sh.j2" if container is not None else ""
+
+
+def no_template(plan: Plan, load: Load) -> errors.Problem | None:
+    """That the launcher or the container runtime of a plan has no template; None if both have."""
+    container = plan.container
+    for what, name, template, known in (
+        ("launcher", plan.launch.launcher, launcher_template(plan), LAUNCHERS),
+        ("container runtime", container and container.runtime, container_template(plan), RUNTIMES),
+    ):
+        if name and load(template) is None:
+            origin = next((f" ({c.origin})" for c in plan.choices if c.name == what), "")
+            message = f"there is no {what} {name!r}{origin}: no template {template}"
+            return errors.Problem(message, nearest(name, known))
+    return None
 
 
 def header_of(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ is an error, in a sandbox.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from types import CodeType
@@ -177,7 +178,13 @@ def sandbox(load: Load, compiled: Compiled | None = None) -> Environment:
     environment.filters["safe"] = lambda value: Markup(value)
     # A piece of script as one word, for `bash -c`.
     environment.filters["shell"] = lambda value: Markup(shlex.quote(str(quote(value))))
+    environment.filters["toml"] = _toml
     return environment
+
+
+def _toml(value: object) -> str:
+    """A text as TOML has it, for a container engine that would put variables in place of $NAME."""
+    return json.dumps(str(value), ensure_ascii=False).replace("$", "$$")
 
 
 class _Loader(BaseLoader):
@@ -215,7 +222,7 @@ def problem_of(error: Exception) -> errors.Problem:
     if isinstance(error, TemplateSyntaxError):
         hint = ""
         if "No filter named" in str(error.message):
-            hint = f"filters are {', '.join((*FILTERS, 'safe', 'shell'))}"
+            hint = f"filters are {', '.join((*FILTERS, 'safe', 'shell', 'toml'))}"
         return errors.Problem(str(error.message), hint, error.filename or "", error.lineno)
     return errors.Problem(f"the template fails: {error}", "", file, line)
 

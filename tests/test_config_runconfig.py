@@ -8,6 +8,8 @@ import pytest
 
 from hpcrun.config import (
     DistributedConfiguration,
+    DockerConfiguration,
+    DockerSection,
     Environment,
     HorovodConfiguration,
     MpiConfiguration,
@@ -41,7 +43,11 @@ def test_the_template_of_azure_ml_is_read(tmp_path: Path) -> None:
             "my-env",
             PythonSection("python"),
             environment_variables={"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE"},
+            docker=DockerSection(
+                "mcr.microsoft.com/azureml/openmpi3.1.2-ubuntu18.04:20210513.v1", enabled=False
+            ),
         ),
+        docker=DockerConfiguration(),
         environment_variables={},
     )
 

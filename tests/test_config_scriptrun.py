@@ -187,7 +187,7 @@ def test_arguments_beside_a_command_are_refused() -> None:
 
 def test_every_attribute_of_a_run_configuration_can_be_given() -> None:
     given = set(inspect.signature(ScriptRunConfig).parameters) - {"run_config"}
-    assert given == set(vars(RunConfiguration()))
+    assert given - {"docker_runtime_config"} | {"docker"} == set(vars(RunConfiguration()))
     for name, value in {
         **{"description": "d", "display_name": "n", "secrets": {"A": "/a"}, "sbatch": {"x": None}},
         **{"mail": Mail(), "snapshot": SnapshotLimits("2G"), "environment_variables": {"A": "1"}},
@@ -349,7 +349,7 @@ def test_all_wrong_python_values_are_told_at_once() -> None:
         "`max_run_duration_seconds` must be a whole number, not '1h'",
         "`tags` must be a mapping, not a list ({a: b})",
         "there is no key `mpi` (known are source_directory, script, arguments, command,"
-        " compute_target, environment, distributed_job_config, preflight, resources,"
+        " compute_target, environment, docker, distributed_job_config, preflight, resources,"
         " max_run_duration_seconds, stop, requeue, resume_from, checkpoints, after,"
         " experiment, display_name, description, tags, private, environment_variables, secrets,"
         " mail,"

@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from hpcrun.config import (
     After,
     Checkpoints,
+    DockerConfiguration,
+    DockerSection,
     Environment,
     HorovodConfiguration,
     Mail,
@@ -39,7 +41,7 @@ SECTIONS = (
     *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits, MetricFiles),
     *(After, Checkpoints, Requeue, Stop),
     *(MpiConfiguration, HorovodConfiguration, PyTorchConfiguration, TensorflowConfiguration),
-    ParallelTaskConfiguration,
+    *(ParallelTaskConfiguration, DockerConfiguration, DockerSection),
 )
 SCHEMA = json_schema(RunConfiguration)
 

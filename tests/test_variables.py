@@ -56,12 +56,12 @@ def test_the_names_of_our_scripts_are_known() -> None:
     files = [ROOT / "hpcrun/agent/task.sh", *(ROOT / "templates").rglob("*.j2")]
     text = "\n".join(file.read_text() for file in files)
     set_ = set(re.findall(r"(?:^|[;{()]|\bexport )\s*([A-Za-z_]\w*)\+?=", text, re.MULTILINE))
-    set_ |= set(re.findall(r"\bfor (\w+) in [^%]*$", text, re.MULTILINE))
+    set_ |= set(re.findall(r"\bfor (\w+) in [^%\n]*$", text, re.MULTILINE))
     set_ |= set(re.findall(r"\b(?:read -r|mapfile -t) (\w+)", text))
     lower = {name for name in set_ if name.islower() and name != "_"}
     assert lower - SCRIPTS <= {"line"}
     assert SCRIPTS.issubset(lower)
     upper = {name for name in set_ if name.isupper()}
-    known = {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PATH", "PYTHONPATH"}
+    known = {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PATH", "PYTHONPATH", "USER", "IFS"}
     known |= {"PYTHONUNBUFFERED", *RANKS}
     assert {name for name in upper if not name.startswith("HPCRUN_")} <= known

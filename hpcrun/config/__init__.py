@@ -1,6 +1,12 @@
 """What is asked: ScriptRunConfig, run.yaml and .runconfig files, one value in three forms."""
 
 from hpcrun.config.checking import EXPERIMENT, EXPERIMENT_HINT, checked
+from hpcrun.config.container import (
+    RUNTIMES,
+    DockerConfiguration,
+    DockerSection,
+    is_file,
+)
 from hpcrun.config.distributed import (
     LAUNCHERS,
     DistributedConfiguration,
@@ -35,9 +41,12 @@ __all__ = [
     "EXPERIMENT",
     "EXPERIMENT_HINT",
     "LAUNCHERS",
+    "RUNTIMES",
     "After",
     "Checkpoints",
     "DistributedConfiguration",
+    "DockerConfiguration",
+    "DockerSection",
     "Environment",
     "HorovodConfiguration",
     "Mail",
@@ -53,6 +62,7 @@ __all__ = [
     "Stop",
     "TensorflowConfiguration",
     "checked",
+    "is_file",
     "load_config",
     "nodes_key",
     "parse_memory",

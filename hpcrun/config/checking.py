@@ -228,6 +228,13 @@ def _environment(environment: Environment | str) -> Iterator[Finding]:
             message = "an environment is either built of packages, or one that is there"
             beside = ("environment.pip", "environment.requirements")
             yield Finding(f"environment.{key}", message, "keep one of them", beside)
+    docker = environment.docker
+    used = docker.enabled is not False and docker.base_image
+    if used and (environment.is_managed or environment.conda):
+        message = "an image has its packages, and others cannot be installed into it"
+        packages = ("environment.pip", "environment.requirements", "environment.conda")
+        hint = "make them part of the image, or leave docker.base_image out"
+        yield Finding("environment.docker.base_image", message, hint, packages)
     if environment.conda and environment.virtual_environment:
         message = "conda and virtual_environment both name one"
         yield Finding("environment.conda", message, "keep one of them")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from hpcrun.config.container import DockerSection
+
 DEFAULT_ENVIRONMENT = "default-environment"
 """The name of the environment of a run that names none (Azure ML's name for it)."""
 
@@ -72,12 +74,14 @@ class Environment:
     pack_failure: Literal["share", "fail"] | None = None
     """What a job does that cannot stage it: `fail`, or `share`, the default: it takes the
     environment from where it is."""
+    docker: DockerSection = field(default_factory=DockerSection)
+    """The image in which the command runs."""
 
     @property
     def is_default(self) -> bool:
         """Whether it says nothing of where Python comes from."""
         python = (self.python.interpreter_path, self.virtual_environment, self.conda)
-        told = (*python, self.modules, self.module_profile, self.is_managed)
+        told = (*python, self.modules, self.module_profile, self.is_managed, self.docker.base_image)
         return self.name == DEFAULT_ENVIRONMENT and not any(told)
 
     @property
@@ -100,6 +104,11 @@ class Environment:
     def from_existing_conda_environment(cls, name: str, conda_environment_name: str) -> Environment:
         """A conda environment that is there, used as it is; it is looked for at submission."""
         return cls(name, conda=conda_environment_name)
+
+    @classmethod
+    def from_docker_image(cls, name: str, image: str) -> Environment:
+        """One whose command runs in an image: what a registry calls it, or its file."""
+        return cls(name, docker=DockerSection(image))
 
     def register(self, workspace: Registry) -> Environment:
         """Keeps it under its name as the next version, and gives that one.

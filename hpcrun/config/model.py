@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from hpcrun.config.container import DockerConfiguration
 from hpcrun.config.distributed import (
     DistributedConfiguration,
     HorovodConfiguration,
@@ -174,6 +175,8 @@ class RunConfiguration:
     """`site/target`, a site's name for its default target, or `local`, the default."""
     environment: Environment | str = field(default_factory=Environment)
     """What the command finds; a text: the folder of an environment, or a registered name."""
+    docker: DockerConfiguration | None = None
+    """Whether the command runs in the image of its environment; default: if there is one."""
     distributed_job_config: DistributedConfiguration | None = None
     """How many processes on how many nodes; `kind` is mpi, horovod, pytorch, tensorflow or
     parallel_task."""
@@ -231,6 +234,17 @@ class RunConfiguration:
     @target.setter
     def target(self, value: str | None) -> None:
         self.compute_target = value
+
+    @property
+    def uses_image(self) -> bool:
+        """Whether the command runs in the image of its environment: if one of Azure ML's two
+        switches says so, or neither says anything."""
+        environment = self.environment
+        if isinstance(environment, str) or not environment.docker.base_image:
+            return False
+        switches = [environment.docker.enabled, self.docker.use_docker if self.docker else None]
+        told = [switch for switch in switches if switch is not None]
+        return any(told) or not told
 
     @property
     def node_count(self) -> int:

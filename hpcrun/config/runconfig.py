@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcrun.arguments import is_path
+from hpcrun.config.container import DockerConfiguration, DockerSection
 from hpcrun.config.distributed import (
     DistributedConfiguration,
     HorovodConfiguration,
@@ -59,6 +60,18 @@ class _Python:
 
 
 @dataclass
+class _Docker(DockerSection):
+    """With what is Azure ML's there."""
+
+    base_dockerfile: str | None = None
+    build_context: Any = None
+    base_image_registry: Any = None
+    platform: Any = None
+    shm_size: Any = None
+    gpu_support: Any = None
+
+
+@dataclass
 class _Environment:
     name: str | None = None
     version: str | None = None
@@ -72,7 +85,7 @@ class _Environment:
     pack: Literal["sbcast", "mpi4py"] | None = None
     pack_failure: Literal["share", "fail"] | None = None
     conda: str | None = None
-    docker: Any = None
+    docker: _Docker = field(default_factory=_Docker)
     spark: Any = None
     r: Any = None
     databricks: Any = None
@@ -144,7 +157,7 @@ class _File:
     priority: Any = None
     history: Any = None
     spark: Any = None
-    docker: Any = None
+    docker: DockerConfiguration | None = None
     hdi: Any = None
     paralleltask: _ParallelTask = field(default_factory=_ParallelTask)
     data_references: Any = None
@@ -214,6 +227,10 @@ def read_runconfig(file: Path) -> Read[RunConfiguration]:
         message = "this asks for an environment to be built, which hpcrun does not do yet"
         hint = "set userManagedDependencies: true and interpreterPath"
         read = read.with_findings([Finding("environment.python", message, hint)])
+    if read.value.environment.docker.base_dockerfile:
+        message, hint = "hpcrun builds no images", "build it elsewhere, and name it as baseImage"
+        key = "environment.docker.base_dockerfile"
+        read = read.with_findings([Finding(key, message, hint)])
     config = _configuration(read.value)
     distributed = config.distributed_job_config
     places = {
@@ -244,6 +261,10 @@ def _configuration(read: _File) -> RunConfiguration:
     if config.command == "" or config.command == []:
         config.command = None
     config.environment = _environment(read.environment)
+    if read.environment.docker.base_image:
+        config.docker = read.docker
+    else:  # then Azure ML's other keys say nothing
+        config.environment.docker = DockerSection()
     config.distributed_job_config = _distributed(read)
     if config.distributed_job_config is None and read.node_count > 1:
         config.resources.node_count = read.node_count
@@ -267,6 +288,9 @@ def _environment(read: _Environment) -> Environment:
         pack_failure=read.pack_failure,
         conda=read.conda,
         environment_variables=read.environment_variables,
+        docker=DockerSection(
+            **{f.name: getattr(read.docker, f.name) for f in fields(DockerSection)}
+        ),
     )
 
 
@@ -328,7 +352,12 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
     named = {n: None if v in ([], {}) else v for n, v in _plain(environment).items()}
     if named["version"] is None:
         del named["version"]  # Azure ML's own stays
+    named["docker"] = _docker(environment.docker)
     yield "environment", {**named, "python": python}
+    if config.docker is not None:
+        yield "docker", _plain(config.docker)
+    elif environment.docker.base_image:
+        yield "docker", {"useDocker": config.uses_image}
     if distributed is not None:  # the sections of the others say nothing without a communicator
         yield _JOINED.get(distributed.kind, distributed.kind), _plain(distributed)
     defaults = RunConfiguration()
@@ -338,6 +367,13 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
             value = dict.fromkeys(value) if isinstance(value, dict) else None
         if name not in ("script", "target"):
             yield _camel(name), value
+
+
+def _docker(section: DockerSection) -> dict[str, Any]:
+    """An image that nobody has named is emptied, and Azure ML's other keys stay."""
+    if section == DockerSection():
+        return {"baseImage": None}
+    return {name: None if value == [] else value for name, value in _plain(section).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -36,6 +36,13 @@ def anchor(config: RunConfiguration, folder: Path) -> None:
             environment.python.interpreter_path = below(environment.python.interpreter_path)
         if environment.requirements:
             environment.requirements = below(environment.requirements)
+        docker = environment.docker
+        if docker.base_image and docker.base_image.startswith(("./", "../")):
+            docker.base_image = below(docker.base_image)
+        docker.volumes = [
+            below(volume) if volume.startswith(("./", "../")) else volume
+            for volume in docker.volumes
+        ]
         environment.pip = [
             below(line) if line.startswith(("./", "../")) else line for line in environment.pip
         ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
+from hpcrun.config.container import DockerConfiguration
 from hpcrun.config.distributed import DistributedConfiguration
 from hpcrun.config.environment import Environment
 from hpcrun.config.model import (
@@ -55,12 +56,14 @@ class ScriptRunConfig:
     source_directory: the folder that becomes the snapshot. script: relative to it. arguments: words
     for the script, numbers too. command: in place of both; a list is exact words, a text a line for
     bash. run_config: a configuration to build on; then what Azure ML keeps in it (compute_target,
-    environment, distributed_job_config, max_run_duration_seconds) is not taken from the arguments
-    beside it, with a warning. The other arguments are the attributes of RunConfiguration.
+    environment, distributed_job_config, max_run_duration_seconds, docker_runtime_config) is not
+    taken from the arguments beside it, with a warning. docker_runtime_config: whether the image
+    of the environment is used, as `docker`. The others are the attributes of RunConfiguration.
     """
 
     compute_target = _Part[str | None]()
     environment = _Part[Environment | str]()
+    docker = _Part[DockerConfiguration | None]()
     distributed_job_config = _Part[DistributedConfiguration | None]()
     resources = _Part[Resources]()
     max_run_duration_seconds = _Part[int | None]()
@@ -96,6 +99,7 @@ class ScriptRunConfig:
         environment: Environment | str | None = None,
         distributed_job_config: DistributedConfiguration | None = None,
         max_run_duration_seconds: int | None = None,
+        docker_runtime_config: DockerConfiguration | None = None,
         resources: Resources | None = None,
         preflight: bool | None = None,
         stop: Stop | None = None,
@@ -126,6 +130,7 @@ class ScriptRunConfig:
             "environment": environment,
             "distributed_job_config": distributed_job_config,
             "max_run_duration_seconds": max_run_duration_seconds,
+            "docker": docker_runtime_config,
         }
         ignored = [name for name, value in in_run_config.items() if value is not None]
         if run_config is not None and ignored:

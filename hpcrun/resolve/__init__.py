@@ -16,6 +16,7 @@ from hpcrun.errors import ConfigError, PlanError
 from hpcrun.plan import LOCAL, Awaited, Plan, Surroundings, experiment_name
 from hpcrun.reading import Read
 from hpcrun.resolve.awaiting import awaiting
+from hpcrun.resolve.container import completed, container, container_directives
 from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
 from hpcrun.resolve.preflight import preflight
@@ -50,17 +51,19 @@ def resolve(
     experiment = experiment_name(config, around.source)
     request.choose("experiment", (config.experiment, "experiment"), (experiment, "source folder"))
     _describe(request)
-    launching = launch(request)
+    contained = container(request)
+    launching = launch(request, contained)
     independent = tasks(request)
     wanted = job(request, launching)
     told = stopping(request, wanted.time)
     if told.lead is not None and not told.own_clock:
         wanted = replace(wanted, warning=told.lead)
     wanted = replace(wanted, requeue=may_requeue(request))
-    prepared = setting(request, launching.nodes)
+    prepared = setting(request, launching.nodes, contained)
     measured = _metric_files(request)
     root = _working_root(request)
-    lines = directives(wanted, site.scheduler)
+    contained = completed(contained, prepared, root)
+    lines = (*directives(wanted, site.scheduler), *container_directives(contained))
     own = {f"--{name.lstrip('-')}": f"sbatch.{name}" for name in config.sbatch or {}}
     for finding in (
         *forbidden(lines, site.scheduler, site.id),
@@ -96,7 +99,7 @@ def resolve(
         forbidden=site.scheduler.directives.forbid,
         setting=prepared,
         launch=launching,
-        preflight=preflight(request, launching, wanted),
+        preflight=preflight(request, launching, wanted, contained),
         time_limit=wanted.time,
         metric_files=measured,
         system_metrics_seconds=config.system_metrics_seconds,
@@ -106,6 +109,7 @@ def resolve(
         awaiting=awaiting(request, awaited),
         choices=tuple(request.choices),
         tasks=independent,
+        container=contained,
     )
 
 

@@ -13,7 +13,8 @@ from hpcrun.config import (
     nodes_key,
     processes_key,
 )
-from hpcrun.plan import Launch
+from hpcrun.plan import Container, Launch
+from hpcrun.resolve.container import rules_of
 from hpcrun.resolve.request import Request
 from hpcrun.site import MasterAddress
 
@@ -22,11 +23,12 @@ TORCHRUN = ("torchrun", "torchrun_static", "torchrun_mpirun", "torchrun_ibrun")
 OVER_SRUN = TORCHRUN[:2]
 """Those whose torchruns are started by srun."""
 
+_WITHOUT_STEPS = ("plain", "mpirun", "ibrun", *TORCHRUN[2:])
 _ONE_EACH = (type(None), ParallelTaskConfiguration)
 
 
-def launch(request: Request) -> Launch:
-    """How the command is started."""
+def launch(request: Request, container: Container | None = None) -> Launch:
+    """How the command is started. container: in which."""
     distributed = request.config.distributed_job_config
     nodes = request.choose(
         "nodes",
@@ -35,7 +37,7 @@ def launch(request: Request) -> Launch:
         (1, "default"),
     )
     assert nodes is not None
-    launcher, processes = _launcher(request, distributed, nodes)
+    launcher, processes = _launcher(request, distributed, nodes, container)
     reason = request.site.launch.discouraged.get(launcher)
     if reason is not None:
         request.note(f"launcher {launcher} is discouraged", reason, request.of_site)
@@ -44,15 +46,16 @@ def launch(request: Request) -> Launch:
     cpus = _cpus(request, processes if one_task else 1)
     rules = request.site.launch
     srun_args = rules.srun_args
+    by_step = container is not None and container.by_step
     if launcher in ("srun", "tensorflow"):
         srun_args += _bindings(request)
-    if launcher in ("srun", "tensorflow") or (launcher in OVER_SRUN and nodes > 1):
+    if launcher in ("srun", "tensorflow") or (launcher in OVER_SRUN and (nodes > 1 or by_step)):
         request.choose("srun arguments", (srun_args, request.of_site))
     if nodes > 1:
         _note_master(request)
     mpi_type = None
     if isinstance(distributed, OVER_MPI) and launcher == "srun":
-        mpi_type = _mpi_type(request, distributed)
+        mpi_type = _mpi_type(request, distributed, container)
     before, words = _command(request)
     return Launch(
         launcher=launcher,
@@ -73,7 +76,10 @@ def launch(request: Request) -> Launch:
 
 
 def _launcher(
-    request: Request, distributed: DistributedConfiguration | None, nodes: int
+    request: Request,
+    distributed: DistributedConfiguration | None,
+    nodes: int,
+    container: Container | None,
 ) -> tuple[str, int]:
     """(template, processes per node)."""
     if isinstance(distributed, TensorflowConfiguration):
@@ -85,6 +91,8 @@ def _launcher(
         default, counted = (rules.mpi.starter, of_site), processes_key(distributed)
     elif isinstance(distributed, PyTorchConfiguration) and distributed.process_count:
         default, counted = (rules.pytorch, of_site), processes_key(distributed)
+    elif container is not None and container.by_step:
+        default = ("srun", f"container runtime {container.runtime}")
     elif request.local or (isinstance(distributed, _ONE_EACH) and nodes == 1):
         default = ("plain", "default")
     asked = getattr(distributed, "launcher", None)
@@ -101,6 +109,9 @@ def _launcher(
     assert launcher is not None
     if request.local and launcher == "srun":
         request.refuse("target local has no srun", "use launcher mpirun or torchrun", key)
+    if container is not None and container.by_step and launcher in _WITHOUT_STEPS:
+        message = f"{container.runtime} is started by srun, and launcher {launcher} starts tasks"
+        request.refuse(f"{message} without it", "use launcher srun or torchrun", key)
     if launcher == "plain" and nodes * processes > 1:
         request.refuse(
             f"launcher plain starts 1 process, and {nodes * processes} are asked for",
@@ -139,16 +150,22 @@ def _note_master(request: Request) -> None:
     request.choose("master port", (port.number, of_site), (variable, of_site), (command, of_site))
 
 
-def _mpi_type(request: Request, distributed: MpiConfiguration | HorovodConfiguration) -> str | None:
-    """srun's --mpi, by the MPI that the run names."""
+def _mpi_type(
+    request: Request,
+    distributed: MpiConfiguration | HorovodConfiguration,
+    container: Container | None,
+) -> str | None:
+    """srun's --mpi, by the MPI that the run names, or that of its container."""
     rules, named = request.site.launch.mpi, distributed.implementation
     if named is not None and rules.types and named not in rules.types:
-        known = ", ".join(rules.types)
-        message = f"{request.site.id} does not say how srun starts {named}, only {known}"
+        others = ", ".join(rules.types)
+        message = f"{request.site.id} does not say how srun starts {named}, only {others}"
         key = "distributed_job_config.implementation"
         request.refuse(message, "add it to launch.mpi.types in the site file, or use mpirun", key)
     own = rules.types.get(named) if named is not None else None
-    return request.choose("srun --mpi", (own, request.of_site), (rules.type, request.of_site))
+    inside = rules_of(request, container.runtime).mpi_type if container is not None else None
+    known = [(each, request.of_site) for each in (own, inside, rules.type)]
+    return request.choose("srun --mpi", *known)
 
 
 def _tensorflow(request: Request, distributed: TensorflowConfiguration) -> tuple[str, int]:

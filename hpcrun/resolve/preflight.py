@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from hpcrun.directives import Job
-from hpcrun.plan import Launch, Preflight
+from hpcrun.plan import Container, Launch, Preflight
 from hpcrun.resolve.request import Request
 
 
-def preflight(request: Request, launch: Launch, job: Job) -> Preflight | None:
-    """What a preflight must find; None: there is none, as on one node or without a scheduler."""
+def preflight(
+    request: Request, launch: Launch, job: Job, container: Container | None = None
+) -> Preflight | None:
+    """What a preflight must find; None: there is none, as on one node or without a scheduler.
+
+    It looks at the nodes themselves, so an MPI that is in a container is not tried.
+    """
     if request.local or not _is_wanted(request, launch.nodes):
         return None
     speaks_mpi = getattr(request.config.distributed_job_config, "kind", "") in ("mpi", "horovod")
     return Preflight(
         tasks=launch.nodes * launch.tasks_per_node,
         gpus=job.gpus_per_node,
-        python=launch.python if speaks_mpi else None,
+        python=launch.python if speaks_mpi and container is None else None,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TypeVar
 
-from hpcrun.config import Environment, RunConfiguration
+from hpcrun.config import DockerSection, Environment, RunConfiguration
 from hpcrun.errors import Problem
 from hpcrun.plan import Choice, Surroundings, staged_root
 from hpcrun.reading import Finding, Read
@@ -95,6 +96,8 @@ class Request:
         environment = self.config.environment
         if isinstance(environment, str):
             return Environment(environment, virtual_environment=environment)
+        if not self.config.uses_image:
+            return replace(environment, docker=DockerSection())
         return environment
 
     @property

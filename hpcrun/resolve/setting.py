@@ -6,13 +6,15 @@ from string import Template
 
 from hpcrun.config import HorovodConfiguration, MpiConfiguration
 from hpcrun.directives import WITHOUT_GPUS, one_on_each
-from hpcrun.plan import Packing, Setting
+from hpcrun.plan import Container, Packing, Setting
 from hpcrun.reading import nearest
+from hpcrun.resolve.container import rules_of
 from hpcrun.resolve.request import Request
+from hpcrun.site import Runtime
 
 
-def setting(request: Request, nodes: int) -> Setting:
-    """What the batch shell prepares before the launch."""
+def setting(request: Request, nodes: int, container: Container | None = None) -> Setting:
+    """What the batch shell prepares before the launch. container: in which the command runs."""
     environment = request.environment
     origin = "environment"
     name = environment.name
@@ -39,7 +41,9 @@ def setting(request: Request, nodes: int) -> Setting:
     profile = _profile(request, environment.module_profile)
     request.choose("modules", (profile, "environment.module_profile"))
     request.choose("modules", (own, "environment.modules"))
-    values = _variables(request, nodes)
+    runtime = rules_of(request, container.runtime) if container is not None else Runtime()
+    request.choose("modules", (runtime.modules, of_site))
+    values = _variables(request, nodes, runtime)
     secrets = dict(request.config.secrets or {})
     for secret, file in secrets.items():
         request.note(f"secret {secret}", f"in {file}", f"secrets.{secret}")
@@ -49,7 +53,7 @@ def setting(request: Request, nodes: int) -> Setting:
         lines=request.site.setup,
         module_purge=rules.purge,
         module_use=rules.use,
-        modules=(*rules.load, *profile, *own),
+        modules=(*rules.load, *profile, *own, *runtime.modules),
         prefix=request.prefix,
         prefix_variable="CONDA_PREFIX" if conda and request.prefix else "VIRTUAL_ENV",
         variables=values,
@@ -103,7 +107,7 @@ def _profile(request: Request, name: str | None) -> tuple[str, ...]:
     return known.get(name, ())
 
 
-def _variables(request: Request, nodes: int) -> dict[str, str]:
+def _variables(request: Request, nodes: int, runtime: Runtime) -> dict[str, str]:
     """All variables; a later source wins over an earlier one."""
     launch, of_site = request.site.launch, request.of_site
     config = request.config
@@ -119,6 +123,7 @@ def _variables(request: Request, nodes: int) -> dict[str, str]:
         (launch.gpu_env, bool(config.resources.gpus_per_node)),
         (launch.single_node_env, nodes == 1),
         (launch.multi_node_env, nodes > 1),
+        (runtime.env, True),
     ):
         if applies:
             found |= {name: (value, of_site) for name, value in of_rules.items()}

@@ -7,6 +7,7 @@ emitted for it. `local` is a site as well: this machine, without a scheduler.
 from __future__ import annotations
 
 from hpcrun.site.config import SiteConfig
+from hpcrun.site.container import Containers, Runtime
 from hpcrun.site.launch import LaunchRules, MasterAddress, MasterPort, Modules, Mpi
 from hpcrun.site.provenance import Source, source_of
 from hpcrun.site.scheduler import Adapter, SchedulerRules
@@ -15,12 +16,14 @@ from hpcrun.site.target import NodeShape, Target
 
 __all__ = [
     "Adapter",
+    "Containers",
     "LaunchRules",
     "MasterAddress",
     "MasterPort",
     "Modules",
     "Mpi",
     "NodeShape",
+    "Runtime",
     "SchedulerRules",
     "SiteConfig",
     "Source",

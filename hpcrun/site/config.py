@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpcrun.site.access import Access
+from hpcrun.site.container import Containers
 from hpcrun.site.launch import LaunchRules, Modules
 from hpcrun.site.provenance import Source
 from hpcrun.site.scheduler import SchedulerRules
@@ -61,6 +62,8 @@ class SiteConfig:
     """The module system."""
     launch: LaunchRules = field(default_factory=LaunchRules)
     """How commands are launched."""
+    containers: Containers = field(default_factory=Containers)
+    """Containers."""
     storage: Storage = field(default_factory=Storage)
     """Where things lie."""
     default_target: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hpcrun.site.container import Containers
 from hpcrun.site.launch import LaunchRules, Modules
 from hpcrun.site.scheduler import SchedulerRules
 from hpcrun.site.storage import Storage
@@ -88,6 +89,8 @@ class Override:
     modules: Modules = field(default_factory=Modules)
     """As in the site file."""
     launch: LaunchRules = field(default_factory=LaunchRules)
+    """As in the site file."""
+    containers: Containers = field(default_factory=Containers)
     """As in the site file."""
     storage: Storage = field(default_factory=Storage)
     """As in the site file."""

@@ -144,6 +144,7 @@ def _environment(request: Mapping[str, Any], choices: Mapping[str, str]) -> dict
         **_some("name", choices.get("environment", "").partition(" (")[0]),
         **_some("python", found.get("python")),
         **_some("virtual environment", found.get("virtual_environment")),
+        **_some("image", found.get("image")),
         **{f"module {name}": "loaded" for name in (modules if isinstance(modules, list) else ())},
         **_packages(found.get("packages")),
         **_some("hpcrun", request.get("hpcrun")),

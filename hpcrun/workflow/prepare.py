@@ -19,7 +19,7 @@ from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_i
 from hpcrun.reading import Finding, Read
 from hpcrun.resolve import resolve
 from hpcrun.resolve.tasks import task_of
-from hpcrun.script import Script, launcher_template, no_launcher, render
+from hpcrun.script import Script, no_template, render
 from hpcrun.site import SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
@@ -98,15 +98,16 @@ def prepare(
         run_id = new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())
     plan = resolve(asked, site, target, around, run_id, sdk, awaited, packed)
-    problems = asked.with_findings(_unsearchable(plan)).problems
+    problems = asked.with_findings([*_unsearchable(plan), *_no_image(plan)]).problems
     if problems:
         raise ConfigError(*problems)
     limits = Limits(parse_memory(config.snapshot.max_bytes), config.snapshot.max_files)
     load = templates_of(site, assets).load
-    if load(launcher_template(plan)) is None:
-        told = no_launcher(plan)
-        key = "distributed_job_config.launcher"
-        raise PlanError(asked.problem(Finding(key, told.message, told.hint)))
+    missing = no_template(plan, load)
+    if missing is not None:
+        is_launcher = missing.message.startswith("there is no launcher")
+        key = "distributed_job_config.launcher" if is_launcher else "environment.docker.runtime"
+        raise PlanError(asked.problem(Finding(key, missing.message, missing.hint)))
     script = render(plan, load)
     prepared = Prepared(plan, script, site, source, config.script, limits, load, wanted)
     if plan.tasks is not None:
@@ -266,6 +267,20 @@ def _unsearchable(plan: Plan) -> Iterator[Finding]:
                 yield Finding(key, message, hint)
 
 
+def _no_image(plan: Plan) -> Iterator[Finding]:
+    """What of its container is not here: the image, or a volume that it must see."""
+    container = plan.container
+    if container is None:
+        return
+    if container.is_file and not _kind(Path(container.image)):
+        message = f"there is no image {container.image}"
+        yield Finding("environment.docker.base_image", message, "the nodes must see it, too")
+    for volume in container.volumes:
+        source = volume.partition(":")[0]
+        if not _kind(Path(source)):
+            yield Finding("environment.docker.volumes", f"there is no {source}")
+
+
 def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration:
     """A copy in which virtual environment, interpreter, checkpoint and secrets are absolute."""
     config = config.copy()
@@ -281,6 +296,13 @@ def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration
             python.interpreter_path = _full(str(python.interpreter_path), folder)
         if environment.requirements:
             environment.requirements = _full(environment.requirements, folder)
+        image = environment.docker.base_image or ""
+        if image.startswith(("./", "../", "~")):
+            environment.docker.base_image = _full(image, folder)
+        environment.docker.volumes = [
+            _full(volume, folder) if volume.startswith((".", "~")) else volume
+            for volume in environment.docker.volumes
+        ]
     if config.resume_from and config.resume_from != AUTO:
         config.resume_from = _full(config.resume_from, folder)
     if config.secrets:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hpcrun.config import Environment
+from hpcrun.config import DockerSection, Environment, is_file
 from hpcrun.config.environment import PythonSection
 from hpcrun.environments.requirements import read_requirements
 from hpcrun.errors import ConfigError, Problem, StoreError
@@ -92,7 +92,11 @@ def _read(file: Path) -> Environment:
         text = file.read_text(encoding="utf-8")
     try:
         value = json.loads(text)
-        return Environment(**{**value, "python": PythonSection(**value["python"])})
+        parts = {
+            "python": PythonSection(**value["python"]),
+            "docker": DockerSection(**value.get("docker", {})),
+        }
+        return Environment(**{**value, **parts})
     except (ValueError, TypeError, LookupError) as error:
         message = f"the registered environment {file} is damaged, or of a later hpcrun: {error}"
         raise StoreError(message) from error
@@ -109,10 +113,18 @@ def _whole(environment: Environment, folder: Path) -> Environment:
     lines = read_requirements(
         environment.pip, folder / Path(file).expanduser() if file else None, folder
     )
+    docker = environment.docker
+    image = docker.base_image
+    docker = replace(
+        docker,
+        base_image=full(image) if image and is_file(image) else image,
+        volumes=[str(full(volume)) for volume in docker.volumes],
+    )
     python = replace(environment.python, interpreter_path=full(environment.python.interpreter_path))
     return replace(
         environment,
         python=python,
+        docker=docker,
         virtual_environment=full(environment.virtual_environment),
         pip=[each.line for each in lines],
         requirements=None,

@@ -134,10 +134,12 @@ def check(record: RunRecord, store: FileStore) -> None:
     has_script = store.stored(paths).text(Path(paths.script).name) is not None
     hpcrun, environment = request["agent"]["words"][-1], request.get("environment", {})
     built = environment["virtual_environment"] if "packages" in environment else None
+    image = environment.get("image", "")
     for what, path, is_there in (
         ("script", paths.script, has_script),
         ("hpcrun", hpcrun, _is_wanted(hpcrun)),
         ("environment", built, built is None or _is_same(built, environment["packages"])),
+        ("image", image, not image.startswith("/") or Path(image).exists()),
     ):
         if not is_there:
             message = f"run {run_id} cannot be submitted again: its {what}, {path}, is gone"

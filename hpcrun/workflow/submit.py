@@ -149,6 +149,11 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
             "virtual_environment": plan.setting.shared_prefix,
             "modules": list(plan.setting.modules),
             **({"packed": packing.file} if packing is not None else {}),
+            **(
+                {"image": plan.container.image, "container_runtime": plan.container.runtime}
+                if plan.container is not None
+                else {}
+            ),
         },
         "choices": [list(choice) for choice in plan.choices],
         "hpcrun": plan.version,

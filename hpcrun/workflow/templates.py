@@ -30,10 +30,12 @@ from hpcrun.inspection import (
     parts_of,
     unmarked,
 )
-from hpcrun.plan import Plan, Surroundings, Tasks, new_run_id
+from hpcrun.plan import Container, Plan, Surroundings, Tasks, new_run_id
 from hpcrun.reading import Read
 from hpcrun.resolve import resolve
+from hpcrun.resolve.container import STEPS
 from hpcrun.script import (
+    CONTAINER_FOLDER,
     LAUNCHER_FOLDER,
     MAIN,
     VARIABLES,
@@ -98,7 +100,7 @@ def blocks_of(found: Found) -> tuple[Block, ...]:
 
 def listing() -> list[tuple[str, str, str]]:
     """(name, type, meaning) of what a template finds, and of the parts of values that have some."""
-    plan = next(samples(SiteConfig(1, "any"), ["plain"]))
+    plan = replace(next(samples(SiteConfig(1, "any"), ["plain"])), container=_CONTAINER)
     values = variables(plan)
     rows = []
     for name, about in VARIABLES.items():
@@ -112,13 +114,14 @@ def listing() -> list[tuple[str, str, str]]:
 def check(templates: Templates, site: SiteConfig, names: Sequence[str] = ()) -> Checked:
     """All that is wrong with templates (default: all) for a site. TemplateError: no such NAME.
 
-    Every launcher's script is rendered, and those of a job array; with names of launchers'
-    templates, only theirs.
+    Every launcher's and container runtime's script is rendered, and those of a job array; where
+    templates of launchers or runtimes are named, only theirs.
     """
     chains = {name: find(templates, name) for name in names or templates.names}
-    of_launchers = _launchers(chains)
-    plans = list(samples(site, of_launchers or _launchers(templates.names)))
-    if len(of_launchers) < len(chains):
+    launchers = _named(templates, chains, LAUNCHER_FOLDER)
+    runtimes = _named(templates, chains, CONTAINER_FOLDER)
+    plans = list(samples(site, launchers, runtimes))
+    if not all(name.startswith((LAUNCHER_FOLDER, CONTAINER_FOLDER)) for name in chains):
         plans += [replace(plans[0], tasks=tasks) for tasks in (Tasks(2), Tasks(2, index=1))]
     environment = sandbox(templates.load)
     trees = list(_trees(templates, environment))
@@ -163,10 +166,12 @@ def _rendered(
     return list(scripts.values()), problems
 
 
-def _launchers(names: Iterable[str]) -> Sequence[str]:
-    """The launchers whose templates are among these."""
-    found = [name for name in names if name.startswith(LAUNCHER_FOLDER)]
-    return [name.removeprefix(LAUNCHER_FOLDER).removesuffix(".sh.j2") for name in found]
+def _named(templates: Templates, names: Iterable[str], folder: str) -> Sequence[str]:
+    """The launchers, or container runtimes, whose scripts are rendered: those that are named, or
+    all where none of either is."""
+    named = [name for name in names if name.startswith((LAUNCHER_FOLDER, CONTAINER_FOLDER))]
+    found = [name for name in named or templates.names if name.startswith(folder)]
+    return [name.removeprefix(folder).removesuffix(".sh.j2") for name in found]
 
 
 def _trees(templates: Templates, environment: Environment) -> Iterator[nodes.Template]:
@@ -180,8 +185,11 @@ def _trees(templates: Templates, environment: Environment) -> Iterator[nodes.Tem
 # -- what is rendered -----------------------------------------------------------------------------
 
 
-def samples(site: SiteConfig, launchers: Sequence[str]) -> Iterator[Plan]:
-    """Plans of a site for each launcher: one process, two nodes of two, and without Slurm.
+def samples(
+    site: SiteConfig, launchers: Sequence[str], runtimes: Sequence[str] = ()
+) -> Iterator[Plan]:
+    """Plans of a site for each launcher: one process, two nodes of two, and without Slurm; and of
+    two nodes in a container of each runtime.
 
     Their values hold what must be quoted.
     """
@@ -192,6 +200,10 @@ def samples(site: SiteConfig, launchers: Sequence[str]) -> Iterator[Plan]:
         made = resolve(Read(_request(count), {}), where, "sample", _AROUND, _RUN_ID, _SDK)
         for launcher in launchers:
             yield replace(made, launch=replace(made.launch, launcher=launcher))
+        for runtime in runtimes if rules is slurm and count == 2 else ():
+            of_srun = replace(made.launch, launcher="srun")
+            inside = replace(_CONTAINER, runtime=runtime, by_step=runtime in STEPS)
+            yield replace(made, launch=of_srun, container=inside)
 
 
 def _request(nodes: int) -> RunConfiguration:
@@ -207,6 +219,19 @@ def _request(nodes: int) -> RunConfiguration:
         secrets={"A_SECRET": "/home/ada/it's a secret"},
     )
 
+
+_CONTAINER = Container(
+    runtime="",
+    image="/home/ada/an image",
+    by_step=False,
+    view="it's",
+    gpu_arguments=("--gpu",),
+    arguments=("--name", "it's $one"),
+    binds=("/home/ada/the history:/home/ada/the history",),
+    volumes=("/it's:/mine:ro",),
+    folders=("/home/ada", "$SCRATCH"),
+    variables=("A_NAME", "A_SECRET"),
+)
 
 _AROUND = Surroundings(
     user="ada",

@@ -40,6 +40,7 @@ def unsound(site: SiteConfig) -> Iterator[Finding]:
         ("launch.single_node_env", site.launch.single_node_env),
         ("launch.multi_node_env", site.launch.multi_node_env),
         ("launch.mpi.env", site.launch.mpi.env),
+        *((f"containers.runtimes.{n}.env", r.env) for n, r in site.containers.runtimes.items()),
         ("storage.caches", site.storage.caches),
     ):
         for variable in variables:

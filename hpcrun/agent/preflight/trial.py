@@ -28,19 +28,24 @@ SHIM = os.path.join("hpcrun", "agent", "task.sh")
 
 _SHELLS = ("sh", "bash", "env")
 
+_INTO = ("--container-", "--environment=", "--uenv=", "--view=")
+"""What srun's flags begin with that start a container: there is no Python of the agent's in it."""
+
 
 def launcher_words(words: Sequence[str]) -> Tuple[str, ...]:
     """Those words of a command that start its tasks, and nothing of what a task does.
 
-    They stand before the shim, after the last `srun` if there is one, and end where a shell begins:
-    what torchrun starts on each node is one task. Empty where no launcher starts tasks by our shim.
+    They stand before the shim, after the last `srun` if there is one, and end where a shell begins,
+    or with `env` a container: what torchrun starts on each node is one task. Empty where no
+    launcher starts tasks by our shim.
     """
     places = [place for place, word in enumerate(words) if SHIM in word]
     before = list(words[: places[-1]] if places else ())
     if "srun" in before:
         before = before[len(before) - 1 - before[::-1].index("srun") :]
     ends = [place for place, word in enumerate(before) if word in _SHELLS]
-    return tuple(before[: ends[0]] if ends else ())
+    found = before[: ends[0]] if ends else ()
+    return tuple(word for word in found if not word.startswith(_INTO))
 
 
 def begin(

@@ -1,0 +1,53 @@
+"""The image in which a run's command works. Azure ML's word for it is docker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+RUNTIMES = (
+    *("apptainer", "singularity", "pyxis", "podman_hpc", "podman", "shifter"),
+    *("container_engine", "uenv", "charliecloud"),
+)
+"""The container runtimes that have a template; a template of one's own makes another."""
+
+_FILES = (".sif", ".simg", ".img", ".sqsh", ".squashfs", ".toml")
+
+
+def is_file(image: str) -> bool:
+    """Whether an image is named by its file or folder, not by what a registry calls it."""
+    return image.startswith(("/", "./", "../", "~")) or image.endswith(_FILES)
+
+
+@dataclass
+class DockerSection:
+    """The image of an environment, and what the command sees of the node besides."""
+
+    base_image: str | None = None
+    """A reference such as docker.io/library/python:3.12, or a file such as /images/torch.sif; an
+    EDF of the container engine, or a uenv, by its name or file."""
+    runtime: str | None = None
+    """What makes a container of it, such as apptainer; default: as the site says."""
+    volumes: list[str] = field(default_factory=list)
+    """What else it sees of the node: PATH, PATH:PLACE or PATH:PLACE:ro."""
+    arguments: list[str] = field(default_factory=list)
+    """Further words for the runtime, in its own language."""
+    shared_volumes: bool = True
+    """Whether it sees the site's own folders, such as home and scratch."""
+    view: str | None = None
+    """The views of a uenv, such as default."""
+    enabled: bool | None = None
+    """Azure ML's older switch: whether the image is used; default: if there is one."""
+
+
+@dataclass
+class DockerConfiguration:
+    """Azure ML's switch of one run for the image of its environment."""
+
+    use_docker: bool = False
+    """Whether the command runs in the image."""
+    shared_volumes: bool = True
+    """As that of the environment's docker section; both must be true."""
+    arguments: list[str] = field(default_factory=list)
+    """Further words for the runtime, behind those of the environment."""
+    shm_size: str | None = "2g"
+    """Means nothing here: containers have the /dev/shm of their node."""

@@ -1,0 +1,25 @@
+# The image has its packages; not those of this node, nor of ~/.local.
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+
+# As Azure ML tells MPI programs where the first node is.
+export AZ_BATCHAI_MPI_MASTER_NODE=$HPCRUN_MASTER_ADDR
+export AZ_BATCH_MASTER_NODE=$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT
+
+
+# What it sees of the node, and what of the site's folders is there.
+binds=(/lab/history:/lab/history /tmp:/tmp '/data/it'"'"'s mine:/mine:ro')
+for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}"; do
+    if [ -d "$folder" ] && [[ " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
+done
+# An image is a folder, or a squashfs file. It hands on all variables, but needs USER.
+export USER="${USER:-$(id -un)}"
+container=(env ch-run )
+for bind in "${binds[@]}"; do container+=(--bind "${bind%:ro}"); done
+container+=(--one 'two words' /images/python --)
+
+task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+task=("${container[@]}" "${task[@]}")
+step=(srun --nodes=2 --ntasks=4 --ntasks-per-node=2)
+step+=(--mpi=pmix)
+step+=(--kill-on-bad-exit=1 --wait=60)
+command=("${step[@]}" "${task[@]}")

@@ -1,0 +1,35 @@
+# The image has its packages; not those of this node, nor of ~/.local.
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+
+# As Azure ML tells MPI programs where the first node is.
+export AZ_BATCHAI_MPI_MASTER_NODE=$HPCRUN_MASTER_ADDR
+export AZ_BATCH_MASTER_NODE=$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT
+
+
+# What it sees of the node, and what of the site's folders is there.
+binds=(/lab/history:/lab/history /tmp:/tmp '/data/it'"'"'s mine:/mine:ro')
+for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}"; do
+    if [ -d "$folder" ] && [[ " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
+done
+# Of srun, not of sbatch: that would bring this script and the agent in. Its definition adds to an EDF of yours.
+definition=$HPCRUN_RECORD/container-$HPCRUN_ATTEMPT.toml
+{
+    echo 'image = "nvcr.io#nvidia/pytorch:24.01-py3"'
+    echo 'mounts = ['
+    printf '    "%s",\n' "${binds[@]}"
+    echo ']'
+    # Variables of the image would win.
+    echo '[env]'
+    echo 'OMPI_MCA_pml = "ucx"'
+    echo 'NCCL_SOCKET_IFNAME = "ib0"'
+    echo 'MODE = "a \"$$b\""'
+    echo "PYTHONPATH = \"$PYTHONPATH\""
+} > "$definition"
+container_step=(--environment="$definition" --one 'two words')
+
+task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+step=(srun --nodes=2 --ntasks=4 --ntasks-per-node=2)
+step+=(--mpi=pmix)
+step+=(--kill-on-bad-exit=1 --wait=60)
+step+=("${container_step[@]}")
+command=("${step[@]}" "${task[@]}")

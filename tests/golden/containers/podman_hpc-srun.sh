@@ -1,0 +1,26 @@
+# The image has its packages; not those of this node, nor of ~/.local.
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+
+# As Azure ML tells MPI programs where the first node is.
+export AZ_BATCHAI_MPI_MASTER_NODE=$HPCRUN_MASTER_ADDR
+export AZ_BATCH_MASTER_NODE=$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT
+
+
+# What it sees of the node, and what of the site's folders is there.
+binds=(/lab/history:/lab/history /tmp:/tmp '/data/it'"'"'s mine:/mine:ro')
+for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}"; do
+    if [ -d "$folder" ] && [[ " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
+done
+# It hands on only what is named. An entry point of the image would take the words for its own.
+container=(env podman-hpc run --rm --network=host --pid=host --ipc=host --entrypoint= --gpu)
+for name in HPCRUN_ SLURM PMI PMIX_ OMPI_ MV2_ MPI_ CUDA_ NVIDIA_ ROCR_ HIP_ OMP_ AZ_BATCH; do container+=(--env "$name*"); done
+for name in PYTHONPATH PYTHONNOUSERSITE TMPDIR OMPI_MCA_pml NCCL_SOCKET_IFNAME MODE A_KEY; do container+=(--env "$name"); done
+for bind in "${binds[@]}"; do container+=(--volume "$bind"); done
+container+=(--one 'two words' nvcr.io/nvidia/pytorch:24.01-py3)
+
+task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+task=("${container[@]}" "${task[@]}")
+step=(srun --nodes=2 --ntasks=4 --ntasks-per-node=2)
+step+=(--mpi=pmix)
+step+=(--kill-on-bad-exit=1 --wait=60)
+command=("${step[@]}" "${task[@]}")

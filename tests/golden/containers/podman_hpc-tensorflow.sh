@@ -1,0 +1,45 @@
+# The image has its packages; not those of this node, nor of ~/.local.
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+
+
+
+# What it sees of the node, and what of the site's folders is there.
+binds=(/lab/history:/lab/history /tmp:/tmp '/data/it'"'"'s mine:/mine:ro')
+for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}"; do
+    if [ -d "$folder" ] && [[ " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
+done
+# It hands on only what is named. An entry point of the image would take the words for its own.
+container=(env podman-hpc run --rm --network=host --pid=host --ipc=host --entrypoint= --gpu)
+for name in HPCRUN_ SLURM PMI PMIX_ OMPI_ MV2_ MPI_ CUDA_ NVIDIA_ ROCR_ HIP_ OMP_ AZ_BATCH; do container+=(--env "$name*"); done
+for name in PYTHONPATH PYTHONNOUSERSITE TMPDIR NCCL_SOCKET_IFNAME MODE A_KEY; do container+=(--env "$name"); done
+for bind in "${binds[@]}"; do container+=(--volume "$bind"); done
+container+=(--one 'two words' nvcr.io/nvidia/pytorch:24.01-py3)
+
+task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+task=("${container[@]}" "${task[@]}")
+step=(srun --nodes=2 --ntasks=2 --ntasks-per-node=1)
+step+=(--kill-on-bad-exit=1 --wait=60)
+# Parameter servers serve until they are told to end. The workers decide how the run ends, unless a server falls before.
+# srun hands USR2 on to its tasks; TERM would have it kill them (22.05).
+servers=(srun --overlap --mem=0 --relative=0 --nodes=1 --ntasks=1
+    --ntasks-per-node=1 --kill-on-bad-exit=1 --wait=60 --wait=0 env HPCRUN_ROLE=ps "${task[@]}")
+late='trap : TERM INT HUP USR1 USR2 CONT
+    "${@:2:$1}" &
+    servers=$!
+    "${@:$1 + 2}" &
+    workers=$!
+    fallen=0
+    while kill -0 "$workers" && kill -0 "$servers"; do wait -n; done 2>/dev/null
+    if kill -0 "$workers" 2>/dev/null; then
+        wait "$servers" || { fallen=$?; kill "$workers"; }
+    fi
+    while kill -0 "$workers" 2>/dev/null; do wait "$workers"; done
+    wait "$workers"
+    status=$?
+    kill -USR2 "$servers" 2>/dev/null
+    for _ in {1..100}; do kill -0 "$servers" 2>/dev/null || break; sleep 0.2; done
+    kill "$servers" 2>/dev/null
+    wait "$servers"
+    [ "$fallen" = 0 ] || status=$fallen
+    exit "$status"'
+command=(bash -c "$late" bash "${#servers[@]}" "${servers[@]}" "${step[@]}" "${task[@]}")

@@ -1,0 +1,23 @@
+#SBATCH --image=docker:nvcr.io/nvidia/pytorch:24.01-py3
+#SBATCH --module=gpu,nccl-plugin
+#SBATCH --volume="/data/it's mine:/mine:ro"
+# The image has its packages; not those of this node, nor of ~/.local.
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+
+
+
+# sbatch was told of the image and the volumes; the site's own file systems are seen. Variables of the image would win.
+container=(env shifter --env=PYTHONPATH="$PYTHONPATH")
+container+=(--env=MODE='a "$b"')
+container+=(--one 'two words')
+
+task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+# torchrun cannot always tell by names whether it is the rendezvous host: the node's number says it.
+late='[ "${SLURM_NODEID:-0}" = 0 ] && host=true || host=false; exec "$0" -m torch.distributed.run --rdzv-conf "is_host=$host" "$@"'
+torchrun=(sh -c "$late" python3 --rdzv-backend=c10d --rdzv-id="$HPCRUN_JOB_ID" --rdzv-endpoint="$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT")
+# torchrun gives each process one thread unless it is told.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+# It puts values in place of $local_rank and makes $ of $$; without -- it heeds words such as --no.
+torchrun+=(--nnodes=1 --nproc-per-node=2 --no-python -- "${task[@]//\$/\$\$}")
+torchrun=("${container[@]}" "${torchrun[@]}")
+command=("${torchrun[@]}")

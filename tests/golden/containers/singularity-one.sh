@@ -1,0 +1,17 @@
+# The image has its packages; not those of this node, nor of ~/.local.
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+
+
+
+# What it sees of the node, and what of the site's folders is there.
+binds=(/lab/history:/lab/history /tmp:/tmp '/data/it'"'"'s mine:/mine:ro')
+for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}"; do
+    if [ -d "$folder" ] && [[ " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
+done
+# It hands on all variables but PATH, and shows $HOME and /tmp by itself.
+container=(env singularity exec --nv)
+for bind in "${binds[@]}"; do container+=(--bind "$bind"); done
+container+=(--one 'two words' docker://python:3.12)
+
+command=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+command=("${container[@]}" "${command[@]}")

@@ -1,0 +1,36 @@
+# The snapshot first, then the part of hpcrun that `from hpcrun import Run` needs.
+export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab${PYTHONPATH:+:$PYTHONPATH}
+
+
+
+# Of srun, not of sbatch. It shows its software beside all that the node has, and hands on all variables.
+container_step=(--uenv=prgenv-gnu/25.6:v2 --one 'two words')
+
+task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
+step=(srun --nodes=2 --ntasks=2 --ntasks-per-node=1)
+step+=(--kill-on-bad-exit=1 --wait=60)
+step+=("${container_step[@]}")
+# Parameter servers serve until they are told to end. The workers decide how the run ends, unless a server falls before.
+# srun hands USR2 on to its tasks; TERM would have it kill them (22.05).
+servers=(srun --overlap --mem=0 --relative=0 --nodes=1 --ntasks=1
+    --ntasks-per-node=1 --kill-on-bad-exit=1 --wait=60 --wait=0 "${container_step[@]}" env HPCRUN_ROLE=ps "${task[@]}")
+late='trap : TERM INT HUP USR1 USR2 CONT
+    "${@:2:$1}" &
+    servers=$!
+    "${@:$1 + 2}" &
+    workers=$!
+    fallen=0
+    while kill -0 "$workers" && kill -0 "$servers"; do wait -n; done 2>/dev/null
+    if kill -0 "$workers" 2>/dev/null; then
+        wait "$servers" || { fallen=$?; kill "$workers"; }
+    fi
+    while kill -0 "$workers" 2>/dev/null; do wait "$workers"; done
+    wait "$workers"
+    status=$?
+    kill -USR2 "$servers" 2>/dev/null
+    for _ in {1..100}; do kill -0 "$servers" 2>/dev/null || break; sleep 0.2; done
+    kill "$servers" 2>/dev/null
+    wait "$servers"
+    [ "$fallen" = 0 ] || status=$fallen
+    exit "$status"'
+command=(bash -c "$late" bash "${#servers[@]}" "${servers[@]}" "${step[@]}" "${task[@]}")
