@@ -45,6 +45,7 @@ if [ "$holder" != "$HPCRUN_JOB_ID" ]; then
 fi
 
 
+module use /appl/local/laifs/modules
 
 # The snapshot first, then the part of hpcrun that `from hpcrun import Run` needs.
 export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-0123456789ab${PYTHONPATH:+:$PYTHONPATH}

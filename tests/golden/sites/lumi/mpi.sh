@@ -45,6 +45,7 @@ if [ "$holder" != "$HPCRUN_JOB_ID" ]; then
 fi
 
 
+module use /appl/local/laifs/modules
 
 export NCCL_SOCKET_IFNAME=hsn
 export NCCL_NET_GDR_LEVEL=3
