@@ -48,13 +48,22 @@ def _fetch() -> None:
 
 def install_fuse() -> None:
     """Installs sshfs, if it is missing. Nothing but a network file system needs it."""
-    if shutil.which("sshfs", path=PATH) is not None:
+    _install_one("sshfs", "sshfs")
+
+
+def install_charliecloud() -> None:
+    """Installs Charliecloud, if it is missing. Nothing but runs in containers needs it."""
+    _install_one("charliecloud", "ch-run")
+
+
+def _install_one(package: str, command: str) -> None:
+    if shutil.which(command, path=PATH) is not None:
         return
     if shutil.which("apt-get") is None:
-        raise NotHere("sshfs is not here, and there is no apt-get to fetch it")
+        raise NotHere(f"{command} is not here, and there is no apt-get to fetch it")
     with alone("packages"):
         _apt("update")
-        _apt("install", "-y", "--no-install-recommends", "sshfs")
+        _apt("install", "-y", "--no-install-recommends", package)
 
 
 def _missing() -> list[str]:
