@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Checkpoints": "hpcrun.config",
+    "CondaDependencies": "hpcrun.config",
     "Environment": "hpcrun.config",
     "Experiment": "hpcrun.api",
     "DockerConfiguration": "hpcrun.config",

@@ -157,19 +157,25 @@ def test_the_interpreter_counts_unless_azure_ml_would_ignore_it(
 
 
 @pytest.mark.parametrize(
-    "python", ["userManagedDependencies: false, ", "userManagedDependencies: , ", ""]
+    ("python", "is_managed"),
+    [
+        ("userManagedDependencies: false, ", True),
+        ("userManagedDependencies: , ", True),
+        ("", True),
+        ("userManagedDependencies: true, ", False),
+    ],
 )
 @pytest.mark.parametrize(
     "conda", ["condaDependenciesFile: conda.yml", "condaDependencies: {dependencies: [numpy]}"]
 )
-def test_an_environment_that_must_be_built_is_refused_at_its_line(
-    python: str, conda: str, tmp_path: Path
+def test_what_conda_installs_is_read_unless_nothing_is_to_be_installed(
+    python: str, is_managed: bool, conda: str, tmp_path: Path
 ) -> None:
-    text = f"script: a.py\nenvironment:\n  python: {{{python}{conda}}}\n"
-    assert problems(text, tmp_path) == [
-        "run.runconfig:3: this asks for an environment to be built, which hpcrun does not do yet"
-        " (set userManagedDependencies: true and interpreterPath)"
-    ]
+    text = f"script: a.py\nenvironment:\n  python: {{{python}interpreterPath: p, {conda}}}\n"
+    environment = load(text, tmp_path).environment
+    assert isinstance(environment, Environment)
+    assert environment.is_managed == environment.is_of_conda == is_managed
+    assert environment.python.interpreter_path == (None if is_managed else "p")
 
 
 def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:

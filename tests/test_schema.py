@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from hpcrun.config import (
     After,
     Checkpoints,
+    CondaDependencies,
     DockerConfiguration,
     DockerSection,
     Environment,
@@ -30,6 +31,7 @@ from hpcrun.config import (
     Stop,
     TensorflowConfiguration,
 )
+from hpcrun.config.conda import PipSection
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import ConfigError
 from hpcrun.reading import read_partly
@@ -42,6 +44,7 @@ SECTIONS = (
     *(After, Checkpoints, Requeue, Stop),
     *(MpiConfiguration, HorovodConfiguration, PyTorchConfiguration, TensorflowConfiguration),
     *(ParallelTaskConfiguration, DockerConfiguration, DockerSection),
+    *(CondaDependencies, PipSection),
 )
 SCHEMA = json_schema(RunConfiguration)
 

@@ -1,6 +1,7 @@
 """What is asked: ScriptRunConfig, run.yaml and .runconfig files, one value in three forms."""
 
 from hpcrun.config.checking import EXPERIMENT, EXPERIMENT_HINT, checked
+from hpcrun.config.conda import CondaDependencies
 from hpcrun.config.container import (
     RUNTIMES,
     DockerConfiguration,
@@ -44,6 +45,7 @@ __all__ = [
     "RUNTIMES",
     "After",
     "Checkpoints",
+    "CondaDependencies",
     "DistributedConfiguration",
     "DockerConfiguration",
     "DockerSection",

@@ -17,7 +17,7 @@ from hpcrun.config.distributed import (
     nodes_key,
     processes_key,
 )
-from hpcrun.config.environment import Environment
+from hpcrun.config.environment_checking import of_environment
 from hpcrun.config.model import RunConfiguration
 from hpcrun.config.quantities import parse_memory, parse_time
 from hpcrun.errors import ConfigError
@@ -38,7 +38,7 @@ def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
             *_distributed(config),
             *_placeholders(config),
             *_names(config),
-            *_environment(config.environment),
+            *of_environment(config.environment),
             *_variables(config),
             *_directives(config),
             *_metric_files(config),
@@ -217,39 +217,6 @@ def _names(config: RunConfiguration) -> Iterator[Finding]:
     if config.compute_target == "":
         hint = "site/target, or local: an unset variable in -t would run it on this machine"
         yield Finding("compute_target", "the target is empty", hint)
-
-
-def _environment(environment: Environment | str) -> Iterator[Finding]:
-    if isinstance(environment, str):
-        return
-    python, version = environment.python, "environment.python.version"
-    for key in ("virtual_environment", "conda"):
-        if environment.is_managed and getattr(environment, key):
-            message = "an environment is either built of packages, or one that is there"
-            beside = ("environment.pip", "environment.requirements")
-            yield Finding(f"environment.{key}", message, "keep one of them", beside)
-    docker = environment.docker
-    used = docker.enabled is not False and docker.base_image
-    if used and (environment.is_managed or environment.conda):
-        message = "an image has its packages, and others cannot be installed into it"
-        packages = ("environment.pip", "environment.requirements", "environment.conda")
-        hint = "make them part of the image, or leave docker.base_image out"
-        yield Finding("environment.docker.base_image", message, hint, packages)
-    if environment.conda and environment.virtual_environment:
-        message = "conda and virtual_environment both name one"
-        yield Finding("environment.conda", message, "keep one of them")
-    if python.version is None:
-        return
-    if not re.fullmatch(r"\d+\.\d+", python.version):
-        yield Finding(version, f"{python.version!r} is no version of Python", "such as 3.11")
-    elif python.interpreter_path:
-        message = "python.version and python.interpreter_path both say which interpreter"
-        yield Finding(
-            version, message, "keep one of them", ("environment.python.interpreter_path",)
-        )
-    elif not environment.is_managed:
-        message = "python.version says what packages are installed for, and there are none"
-        yield Finding(version, message, "pip: […], requirements: FILE, or interpreter_path")
 
 
 def _variables(config: RunConfiguration) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from hpcrun.config.conda import CondaDependencies
 from hpcrun.config.container import DockerSection
 
 DEFAULT_ENVIRONMENT = "default-environment"
@@ -34,10 +35,14 @@ class PythonSection:
 
     interpreter_path: str | None = None
     """The interpreter: a path, or a name to be found on the job's PATH."""
-    user_managed_dependencies: bool = True
-    """Azure ML's switch; here `pip` and `requirements` decide whether one is built."""
+    user_managed_dependencies: bool | None = None
+    """Azure ML's switch: true installs nothing; default: an environment of what is named."""
     version: str | None = None
     """Of the interpreter that packages are installed for, such as 3.11."""
+    conda_dependencies: CondaDependencies | None = None
+    """What conda installs: an environment of it is built once."""
+    conda_dependencies_file: str | None = None
+    """The same as a file, an environment.yml."""
 
 
 @dataclass
@@ -86,8 +91,15 @@ class Environment:
 
     @property
     def is_managed(self) -> bool:
-        """Whether its packages are installed by hpcrun, into a virtual environment of its own."""
-        return bool(self.pip or self.requirements)
+        """Whether its packages are installed by hpcrun, into an environment of its own."""
+        named = (self.pip, self.requirements, self.is_of_conda)
+        return any(named) and self.python.user_managed_dependencies is not True
+
+    @property
+    def is_of_conda(self) -> bool:
+        """Whether conda's packages are among them."""
+        python = self.python
+        return python.conda_dependencies is not None or python.conda_dependencies_file is not None
 
     @classmethod
     def from_pip_requirements(
@@ -99,6 +111,11 @@ class Environment:
         """
         pinned = [f"pip=={pip_version}"] if pip_version else []
         return cls(name, requirements=str(file_path), pip=pinned)
+
+    @classmethod
+    def from_conda_specification(cls, name: str, file_path: str | Path) -> Environment:
+        """One whose packages an environment.yml names; it is read now. ConfigError."""
+        return cls(name, PythonSection(conda_dependencies=CondaDependencies.load(file_path)))
 
     @classmethod
     def from_existing_conda_environment(cls, name: str, conda_environment_name: str) -> Environment:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hpcrun.arguments import is_path
+from hpcrun.config.conda import CondaDependencies
 from hpcrun.config.container import DockerConfiguration, DockerSection
 from hpcrun.config.distributed import (
     DistributedConfiguration,
@@ -53,7 +54,7 @@ SUFFIX = ".runconfig"
 class _Python:
     user_managed_dependencies: bool | None = None
     interpreter_path: str | None = None
-    conda_dependencies: Any = None
+    conda_dependencies: CondaDependencies | None = None
     conda_dependencies_file: str | None = None
     base_conda_environment: str | None = None
     version: str | None = None
@@ -221,12 +222,6 @@ def load_runconfig(
 def read_runconfig(file: Path) -> Read[RunConfiguration]:
     """What a .runconfig asks for, as far as it could be read; as `load_config`."""
     read = read_partly(_File, file_text(file), str(file), rename=_snake)
-    python = read.value.environment.python
-    conda = python.conda_dependencies or python.conda_dependencies_file
-    if conda and not python.user_managed_dependencies:
-        message = "this asks for an environment to be built, which hpcrun does not do yet"
-        hint = "set userManagedDependencies: true and interpreterPath"
-        read = read.with_findings([Finding("environment.python", message, hint)])
     if read.value.environment.docker.base_dockerfile:
         message, hint = "hpcrun builds no images", "build it elsewhere, and name it as baseImage"
         key = "environment.docker.base_dockerfile"
@@ -272,12 +267,19 @@ def _configuration(read: _File) -> RunConfiguration:
 
 
 def _environment(read: _Environment) -> Environment:
+    python = read.python
+    conda = python.user_managed_dependencies is not True and bool(
+        python.conda_dependencies or python.conda_dependencies_file
+    )
     # Azure ML ignores the path otherwise; here packages are installed for that interpreter.
-    own = read.python.user_managed_dependencies is not False or read.pip or read.requirements
+    own = python.user_managed_dependencies is not False or read.pip or read.requirements
     return Environment(
         name=read.name or DEFAULT_ENVIRONMENT,
         python=PythonSection(
-            read.python.interpreter_path if own else None, version=read.python.version
+            python.interpreter_path if own and not conda else None,
+            version=python.version,
+            conda_dependencies=python.conda_dependencies if conda else None,
+            conda_dependencies_file=python.conda_dependencies_file if conda else None,
         ),
         virtual_environment=read.virtual_environment,
         pip=read.pip,
@@ -349,6 +351,11 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
     if isinstance(environment, str):
         environment = Environment(environment, virtual_environment=environment)
     python = {**_plain(environment.python), "userManagedDependencies": not environment.is_managed}
+    for name in ("condaDependencies", "condaDependenciesFile"):
+        if python[name] is None:
+            del python[name]  # Azure ML's own stays; nothing is installed of it
+    if environment.python.conda_dependencies is not None:
+        python["condaDependencies"] = environment.python.conda_dependencies.as_dict()
     named = {n: None if v in ([], {}) else v for n, v in _plain(environment).items()}
     if named["version"] is None:
         del named["version"]  # Azure ML's own stays
@@ -391,7 +398,10 @@ def _snake(name: str) -> str:
 _JOINED = {"py_torch": "pytorch", "parallel_task": "paralleltask", "aml_compute": "amlcompute"}
 """Words that the service's answers write with a capital inside, and the SDK's files without."""
 
-_RULES = Rules(_snake, frozenset({"tags", "secrets", "sbatch", "environmentVariables"}))
+_RULES = Rules(
+    _snake,
+    frozenset({"tags", "secrets", "sbatch", "environmentVariables", "condaDependencies"}),
+)
 
 
 def _camel(name: str) -> str:

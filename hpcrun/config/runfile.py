@@ -36,6 +36,9 @@ def anchor(config: RunConfiguration, folder: Path) -> None:
             environment.python.interpreter_path = below(environment.python.interpreter_path)
         if environment.requirements:
             environment.requirements = below(environment.requirements)
+        if environment.python.conda_dependencies_file:
+            file = below(environment.python.conda_dependencies_file)
+            environment.python.conda_dependencies_file = file
         docker = environment.docker
         if docker.base_image and docker.base_image.startswith(("./", "../")):
             docker.base_image = below(docker.base_image)
@@ -50,6 +53,16 @@ def anchor(config: RunConfiguration, folder: Path) -> None:
         config.resume_from = below(str(config.resume_from))
     if config.secrets:
         config.secrets = {name: below(path) for name, path in config.secrets.items()}
+
+
+def write_text(file: Path, text: str) -> Path:
+    """Writes a file that somebody named, in a folder that is made, and gives it. ConfigError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(Problem(f"cannot write {file}: {error.strerror}")) from error
+    return file
 
 
 def file_text(file: Path) -> str:

@@ -1,4 +1,8 @@
-"""Building an environment: uv where it is, else venv and pip; whole, or not there at all."""
+"""Building an environment: whole, or not there at all.
+
+A virtual one by uv where it is, else by venv and pip; one of conda's by conda or its like, and then
+by uv or pip what these install beside.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpcrun.environments import solving
 from hpcrun.environments.cache import LOCK, MARKER, Built, Wanted, listed, publish
 from hpcrun.errors import BuildError
 from hpcrun.faults import told
@@ -62,43 +67,73 @@ def _of(folder: str, wanted: Wanted) -> Built | None:
 
 def _fill(wanted: Wanted, aside: str, say: Callable[[str], None]) -> None:
     """Makes a whole environment in a new folder, the marker last."""
-    python, begun = f"{aside}/bin/python", time.time()
+    begun, made_by, known = time.time(), "", []
+    python: dict[str, str] = wanted.interpreter._asdict()
     uv = _uv(wanted.interpreter.path)
     name = "uv" if uv else "pip"
-    say(f"building environment {wanted.name} ({wanted.key}) by {name}; that is done once")
-    with told(f"write the environment {aside}"):
-        Path(aside).mkdir()
-    if uv:
-        _run(
-            "uv venv",
-            [uv, "venv", "--quiet", "--allow-existing", "-p", wanted.interpreter.path, aside],
-        )
-        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "-p", python]
-        freeze = [uv, "pip", "freeze", "-p", python]
+    if wanted.conda is not None:
+        name_of_tool = solving.find_tool(os.environ)[0]
+        _announce(wanted, name_of_tool, say)
+        made_by = solving.install(wanted.conda, aside, _run)
+        with told(f"read the environment {aside}"):
+            records = solving.installed(aside)
+        known = [f"{each['name']}=={each['version']}={each['build']}" for each in records]
+        version = next(str(each["version"]) for each in records if each["name"] == "python")
+        python = {"path": f"{aside}/bin/python", "version": ".".join(version.split(".")[:2])}
     else:
-        base = wanted.interpreter.path
-        has_pip = _reaches_out(base)
-        _run("venv", [base, "-m", "venv", *(["--without-pip"] if has_pip else []), aside])
-        pip = [base, "-m", "pip", "--python", python] if has_pip else [python, "-m", "pip"]
-        install, freeze = [*pip, "install", "--quiet", "--no-input"], [*pip, "freeze"]
-    asked = Path(aside, "requirements.txt")
-    with told(f"write {asked}"):
-        asked.write_text("".join(f"{each.line}\n" for each in wanted.requirements))
-    _run(f"{name} install", [*install, "-r", str(asked)])
-    lock = sorted(_run(f"{name} freeze", freeze).splitlines())
+        _announce(wanted, name, say)
+        _make_venv(wanted, aside, uv)
+    lock = known
+    if wanted.requirements or wanted.conda is None:
+        lock = [*known, *_install(wanted, aside, uv)]
+    builder = "+".join(filter(None, (made_by, name if len(lock) > len(known) else "")))
     marker = {
         "name": wanted.name,
         "key": wanted.key,
-        "python": wanted.interpreter._asdict(),
-        "requirements": [each.line for each in wanted.requirements],
+        "python": python,
+        "requirements": wanted.asked,
         "lock": lock,
-        "builder": name,
+        "builder": builder or name,
         "built": begun,
         "seconds": round(time.time() - begun, 1),
     }
     with told(f"write the environment {aside}"):
         Path(aside, LOCK).write_text("".join(f"{line}\n" for line in lock))
         _on_disk(Path(aside, MARKER), json.dumps(marker, indent=2).encode() + b"\n")
+
+
+def _announce(wanted: Wanted, name: str, say: Callable[[str], None]) -> None:
+    say(f"building environment {wanted.name} ({wanted.key}) by {name}; that is done once")
+
+
+def _make_venv(wanted: Wanted, aside: str, uv: str | None) -> None:
+    base = wanted.interpreter.path
+    with told(f"write the environment {aside}"):
+        Path(aside).mkdir()
+    if uv:
+        _run("uv venv", [uv, "venv", "--quiet", "--allow-existing", "-p", base, aside])
+    else:
+        without = ["--without-pip"] if _reaches_out(base) else []
+        _run("venv", [base, "-m", "venv", *without, aside])
+
+
+def _install(wanted: Wanted, aside: str, uv: str | None) -> list[str]:
+    """Installs what is asked of pip; gives what is there since, as pip freezes it."""
+    python, base = f"{aside}/bin/python", wanted.interpreter.path
+    if uv:
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "-p", python]
+        freeze = [uv, "pip", "freeze", "-p", python]
+    else:
+        reaches = _reaches_out(base)
+        pip = [base, "-m", "pip", "--python", python] if reaches else [python, "-m", "pip"]
+        install, freeze = [*pip, "install", "--quiet", "--no-input"], [*pip, "freeze"]
+    name = "uv" if uv else "pip"
+    of_conda = _run(f"{name} freeze", freeze).splitlines() if wanted.conda is not None else []
+    asked = Path(aside, "requirements.txt")
+    with told(f"write {asked}"):
+        asked.write_text("".join(f"{each.line}\n" for each in wanted.requirements))
+    _run(f"{name} install", [*install, "-r", str(asked)])
+    return sorted(set(_run(f"{name} freeze", freeze).splitlines()) - set(of_conda))
 
 
 def _on_disk(path: Path, data: bytes) -> None:
@@ -133,14 +168,21 @@ def _reaches_out(interpreter: str) -> bool:
 def _environ() -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name not in _OF_CALLER}
     # Links into a cache would let whoever changes one environment change others.
-    return {**own, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "UV_LINK_MODE": "copy"}
+    copies = {"UV_LINK_MODE": "copy", "CONDA_ALWAYS_COPY": "true"}
+    return {**own, **copies, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 def _run(step: str, words: Sequence[str]) -> str:
     """What a command prints, which is one step of the builder's. BuildError."""
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", env=_environ(), check=False
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=_environ(),
+            check=False,
         )
     except OSError as error:
         raise BuildError(f"cannot start {words[0]}: {error.strerror}") from error

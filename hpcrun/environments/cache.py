@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from hpcrun.environments.interpreter import Interpreter
 from hpcrun.environments.requirements import Requirement
+from hpcrun.environments.specification import Specification
 from hpcrun.faults import told
 
 MARKER = "hpcrun-environment.json"
@@ -31,17 +32,28 @@ _NAME = re.compile(r"(?P<key>[0-9a-f]{16})\.(?P<number>[1-9]\d*)\Z")
 
 
 class Wanted(NamedTuple):
-    """An environment as it is asked for. name: for people; it is no part of the key."""
+    """An environment as it is asked for. name: for people; it is no part of the key. conda: what
+    conda installs, its own interpreter too; None: it is a virtual one of `interpreter`."""
 
     name: str
     interpreter: Interpreter
     requirements: Sequence[Requirement]
+    conda: Specification | None = None
+
+    @property
+    def asked(self) -> list[str]:
+        """What was asked for, a line each, conda's packages first."""
+        packages = self.conda.packages if self.conda is not None else ()
+        return [*packages, *(each.line for each in self.requirements)]
 
     @property
     def key(self) -> str:
-        """Its content: interpreter, platform and requirements."""
+        """Its content: interpreter, platform and requirements; or what conda installs."""
         python = self.interpreter
         content = [python.implementation, python.version, python.platform, python.prefix]
+        if self.conda is not None:
+            conda = self.conda
+            content = ["conda", conda.platform, *conda.channels, "", *conda.packages]
         lines = [each.content for each in self.requirements]
         return hashlib.sha256(json.dumps([content, lines]).encode()).hexdigest()[:16]
 

@@ -32,6 +32,10 @@ def setting(request: Request, nodes: int, container: Container | None = None) ->
     request.choose("conda", (environment.conda, "environment.conda"))
     request.choose("requirements", (environment.requirements, "environment.requirements"))
     request.choose("pip", (tuple(environment.pip), "environment.pip"))
+    python, key = environment.python, "environment.python.conda_dependencies"
+    request.choose("conda dependencies file", (python.conda_dependencies_file, f"{key}_file"))
+    named = python.conda_dependencies.conda_packages if python.conda_dependencies else ()
+    request.choose("conda dependencies", (tuple(named), key))
     rules, of_site = request.site.modules, request.of_site
     own = tuple(environment.modules)
     for line in request.site.setup:
@@ -48,7 +52,7 @@ def setting(request: Request, nodes: int, container: Container | None = None) ->
     for secret, file in secrets.items():
         request.note(f"secret {secret}", f"in {file}", f"secrets.{secret}")
     active = environment.is_default and not request.around.environ.get("VIRTUAL_ENV")
-    conda = active or environment.conda
+    conda = active or environment.conda or environment.is_of_conda
     return Setting(
         lines=request.site.setup,
         module_purge=rules.purge,

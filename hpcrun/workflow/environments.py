@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpcrun.config import Environment
+from hpcrun.config import CondaDependencies, Environment
 from hpcrun.environments.cache import Built, Wanted, find, listed, place
 from hpcrun.environments.interpreter import find_interpreter
 from hpcrun.environments.requirements import read_requirements
+from hpcrun.environments.specification import read_specification
 from hpcrun.errors import BuildError, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.rights import kept_to
@@ -24,17 +25,28 @@ def wanted_of(environment: Environment, folder: Path) -> Wanted:
     ConfigError: a requirement cannot be read, or there is no such interpreter here.
     """
     python, file = environment.python, environment.requirements
+    version = None if environment.is_of_conda else python.version
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Wanted(
-        environment.name,
-        find_interpreter(
-            python.interpreter_path,
-            python.version,
-            os.environ.get("PATH", os.defpath),
-            Path(base, "hpcrun", "interpreters.json"),
-        ),
-        read_requirements(environment.pip, Path(file) if file else None, folder.absolute()),
+    interpreter = find_interpreter(
+        python.interpreter_path,
+        version,
+        os.environ.get("PATH", os.defpath),
+        Path(base, "hpcrun", "interpreters.json"),
     )
+    asked = read_requirements(environment.pip, Path(file) if file else None, folder.absolute())
+    dependencies = dependencies_of(environment)
+    if dependencies is None:
+        return Wanted(environment.name, interpreter, asked)
+    conda, pip = read_specification(dependencies, python.version, interpreter.version)
+    return Wanted(environment.name, interpreter, list(dict.fromkeys([*pip, *asked])), conda)
+
+
+def dependencies_of(environment: Environment) -> CondaDependencies | None:
+    """What conda installs in it, also if a file says that. ConfigError."""
+    python = environment.python
+    if python.conda_dependencies_file is None:
+        return python.conda_dependencies
+    return CondaDependencies.load(python.conda_dependencies_file)
 
 
 def folder_of(wanted: Wanted, store: FileStore, private: bool) -> str:

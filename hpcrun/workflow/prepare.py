@@ -182,16 +182,20 @@ def _with_built(
         return asked, None
     if environment.virtual_environment or not asked.is_sure_of("environment"):
         return asked, None
-    from hpcrun.workflow.environments import folder_of, wanted_of
+    from hpcrun.workflow.environments import dependencies_of, folder_of, wanted_of
 
     try:
         wanted = wanted_of(environment, folder)
+        dependencies = dependencies_of(environment)
     except ConfigError as error:
         return replace(asked, problems=(*asked.problems, *error.problems)), None
     config = asked.value.copy()
     python = replace(environment.python, interpreter_path=None)
     built = folder_of(wanted, store, private)
-    config.environment = replace(environment, python=python, virtual_environment=built)
+    own = {**(dependencies.variables if dependencies else {}), **environment.environment_variables}
+    config.environment = replace(
+        environment, python=python, virtual_environment=built, environment_variables=own
+    )
     return replace(asked, value=config), wanted
 
 
@@ -296,6 +300,9 @@ def _with_full_paths(config: RunConfiguration, folder: Path) -> RunConfiguration
             python.interpreter_path = _full(str(python.interpreter_path), folder)
         if environment.requirements:
             environment.requirements = _full(environment.requirements, folder)
+        if environment.python.conda_dependencies_file:
+            file = _full(environment.python.conda_dependencies_file, folder)
+            environment.python.conda_dependencies_file = file
         image = environment.docker.base_image or ""
         if image.startswith(("./", "../", "~")):
             environment.docker.base_image = _full(image, folder)

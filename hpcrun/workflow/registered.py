@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hpcrun.config import DockerSection, Environment, is_file
+from hpcrun.config import CondaDependencies, DockerSection, Environment, is_file
 from hpcrun.config.environment import PythonSection
 from hpcrun.environments.requirements import read_requirements
 from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.faults import told
-from hpcrun.reading import check_value, nearest
+from hpcrun.reading import check_value, nearest, read_value
 from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.store.policy import read_policy
@@ -92,8 +92,12 @@ def _read(file: Path) -> Environment:
         text = file.read_text(encoding="utf-8")
     try:
         value = json.loads(text)
+        python = PythonSection(**value["python"])
+        if python.conda_dependencies is not None:
+            held = value["python"]["conda_dependencies"]
+            python.conda_dependencies = read_value(CondaDependencies, held).sound().value
         parts = {
-            "python": PythonSection(**value["python"]),
+            "python": python,
             "docker": DockerSection(**value.get("docker", {})),
         }
         return Environment(**{**value, **parts})
@@ -120,7 +124,12 @@ def _whole(environment: Environment, folder: Path) -> Environment:
         base_image=full(image) if image and is_file(image) else image,
         volumes=[str(full(volume)) for volume in docker.volumes],
     )
-    python = replace(environment.python, interpreter_path=full(environment.python.interpreter_path))
+    python = replace(
+        environment.python,
+        interpreter_path=full(environment.python.interpreter_path),
+        conda_dependencies=_conda(environment, folder),
+        conda_dependencies_file=None,
+    )
     return replace(
         environment,
         python=python,
@@ -130,3 +139,10 @@ def _whole(environment: Environment, folder: Path) -> Environment:
         requirements=None,
         version=None,
     )
+
+
+def _conda(environment: Environment, folder: Path) -> CondaDependencies | None:
+    file = environment.python.conda_dependencies_file
+    if file is None:
+        return environment.python.conda_dependencies
+    return CondaDependencies.load(folder / Path(file).expanduser())
