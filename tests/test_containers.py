@@ -63,6 +63,10 @@ LAUNCHERS = {
     "srun": "distributed_job_config: {kind: mpi, node_count: 2, process_count_per_node: 2}\n",
     "mpirun": "distributed_job_config: {kind: mpi, node_count: 2, launcher: mpirun}\n",
     "torchrun": "distributed_job_config: {kind: pytorch, node_count: 2, process_count: 4}\n",
+    "torchrun_mpirun": (
+        "distributed_job_config:\n"
+        "  {kind: pytorch, node_count: 2, process_count: 4, launcher: torchrun_mpirun}\n"
+    ),
     "torchrun_one": "distributed_job_config: {kind: pytorch, process_count: 2}\n",
     "tensorflow": "distributed_job_config: {kind: tensorflow, worker_count: 2}\n",
 }
@@ -73,7 +77,7 @@ CASES = [
     (runtime, launcher)
     for runtime in RUNTIMES
     for launcher in LAUNCHERS
-    if launcher != "mpirun" or runtime not in BY_STEP
+    if not launcher.endswith("mpirun") or runtime not in BY_STEP
 ]
 
 
