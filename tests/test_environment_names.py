@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from hpcrun import Environment, ScriptRunConfig, Workspace
+from hpcrun import CondaDependencies, Environment, ScriptRunConfig, Workspace
+from hpcrun.config import ContainerRegistry
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import ConfigError, StoreError
 from hpcrun.reading import read_value
@@ -61,3 +63,135 @@ def test_a_run_names_a_registered_environment(project: Path) -> None:
     config = ScriptRunConfig(".", "train.py", environment="mine:1")
     prepared = workspace.session.prepare(read_value(type(config.run_config), config.asked()))
     assert prepared.plan.launch.python == "/first/python"
+
+
+# -- Azure ML's other words -----------------------------------------------------------------------
+
+
+def test_a_clone_shares_nothing(project: Path) -> None:
+    workspace = Workspace.from_config()
+    first = Environment("first", modules=["gcc"]).register(workspace)
+    other = first.clone("other")
+    other.modules.append("cuda")
+    other.docker.base_image = "python"
+    assert (other.name, other.version, first.modules) == ("other", None, ["gcc"])
+    assert first.docker.base_image is None and Environment.list(workspace) == {"first": first}
+
+
+def test_a_folder_holds_an_environment_as_azure_mls_does(tmp_path: Path) -> None:
+    dependencies = CondaDependencies.create(conda_packages=["numpy=1.26"], pip_packages=["torch"])
+    environment = Environment(
+        "vision",
+        PythonSection(conda_dependencies=dependencies),
+        modules=["gcc"],
+        environment_variables={"camelCase": "1"},
+    )
+    folder = environment.save_to_directory(tmp_path / "vision")
+    assert {path.name for path in folder.iterdir()} == {
+        "azureml_environment.json", "conda_dependencies.yml",
+    }  # fmt: skip
+    told = json.loads((folder / "azureml_environment.json").read_text())
+    assert told["python"]["condaDependencies"]["dependencies"][0] == "numpy=1.26"
+    assert Environment.load_from_directory(folder) == environment
+    with pytest.raises(ConfigError, match="has an environment already"):
+        environment.save_to_directory(folder)
+    image = Environment.from_docker_image("image", "a/b:1", ContainerRegistry("lab.example"))
+    assert Environment.load_from_directory(image.save_to_directory(folder, True)).docker == (
+        image.docker
+    )
+    # Its conda file is the other one's still, which Azure ML would leave as well.
+    assert (folder / "conda_dependencies.yml").exists()
+
+
+OF_AZURE = """{
+    "name": "theirs", "version": "7", "inferencingStackVersion": null,
+    "environmentVariables": {"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE"},
+    "python": {
+        "userManagedDependencies": %s, "interpreterPath": "python",
+        "condaDependenciesFile": null, "baseCondaEnvironment": null,
+        "condaDependencies": {"name": "project_environment",
+            "dependencies": ["python=3.8", {"pip": ["azureml-defaults"]}],
+            "channels": ["anaconda", "conda-forge"]}
+    },
+    "docker": {
+        "enabled": false, "baseImage": "mcr.microsoft.com/azureml/base:1", "baseDockerfile": null,
+        "sharedVolumes": true, "shmSize": "2g", "arguments": [], "platform": {"os": "Linux"},
+        "baseImageRegistry": {"address": null, "username": null, "password": null}
+    },
+    "spark": {"repositories": [], "packages": [], "precachePackages": true}, "r": null
+}"""
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_what_azure_ml_has_saved_is_read(managed: bool, tmp_path: Path) -> None:
+    file = tmp_path / "azureml_environment.json"
+    file.write_text(OF_AZURE % ("false" if managed else "true"))
+    found = Environment.load_from_directory(tmp_path)
+    assert (found.name, found.is_managed) == ("theirs", managed)
+    config = ScriptRunConfig(".", "a.py", environment=found).run_config
+    assert not config.uses_image
+    dependencies = found.python.conda_dependencies
+    if managed:
+        assert dependencies is not None and dependencies.python_version == "3.8"
+        assert dependencies.pip_packages == ["azureml-defaults"]
+    else:
+        assert (dependencies, found.python.interpreter_path) == (None, "python")
+    file.write_text(file.read_text().replace('Dockerfile": null', 'Dockerfile": "FROM a"'))
+    with pytest.raises(ConfigError, match="hpcrun builds no images"):
+        Environment.load_from_directory(tmp_path)
+    with pytest.raises(ConfigError, match=r"hpcrun builds no images, not of \./Dockerfile"):
+        Environment.from_dockerfile("own", "./Dockerfile")
+
+
+def test_an_environment_is_built_from_a_script(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace.from_config()
+    wheel = make_wheel(project / "wheels", "tinypack", "1.0")
+    url = Environment.add_private_pip_wheel(workspace, wheel)
+    environment = Environment("own", pip=["--no-index", url])
+    built = environment.build(workspace).wait_for_completion(show_output=True)
+    assert built.status == "Succeeded" and Path(built.folder, "bin/python").exists()
+    assert capsys.readouterr().out.startswith("tinypack @ file://")
+    assert environment.build(workspace) == built
+    with pytest.raises(ConfigError, match="environment empty has no packages"):
+        Environment("empty").build(workspace)
+    with pytest.raises(ConfigError, match=r"there is no wheel none\.whl"):
+        Environment.add_private_pip_wheel(workspace, "none.whl")
+
+
+def test_a_registry_is_put_before_the_image_and_takes_no_login(project: Path) -> None:
+    (project / "run.yaml").write_text(
+        "script: train.py\nenvironment:\n  docker:\n    base_image: a/b:1\n"
+        "    runtime: apptainer\n    base_image_registry: {address: lab.example/}\n"
+    )
+    assert "docker://lab.example/a/b:1" in hpcrun("render").stdout
+    login = "environment.docker.base_image_registry={address: a.example, password: secret}"
+    said = hpcrun("render", "--set", login, code=2).stderr
+    assert "a login for a registry would stand in the run history" in said
+    assert "secret" not in said
+
+
+def test_a_site_keeps_environments_for_everybody(project: Path) -> None:
+    sites = project / ".hpcrun/site_configs"
+    sites.mkdir(parents=True)
+    (sites / "lab.yaml").write_text(
+        "schema_version: 1\nid: lab\ndefault_target: cpu\ntargets: {cpu: {}}\n"
+        "modules: {profiles: {torch: [cuda/12, torch/2.5]}}\n"
+        "environments:\n"
+        "  torch-2.5: {module_profile: torch, environment_variables: {MODE: fast}}\n"
+        "  image: {image: python:3.12, runtime: apptainer, volumes: [/usr]}\n"
+    )
+    (project / "run.yaml").write_text(
+        "script: train.py\ncompute_target: lab\nenvironment: torch-2.5\n"
+    )
+    shown = hpcrun("explain").stdout
+    assert "environment\ttorch-2.5\trun.yaml:3" in shown and "module\tcuda/12" not in shown
+    text = hpcrun("render").stdout
+    assert "module load torch/2.5" in text and "export MODE=fast" in text
+    assert "apptainer exec" in hpcrun("render", "--set", "environment=image").stdout
+    said = hpcrun("render", "--set", "environment=torch-2.6", code=2).stderr
+    assert "there is no environment 'torch-2.6' (did you mean `torch-2.5`" in said
+    # One's own of the same name comes first.
+    Environment("torch-2.5", PythonSection("/own/python")).register(Workspace.from_config())
+    assert "/own/python train.py" in hpcrun("render").stdout

@@ -15,6 +15,7 @@ from hpcrun.config import (
     After,
     Checkpoints,
     CondaDependencies,
+    ContainerRegistry,
     DockerConfiguration,
     DockerSection,
     Environment,
@@ -44,7 +45,7 @@ SECTIONS = (
     *(After, Checkpoints, Requeue, Stop),
     *(MpiConfiguration, HorovodConfiguration, PyTorchConfiguration, TensorflowConfiguration),
     *(ParallelTaskConfiguration, DockerConfiguration, DockerSection),
-    *(CondaDependencies, PipSection),
+    *(CondaDependencies, PipSection, ContainerRegistry),
 )
 SCHEMA = json_schema(RunConfiguration)
 

@@ -15,7 +15,7 @@ from hpcrun.api.files import RunFiles
 from hpcrun.api.measures import RunMetrics
 from hpcrun.api.stream import stream
 from hpcrun.arguments import checked
-from hpcrun.config import Environment
+from hpcrun.config import DockerSection, Environment
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import RunFailed, StoreError, WaitTimeout
 from hpcrun.forms import as_text
@@ -149,6 +149,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
             python=PythonSection(told["python"]),
             virtual_environment=told["virtual_environment"],
             modules=list(told["modules"]),
+            docker=DockerSection(told.get("image"), told.get("container_runtime")),
             environment_variables={
                 name.removeprefix("variable "): value
                 for name, value in choices

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
     from hpcrun.api.run import Run
     from hpcrun.config import Environment
+    from hpcrun.config.environment import EnvironmentBuild
 
 
 @checked
@@ -86,6 +87,14 @@ class Workspace:
         from hpcrun.workflow.registered import register
 
         return register(self.session.store, environment, Path.cwd())
+
+    def build_environment(self, environment: Environment) -> EnvironmentBuild:
+        """Builds an environment; see `Environment.build`."""
+        from hpcrun.config.environment import EnvironmentBuild
+        from hpcrun.workflow.environments import build_now
+
+        built = build_now(environment, self.session.store, Path.cwd())
+        return EnvironmentBuild(built.folder, built.lock)
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.path)!r})"

@@ -4,6 +4,7 @@ from hpcrun.config.checking import EXPERIMENT, EXPERIMENT_HINT, checked
 from hpcrun.config.conda import CondaDependencies
 from hpcrun.config.container import (
     RUNTIMES,
+    ContainerRegistry,
     DockerConfiguration,
     DockerSection,
     is_file,
@@ -46,6 +47,7 @@ __all__ = [
     "After",
     "Checkpoints",
     "CondaDependencies",
+    "ContainerRegistry",
     "DistributedConfiguration",
     "DockerConfiguration",
     "DockerSection",

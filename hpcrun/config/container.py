@@ -19,6 +19,18 @@ def is_file(image: str) -> bool:
 
 
 @dataclass
+class ContainerRegistry:
+    """Where an image comes from."""
+
+    address: str | None = None
+    """The registry's name, such as lab.azurecr.io; it is put before the image."""
+    username: str | None = None
+    """Refused: logins belong into the runtime's own configuration."""
+    password: str | None = None
+    """Refused, as the username."""
+
+
+@dataclass
 class DockerSection:
     """The image of an environment, and what the command sees of the node besides."""
 
@@ -35,8 +47,20 @@ class DockerSection:
     """Whether it sees the site's own folders, such as home and scratch."""
     view: str | None = None
     """The views of a uenv, such as default."""
+    base_image_registry: ContainerRegistry = field(default_factory=ContainerRegistry)
+    """The registry that holds the image, where its name does not say it."""
+    shm_size: str | None = None
+    """Means nothing here: containers have the /dev/shm of their node."""
     enabled: bool | None = None
     """Azure ML's older switch: whether the image is used; default: if there is one."""
+
+    @property
+    def image(self) -> str | None:
+        """The image, with its registry."""
+        registry = self.base_image_registry.address
+        if not self.base_image or not registry or is_file(self.base_image):
+            return self.base_image
+        return f"{registry.rstrip('/')}/{self.base_image}"
 
 
 @dataclass

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 from hpcrun.config.conda import CondaDependencies
-from hpcrun.config.container import DockerSection
+from hpcrun.config.container import ContainerRegistry, DockerSection
+from hpcrun.errors import ConfigError, Problem
 
 DEFAULT_ENVIRONMENT = "default-environment"
 """The name of the environment of a run that names none (Azure ML's name for it)."""
@@ -27,6 +30,23 @@ class Registry(Protocol):
 
     @property
     def environments(self) -> Mapping[str, Environment]: ...
+
+    def build_environment(self, environment: Environment) -> EnvironmentBuild: ...
+
+
+@dataclass(frozen=True)
+class EnvironmentBuild:
+    """An environment that is built. folder: where runs find it. packages: what is in it."""
+
+    folder: str
+    packages: Texts
+    status: str = "Succeeded"
+
+    def wait_for_completion(self, show_output: bool = False) -> EnvironmentBuild:
+        """Itself: whoever has it has waited. show_output: prints what is in it."""
+        if show_output:
+            sys.stdout.write("".join(f"{line}\n" for line in self.packages))
+        return self
 
 
 @dataclass
@@ -123,9 +143,58 @@ class Environment:
         return cls(name, conda=conda_environment_name)
 
     @classmethod
-    def from_docker_image(cls, name: str, image: str) -> Environment:
-        """One whose command runs in an image: what a registry calls it, or its file."""
-        return cls(name, docker=DockerSection(image))
+    def from_docker_image(
+        cls, name: str, image: str, container_registry: ContainerRegistry | None = None
+    ) -> Environment:
+        """One whose command runs in an image: what a registry calls it, or its file.
+
+        container_registry: where it comes from, if the image does not say it.
+        """
+        registry = container_registry or ContainerRegistry()
+        return cls(name, docker=DockerSection(image, base_image_registry=registry))
+
+    @classmethod
+    def from_dockerfile(cls, name: str, dockerfile: str | Path) -> Environment:
+        """Azure ML's; hpcrun builds no images. ConfigError."""
+        message = f"hpcrun builds no images, not of {dockerfile} either"
+        hint = f"build it elsewhere, and Environment.from_docker_image({name!r}, IMAGE)"
+        raise ConfigError(Problem(message, hint))
+
+    @staticmethod
+    def add_private_pip_wheel(
+        workspace: Registry, file_path: str | Path, exist_ok: bool = False
+    ) -> str:
+        """What names a wheel of one's own among pip's packages; it stays where it is, and counts
+        as its bytes. workspace, exist_ok: Azure ML's; they mean nothing here. ConfigError."""
+        del workspace, exist_ok
+        if not Path(file_path).is_file():
+            raise ConfigError(Problem(f"there is no wheel {file_path}"))
+        return Path(file_path).absolute().as_uri()
+
+    def clone(self, new_name: str) -> Environment:
+        """The same under another name, and not registered; it shares nothing with this one."""
+        return replace(copy.deepcopy(self), name=new_name, version=None)
+
+    def save_to_directory(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Writes it into a folder, and gives that: azureml_environment.json, and what conda
+        installs as conda_dependencies.yml. ConfigError: the folder has one already."""
+        from hpcrun.config.environment_files import save_environment
+
+        return save_environment(self, Path(path), overwrite)
+
+    @staticmethod
+    def load_from_directory(path: str | Path) -> Environment:
+        """What save_to_directory has written, hpcrun's or Azure ML's. ConfigError."""
+        from hpcrun.config.environment_files import load_environment
+
+        return load_environment(Path(path))
+
+    def build(self, workspace: Registry) -> EnvironmentBuild:
+        """Builds it on this machine, unless that has been done, and waits for it.
+
+        ConfigError: it has no packages. BuildError: with the builder's last words.
+        """
+        return workspace.build_environment(self)
 
     def register(self, workspace: Registry) -> Environment:
         """Keeps it under its name as the next version, and gives that one.

@@ -26,6 +26,12 @@ def of_environment(environment: Environment | str) -> Iterator[Finding]:
         packages = ("environment.pip", "environment.requirements", "environment.conda")
         hint = "make them part of the image, or leave docker.base_image out"
         yield Finding("environment.docker.base_image", message, hint, packages)
+    registry = docker.base_image_registry
+    for name in ("username", "password"):
+        if used and getattr(registry, name):
+            message = "a login for a registry would stand in the run history"
+            hint = "log in with the runtime itself, such as `apptainer registry login`"
+            yield Finding(f"environment.docker.base_image_registry.{name}", message, hint)
     if environment.conda and environment.virtual_environment:
         message = "conda and virtual_environment both name one"
         yield Finding("environment.conda", message, "keep one of them")

@@ -8,14 +8,12 @@ beside them under its own names.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from hpcrun.arguments import is_path
-from hpcrun.config.conda import CondaDependencies
 from hpcrun.config.container import DockerConfiguration, DockerSection
 from hpcrun.config.distributed import (
     DistributedConfiguration,
@@ -27,7 +25,7 @@ from hpcrun.config.distributed import (
     nodes_key,
 )
 from hpcrun.config.editing import Rules, edited
-from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSection
+from hpcrun.config.environment import Environment
 from hpcrun.config.model import (
     After,
     Checkpoints,
@@ -40,6 +38,16 @@ from hpcrun.config.model import (
     SnapshotLimits,
     Stop,
 )
+from hpcrun.config.runconfig_environment import (
+    JOINED,
+    NO_DOCKERFILE,
+    FileEnvironment,
+    camel,
+    environment_in,
+    plain,
+    snake,
+    written,
+)
 from hpcrun.config.runfile import anchor, file_text
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.reading import Finding, Read, check_value, nearest, read_partly, with_overrides
@@ -48,51 +56,6 @@ FOLDERS = (".azureml", "aml_config")
 """Where .runconfig files lie in a project; Azure ML's first versions used the second."""
 
 SUFFIX = ".runconfig"
-
-
-@dataclass
-class _Python:
-    user_managed_dependencies: bool | None = None
-    interpreter_path: str | None = None
-    conda_dependencies: CondaDependencies | None = None
-    conda_dependencies_file: str | None = None
-    base_conda_environment: str | None = None
-    version: str | None = None
-
-
-@dataclass
-class _Docker(DockerSection):
-    """With what is Azure ML's there."""
-
-    base_dockerfile: str | None = None
-    build_context: Any = None
-    base_image_registry: Any = None
-    platform: Any = None
-    shm_size: Any = None
-    gpu_support: Any = None
-
-
-@dataclass
-class _Environment:
-    name: str | None = None
-    version: str | None = None
-    python: _Python = field(default_factory=_Python)
-    environment_variables: dict[str, str] = field(default_factory=dict)
-    virtual_environment: str | None = None
-    pip: list[str] = field(default_factory=list)
-    requirements: str | None = None
-    modules: list[str] = field(default_factory=list)
-    module_profile: str | None = None
-    pack: Literal["sbcast", "mpi4py"] | None = None
-    pack_failure: Literal["share", "fail"] | None = None
-    conda: str | None = None
-    docker: _Docker = field(default_factory=_Docker)
-    spark: Any = None
-    r: Any = None
-    databricks: Any = None
-    inferencing_stack_version: Any = None
-    asset_id: Any = None
-    auto_rebuild: Any = None
 
 
 @dataclass
@@ -129,7 +92,7 @@ class _File:
     ) = None
     max_run_duration_seconds: int | None = None
     node_count: int = 1
-    environment: _Environment = field(default_factory=_Environment)
+    environment: FileEnvironment = field(default_factory=FileEnvironment)
     environment_variables: dict[str, str] | None = None
     mpi: MpiConfiguration = field(default_factory=MpiConfiguration)
     horovod: HorovodConfiguration = field(default_factory=HorovodConfiguration)
@@ -221,11 +184,10 @@ def load_runconfig(
 
 def read_runconfig(file: Path) -> Read[RunConfiguration]:
     """What a .runconfig asks for, as far as it could be read; as `load_config`."""
-    read = read_partly(_File, file_text(file), str(file), rename=_snake)
+    read = read_partly(_File, file_text(file), str(file), rename=snake)
     if read.value.environment.docker.base_dockerfile:
-        message, hint = "hpcrun builds no images", "build it elsewhere, and name it as baseImage"
         key = "environment.docker.base_dockerfile"
-        read = read.with_findings([Finding(key, message, hint)])
+        read = read.with_findings([Finding(key, "hpcrun builds no images", NO_DOCKERFILE)])
     config = _configuration(read.value)
     distributed = config.distributed_job_config
     places = {
@@ -255,7 +217,7 @@ def _configuration(read: _File) -> RunConfiguration:
     config.arguments = read.arguments or None
     if config.command == "" or config.command == []:
         config.command = None
-    config.environment = _environment(read.environment)
+    config.environment = environment_in(read.environment)
     if read.environment.docker.base_image:
         config.docker = read.docker
     else:  # then Azure ML's other keys say nothing
@@ -264,36 +226,6 @@ def _configuration(read: _File) -> RunConfiguration:
     if config.distributed_job_config is None and read.node_count > 1:
         config.resources.node_count = read.node_count
     return config
-
-
-def _environment(read: _Environment) -> Environment:
-    python = read.python
-    conda = python.user_managed_dependencies is not True and bool(
-        python.conda_dependencies or python.conda_dependencies_file
-    )
-    # Azure ML ignores the path otherwise; here packages are installed for that interpreter.
-    own = python.user_managed_dependencies is not False or read.pip or read.requirements
-    return Environment(
-        name=read.name or DEFAULT_ENVIRONMENT,
-        python=PythonSection(
-            python.interpreter_path if own and not conda else None,
-            version=python.version,
-            conda_dependencies=python.conda_dependencies if conda else None,
-            conda_dependencies_file=python.conda_dependencies_file if conda else None,
-        ),
-        virtual_environment=read.virtual_environment,
-        pip=read.pip,
-        requirements=read.requirements,
-        modules=read.modules,
-        module_profile=read.module_profile,
-        pack=read.pack,
-        pack_failure=read.pack_failure,
-        conda=read.conda,
-        environment_variables=read.environment_variables,
-        docker=DockerSection(
-            **{f.name: getattr(read.docker, f.name) for f in fields(DockerSection)}
-        ),
-    )
 
 
 def _distributed(read: _File) -> DistributedConfiguration | None:
@@ -350,60 +282,23 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
     environment = config.environment
     if isinstance(environment, str):
         environment = Environment(environment, virtual_environment=environment)
-    python = {**_plain(environment.python), "userManagedDependencies": not environment.is_managed}
-    for name in ("condaDependencies", "condaDependenciesFile"):
-        if python[name] is None:
-            del python[name]  # Azure ML's own stays; nothing is installed of it
-    if environment.python.conda_dependencies is not None:
-        python["condaDependencies"] = environment.python.conda_dependencies.as_dict()
-    named = {n: None if v in ([], {}) else v for n, v in _plain(environment).items()}
-    if named["version"] is None:
-        del named["version"]  # Azure ML's own stays
-    named["docker"] = _docker(environment.docker)
-    yield "environment", {**named, "python": python}
+    yield "environment", written(environment)
     if config.docker is not None:
-        yield "docker", _plain(config.docker)
+        yield "docker", plain(config.docker)
     elif environment.docker.base_image:
         yield "docker", {"useDocker": config.uses_image}
     if distributed is not None:  # the sections of the others say nothing without a communicator
-        yield _JOINED.get(distributed.kind, distributed.kind), _plain(distributed)
+        yield JOINED.get(distributed.kind, distributed.kind), plain(distributed)
     defaults = RunConfiguration()
     for name in _SAME:
-        value = _plain(getattr(config, name))
-        if value == _plain(getattr(defaults, name)):
+        value = plain(getattr(config, name))
+        if value == plain(getattr(defaults, name)):
             value = dict.fromkeys(value) if isinstance(value, dict) else None
         if name not in ("script", "target"):
-            yield _camel(name), value
+            yield camel(name), value
 
-
-def _docker(section: DockerSection) -> dict[str, Any]:
-    """An image that nobody has named is emptied, and Azure ML's other keys stay."""
-    if section == DockerSection():
-        return {"baseImage": None}
-    return {name: None if value == [] else value for name, value in _plain(section).items()}
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as mappings with camelCase keys."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {_camel(f.name): _plain(getattr(value, f.name)) for f in fields(value)}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def _snake(name: str) -> str:
-    name = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"_{m[1].lower()}", name)
-    return _JOINED.get(name, name)
-
-
-_JOINED = {"py_torch": "pytorch", "parallel_task": "paralleltask", "aml_compute": "amlcompute"}
-"""Words that the service's answers write with a capital inside, and the SDK's files without."""
 
 _RULES = Rules(
-    _snake,
+    snake,
     frozenset({"tags", "secrets", "sbatch", "environmentVariables", "condaDependencies"}),
 )
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)

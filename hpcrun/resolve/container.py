@@ -31,7 +31,7 @@ _REGISTRIES_ONLY = ("podman_hpc", "podman", "shifter")
 def container(request: Request) -> Container | None:
     """The container of the tasks; None: they run on the node as it is."""
     docker, switch = request.environment.docker, request.config.docker
-    image = docker.base_image
+    image = docker.image
     if not image:
         return None
     rules, of_site = request.site.containers, request.of_site

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hpcrun.site.config import SiteConfig
 from hpcrun.site.container import Containers, Runtime
+from hpcrun.site.curated import CuratedEnvironment
 from hpcrun.site.launch import LaunchRules, MasterAddress, MasterPort, Modules, Mpi
 from hpcrun.site.provenance import Source, source_of
 from hpcrun.site.scheduler import Adapter, SchedulerRules
@@ -17,6 +18,7 @@ from hpcrun.site.target import NodeShape, Target
 __all__ = [
     "Adapter",
     "Containers",
+    "CuratedEnvironment",
     "LaunchRules",
     "MasterAddress",
     "MasterPort",

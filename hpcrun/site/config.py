@@ -8,6 +8,7 @@ from typing import Literal
 
 from hpcrun.site.access import Access
 from hpcrun.site.container import Containers
+from hpcrun.site.curated import CuratedEnvironment
 from hpcrun.site.launch import LaunchRules, Modules
 from hpcrun.site.provenance import Source
 from hpcrun.site.scheduler import SchedulerRules
@@ -64,6 +65,8 @@ class SiteConfig:
     """How commands are launched."""
     containers: Containers = field(default_factory=Containers)
     """Containers."""
+    environments: Mapping[str, CuratedEnvironment] = field(default_factory=dict)
+    """Environments that runs take by name."""
     storage: Storage = field(default_factory=Storage)
     """Where things lie."""
     default_target: str | None = None

@@ -12,8 +12,9 @@ from hpcrun.environments.cache import Built, Wanted, find, listed, place
 from hpcrun.environments.interpreter import find_interpreter
 from hpcrun.environments.requirements import read_requirements
 from hpcrun.environments.specification import read_specification
-from hpcrun.errors import BuildError, StoreError
+from hpcrun.errors import BuildError, ConfigError, Problem, StoreError
 from hpcrun.layout import UserPaths
+from hpcrun.reading import check_value
 from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.store.policy import read_policy
@@ -68,6 +69,17 @@ def provide(wanted: Wanted, folder: str, store: FileStore, private: bool) -> Bui
 
     with kept_to(store.prepare(private).root):
         return build(wanted, folder, _say)
+
+
+def build_now(environment: Environment, store: FileStore, folder: Path) -> Built:
+    """Builds what an environment holds, unless it is there. ConfigError, BuildError, StoreError."""
+    environment = check_value(Environment, environment)
+    if not environment.is_managed:
+        hint = "pip: […], requirements: FILE or conda_dependencies"
+        raise ConfigError(Problem(f"environment {environment.name} has no packages", hint))
+    private = read_policy(store.workspace).private
+    wanted = wanted_of(environment, folder)
+    return provide(wanted, folder_of(wanted, store, private), store, private)
 
 
 def rebuild(wanted: Wanted, store: FileStore, private: bool) -> Built:

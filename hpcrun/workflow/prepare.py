@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator
@@ -11,8 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcrun.assets import Assets
-from hpcrun.config import AUTO, Environment, RunConfiguration, checked, parse_memory
-from hpcrun.errors import BuildError, ConfigError, PlanError, RunNotFound, SiteError, StoreError
+from hpcrun.config import (
+    AUTO,
+    Environment,
+    RunConfiguration,
+    checked,
+    parse_memory,
+)
+from hpcrun.errors import ConfigError, PlanError, RunNotFound, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
 from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_id
@@ -25,7 +30,8 @@ from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
 from hpcrun.store.users import own_name
 from hpcrun.templating import Load
-from hpcrun.workflow.site import choose_target, templates_of
+from hpcrun.workflow.meant import packed_file, target_of, with_built, with_conda, with_named
+from hpcrun.workflow.site import templates_of
 from hpcrun.workflow.surroundings import here, new_token
 
 if TYPE_CHECKING:
@@ -75,7 +81,7 @@ def prepare(
     for those that this one waits for.
     """
     folder = folder or Path()
-    asked = _with_registered(asked, FileStore(workspace, own_name(workspace)))
+    asked = with_named(asked, FileStore(workspace, own_name(workspace)), assets)
     asked = checked(replace(asked, value=_with_full_paths(asked.value, folder)))
     config = asked.value
     source = folder / _at_home(config.source_directory)
@@ -90,10 +96,10 @@ def prepare(
     if not private:
         asked = asked.with_findings(_hidden_checkpoint(config, store))
     asked, awaited = _awaited(asked, store, private, find)
-    asked = _with_conda(asked)
-    asked, wanted = _with_built(asked, store, private, folder)
-    asked, packed = _packed(asked, store, private, wanted is not None)
-    site, target = _choose_target(asked, assets)
+    asked = with_conda(asked)
+    asked, wanted = with_built(asked, store, private, folder)
+    asked, packed = packed_file(asked, store, private, wanted is not None)
+    site, target = target_of(asked, assets)
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
         run_id = new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())
@@ -138,110 +144,12 @@ def _awaited(
     return asked.with_findings(unknown), found
 
 
-def _with_registered(asked: Read[RunConfiguration], store: FileStore) -> Read[RunConfiguration]:
-    """The same with the registered environment that a name stands for."""
-    name = asked.value.environment
-    if not isinstance(name, str) or "/" in name:
-        return asked
-    from hpcrun.workflow.registered import get
-
-    try:
-        environment = get(store, *name.split(":", 1))
-    except StoreError as error:
-        hint = "name the folder of a virtual environment, or write {name: …, modules: […]}"
-        finding = Finding("environment", error.message, error.hint or hint)
-        return asked.with_findings([finding])
-    config = asked.value.copy()
-    config.environment = environment
-    return replace(asked, value=config)
-
-
-def _with_conda(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
-    """The same with the folder of the conda environment that is named."""
-    environment = asked.value.environment
-    if isinstance(environment, str) or not environment.conda or environment.virtual_environment:
-        return asked
-    from hpcrun.environments.conda import find_conda
-
-    found = find_conda(environment.conda, os.environ, Path.home())
-    if found is None:
-        message = f"there is no conda environment {environment.conda!r} here"
-        hint = "load conda's module before you submit, or give its folder as virtual_environment"
-        return asked.with_findings([Finding("environment.conda", message, hint)])
-    config = asked.value.copy()
-    config.environment = replace(environment, virtual_environment=found)
-    return replace(asked, value=config)
-
-
-def _with_built(
-    asked: Read[RunConfiguration], store: FileStore, private: bool, folder: Path
-) -> tuple[Read[RunConfiguration], Wanted | None]:
-    """The same with the folder in which the packages of its environment are, or will be."""
-    environment = asked.value.environment
-    if isinstance(environment, str) or not environment.is_managed:
-        return asked, None
-    if environment.virtual_environment or not asked.is_sure_of("environment"):
-        return asked, None
-    from hpcrun.workflow.environments import dependencies_of, folder_of, wanted_of
-
-    try:
-        wanted = wanted_of(environment, folder)
-        dependencies = dependencies_of(environment)
-    except ConfigError as error:
-        return replace(asked, problems=(*asked.problems, *error.problems)), None
-    config = asked.value.copy()
-    python = replace(environment.python, interpreter_path=None)
-    built = folder_of(wanted, store, private)
-    own = {**(dependencies.variables if dependencies else {}), **environment.environment_variables}
-    config.environment = replace(
-        environment, python=python, virtual_environment=built, environment_variables=own
-    )
-    return replace(asked, value=config), wanted
-
-
-def _packed(
-    asked: Read[RunConfiguration], store: FileStore, private: bool, is_managed: bool
-) -> tuple[Read[RunConfiguration], str | None]:
-    """The file that the environment is, or will be, packed into; None: it is not, or not known."""
-    environment = asked.value.environment
-    if isinstance(environment, str) or environment.pack is None:
-        return asked, None
-    if not asked.is_sure_of("environment"):
-        return asked, None
-    from hpcrun.workflow.packs import file_of
-
-    active = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
-    prefix = environment.virtual_environment or (active if environment.is_default else None)
-    if not prefix:
-        return asked, None
-    try:
-        return asked, file_of(prefix, store, private, is_managed)
-    except BuildError as error:
-        finding = Finding("environment.pack", error.message, error.hint)
-        return asked.with_findings([finding]), None
-
-
 def _hidden_checkpoint(config: RunConfiguration, store: FileStore) -> Iterator[Finding]:
     """The checkpoint that a run which is not private would name, if it lies in one that is."""
     resume = config.resume_from
     if resume and resume != AUTO and _kind(Path(resume)) and store.hides(Path(resume)):
         message = f"{resume} lies in a private run, and this one, which would name it, is not"
         yield Finding("resume_from", message, "private: true, or copy the checkpoint elsewhere")
-
-
-def _choose_target(asked: Read[RunConfiguration], assets: Assets) -> tuple[SiteConfig, str]:
-    """The site and target that are meant. ConfigError if that cannot be known, with all else."""
-    if not asked.is_sure_of("compute_target"):
-        raise ConfigError(*asked.problems)
-    try:
-        return choose_target(asked.value.compute_target, assets)
-    except ConfigError as error:
-        unknown = [Finding("compute_target", p.message, p.hint) for p in error.problems]
-        raise ConfigError(*asked.with_findings(unknown).problems) from error
-    except SiteError as error:
-        if not asked.problems:
-            raise
-        raise ConfigError(*asked.problems, *error.problems) from error
 
 
 def _missing(config: RunConfiguration, source: Path) -> Iterator[Finding]:

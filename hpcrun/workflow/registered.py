@@ -98,7 +98,7 @@ def _read(file: Path) -> Environment:
             python.conda_dependencies = read_value(CondaDependencies, held).sound().value
         parts = {
             "python": python,
-            "docker": DockerSection(**value.get("docker", {})),
+            "docker": read_value(DockerSection, value.get("docker", {})).sound().value,
         }
         return Environment(**{**value, **parts})
     except (ValueError, TypeError, LookupError) as error:
