@@ -12,14 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from hpcrun import DockerConfiguration, Environment, RunConfiguration, ScriptRunConfig
+from hpcrun import (
+    DockerConfiguration,
+    Environment,
+    Run,
+    RunConfiguration,
+    ScriptRunConfig,
+    Workspace,
+)
 from hpcrun.agent.preflight.trial import launcher_words
 from hpcrun.assets import Assets
 from hpcrun.config import RUNTIMES
 from hpcrun.errors import ConfigError, PlanError, TemplateError
 from hpcrun.plan import Plan
 from hpcrun.site import SiteConfig
-from tests.commands import hpcrun
+from hpcrun.workflow.doctor.containers import containers
+from tests.commands import hpcrun, told
 from tests.make_plan import SITE, from_yaml, plan, script, shipped, site
 
 GOLDEN = Path(__file__).with_name("golden") / "containers"
@@ -250,3 +258,68 @@ def test_what_is_not_there_is_told_before_anything_is_submitted(
     )
     assert "there is no container runtime 'aptainer'" in said.stderr
     assert "did you mean `apptainer`" in said.stderr
+
+
+def test_doctor_looks_for_what_makes_containers(tmp_path: Path) -> None:
+    def found(runtime: str, more: str = "", **environ: str) -> list[tuple[str, str]]:
+        text = f"{SITE}containers: {{runtime: {runtime}, runtimes: {{{runtime}: {{{more}}}}}}}\n"
+        findings = containers(site(text), {"PATH": str(tmp_path), **environ})
+        return [(finding.grade, finding.message) for finding in findings]
+
+    assert list(containers(site(), {})) == []
+    assert found("podman_hpc") == [("warning", "there is no command podman-hpc here")]
+    assert found("apptainer", "modules: [a/1]") == [("ok", "jobs load a/1 for apptainer")]
+    (tmp_path / "apptainer").touch(0o755)
+    root = "image_root: $SCRATCH/images"
+    there = ("ok", str(tmp_path / "apptainer"))
+    assert found("apptainer", root)[1][1] == "$SCRATCH/images: 'SCRATCH' is not set"
+    missing = ("warning", f"there is no folder {tmp_path}/images")
+    assert found("apptainer", root, SCRATCH=str(tmp_path)) == [there, missing]
+    assert found("pyxis")[0][0] == "warning"
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\necho ' --container-image=IMAGE'\n")
+    srun.chmod(0o755)
+    assert found("pyxis") == [("ok", "srun knows --container-image")]
+    assert found("uenv") == [("error", "srun knows no --uenv")]
+
+
+def test_an_image_that_was_replaced_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPCRUN_WORKSPACE", str(tmp_path / "ws"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / ".hpcrun/templates/containers"
+    folder.mkdir(parents=True)
+    # It runs things where they are, under a name that tells that it did.
+    (folder / "bare.sh.j2").write_text("container=(env OF={{ container.image }})\n")
+    image = tmp_path / "torch.sif"
+    image.write_text("one")
+    Path("s.py").write_text("import os\nprint('in', os.environ['OF'], os.environ['PYTHONPATH'])\n")
+    Path("run.yaml").write_text(
+        "script: s.py\nenvironment: {docker: {base_image: ./torch.sif, runtime: bare}}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", "/of/the/node")
+    first = hpcrun("submit", "--follow").stdout
+    assert f"in {image} " in first and "/of/the/node" not in first
+    image.write_text("another")
+    second = hpcrun("submit", "--follow").stdout
+    a, b = first.split()[2], second.split()[2]
+    changes = {c["name"]: (c["a"], c["b"]) for c in told("diff", a, b)["values"]}
+    assert changes["image file"][0].startswith("3 bytes of")
+    assert changes["image file"][1].startswith("7 bytes of") and "image" not in changes
+    found = Run.get(Workspace.from_config(), b).get_environment()
+    assert found.docker.base_image == str(image) and found.docker.runtime == "bare"
+    image.unlink()
+    said = hpcrun("resubmit", b, code=8).stderr
+    assert f"its image, {image}, is gone" in said
+
+
+def test_a_site_file_whose_containers_cannot_be_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    runtimes = "{apptainer: {binds: [sw], env: {A-B: c}, how: never}}"
+    file.write_text(f"{SITE}containers: {{runtimes: {runtimes}}}\n")
+    said = hpcrun("sites", "check", str(file), code=1).stdout
+    assert "`containers.runtimes.apptainer.how`" in said
+    file.write_text(file.read_text().replace(", how: never", ""))
+    said = hpcrun("sites", "check", str(file), code=1).stdout
+    assert "'sw' is no whole path" in said and "'A-B' is no name for a variable" in said

@@ -145,10 +145,18 @@ def _environment(request: Mapping[str, Any], choices: Mapping[str, str]) -> dict
         **_some("python", found.get("python")),
         **_some("virtual environment", found.get("virtual_environment")),
         **_some("image", found.get("image")),
+        **_image_file(found.get("image_file")),
         **{f"module {name}": "loaded" for name in (modules if isinstance(modules, list) else ())},
         **_packages(found.get("packages")),
         **_some("hpcrun", request.get("hpcrun")),
     }
+
+
+def _image_file(told: object) -> dict[str, str]:
+    """An image that was replaced has its name still."""
+    if not isinstance(told, dict):
+        return {}
+    return _some("image file", f"{told.get('bytes')} bytes of {told.get('modified')}")
 
 
 def _packages(told: object) -> dict[str, str]:

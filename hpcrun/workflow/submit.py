@@ -78,7 +78,18 @@ def keep_source(prepared: Prepared, store: FileStore) -> dict[str, Any]:
     request["agent"]["umask"] = f"{umask_of(room.root):04o}"
     if packages is not None:
         request["environment"]["packages"] = packages
+    if plan.container is not None and plan.container.is_file:
+        request["environment"]["image_file"] = _state(Path(plan.container.image))
     return request
+
+
+def _state(image: Path) -> dict[str, float] | None:
+    """What tells an image from another one that was put in its place."""
+    try:
+        found = image.stat()
+    except OSError:
+        return None  # the job will tell of it
+    return {"bytes": found.st_size, "modified": found.st_mtime}
 
 
 def write_intent(plan: Plan, request: Mapping[str, Any], script: str, store: FileStore) -> RunPaths:

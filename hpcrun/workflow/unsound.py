@@ -46,6 +46,11 @@ def unsound(site: SiteConfig) -> Iterator[Finding]:
         for variable in variables:
             if not NAME.match(variable):
                 yield Finding(f"{key}.{variable}", f"{variable!r} is no name for a variable")
+    for name, runtime in site.containers.runtimes.items():
+        for number, bind in enumerate(runtime.binds):
+            if not bind.startswith("/"):
+                key = f"containers.runtimes.{name}.binds[{number}]"
+                yield Finding(key, f"{bind!r} is no whole path", "/PATH, or /PATH:/PLACE:ro")
     yield from _masters(site.launch)
     yield from _asking(site.scheduler)
     if site.valid_until is not None and not _is_day(site.valid_until):
