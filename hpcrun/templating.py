@@ -184,7 +184,8 @@ def sandbox(load: Load, compiled: Compiled | None = None) -> Environment:
 
 def _toml(value: object) -> str:
     """A text as TOML has it, for a container engine that would put variables in place of $NAME."""
-    return json.dumps(str(value), ensure_ascii=False).replace("$", "$$")
+    text = json.dumps(str(value), ensure_ascii=False)
+    return text.replace("$", "$$").replace("\x7f", "\\u007f")
 
 
 class _Loader(BaseLoader):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ from hpcrun.site import SiteConfig
 from hpcrun.workflow.doctor.containers import containers
 from tests.commands import hpcrun, told
 from tests.make_plan import SITE, from_yaml, plan, script, shipped, site
+from tests.nasty import WORDS
+from tests.test_script import AGENT, Ground
 
 GOLDEN = Path(__file__).with_name("golden") / "containers"
 
@@ -323,3 +326,28 @@ def test_a_site_file_whose_containers_cannot_be_is_refused(tmp_path: Path) -> No
     file.write_text(file.read_text().replace(", how: never", ""))
     said = hpcrun("sites", "check", str(file), code=1).stdout
     assert "'sw' is no whole path" in said and "'A-B' is no name for a variable" in said
+
+
+def test_the_container_engine_is_given_every_variable_as_it_is(tmp_path: Path) -> None:
+    ground = Ground(tmp_path)
+    (tmp_path / "bin").mkdir()
+    for name, text in (("agent", AGENT), ("bin/scontrol", "#!/bin/sh\necho n1\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    given = {f"V{number}": word for number, word in enumerate(WORDS)}
+    config = RunConfiguration(
+        script="a.py",
+        environment=Environment.from_docker_image("e", "nvcr.io/nvidia/pytorch:24.01-py3"),
+        environment_variables=given,
+    )
+    made = ground.plan(config, f"{SITE}containers: {{runtime: container_engine}}\n")
+    seen = ground.run(
+        script(made), SLURM_JOB_NODELIST="n1", TMPDIR=str(tmp_path), HPCRUN_RESUME_FROM="/etc/hosts"
+    )
+    (file,) = Path(made.paths.record).glob("container-*.toml")
+    assert f"--environment={file}" in seen.words
+    told = tomllib.loads(file.read_text(encoding="utf-8"))
+    assert told["image"] == "nvcr.io#nvidia/pytorch:24.01-py3"
+    assert {name: told["env"][name].replace("$$", "$") for name in given} == given
+    assert told["env"]["PYTHONPATH"] == f"{made.paths.files}:{made.sdk}"
+    assert f"{tmp_path}:{tmp_path}" in told["mounts"] and "/etc/hosts:/etc/hosts" in told["mounts"]

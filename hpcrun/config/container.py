@@ -15,7 +15,8 @@ _FILES = (".sif", ".simg", ".img", ".sqsh", ".squashfs", ".toml")
 
 def is_file(image: str) -> bool:
     """Whether an image is named by its file or folder, not by what a registry calls it."""
-    return image.startswith(("/", "./", "../", "~")) or image.endswith(_FILES)
+    named = image.endswith(_FILES) and "://" not in image
+    return named or image.startswith(("/", "./", "../", "~"))
 
 
 @dataclass

@@ -138,8 +138,6 @@ def _binds(request: Request, runtime: str, told: Runtime) -> Iterator[str]:
     folders = [request.around.workspace, site.node_tmp]
     if request.prefix and request.environment.virtual_environment:
         folders.append(request.prefix)
-    resume = request.config.resume_from or ""
-    folders += [resume] if resume.startswith("/") else []
     for folder in dict.fromkeys(folders):
         yield f"{folder}:{folder}"
 

@@ -5,8 +5,8 @@ export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-012
 
 # What it sees of the node, and what of the site's folders is there.
 binds=(/lab/history:/lab/history /tmp:/tmp '/data/it'"'"'s mine:/mine:ro')
-for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}"; do
-    if [ -d "$folder" ] && [[ " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
+for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}" "${HPCRUN_RESUME_FROM:-}"; do
+    if [ -e "$folder" ] && [[ $folder != /lab/history/* && " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
 done
 # An image is a folder, or a squashfs file. It hands on all variables, but needs USER.
 export USER="${USER:-$(id -un)}"

@@ -5,8 +5,8 @@ export PYTHONPATH=$HPCRUN_WORKING_DIRECTORY:/lab/history/users/ada/sdk/0.1.0-012
 
 # What it sees of the node, and what of the site's folders is there.
 binds=(/lab/history:/lab/history /tmp:/tmp '/data/it'"'"'s mine:/mine:ro')
-for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}"; do
-    if [ -d "$folder" ] && [[ " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
+for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}" "${HPCRUN_RESUME_FROM:-}"; do
+    if [ -e "$folder" ] && [[ $folder != /lab/history/* && " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
 done
 # It hands on only what is named. An entry point of the image would take the words for its own.
 container=(env podman run --rm --network=host --pid=host --ipc=host --entrypoint= --device nvidia.com/gpu=all)
