@@ -9,9 +9,9 @@ for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}" "${HPCRUN_RESUME_FROM
     if [ -e "$folder" ] && [[ $folder != /lab/history/* && " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
 done
 # It hands on all variables but PATH, and shows $HOME and /tmp by itself.
-container=(env apptainer exec --nv)
+container=(env apptainer exec)
 for bind in "${binds[@]}"; do container+=(--bind "$bind"); done
-container+=(--one 'two words' /home/ada/images/torch.sif)
+container+=(--nv --one 'two words' /home/ada/images/torch.sif)
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
 # MPI starts one torchrun on each node and numbers them; all are told where the first one listens.

@@ -10,7 +10,7 @@ for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}" "${HPCRUN_RESUME_FROM
 done
 # An image is a folder, or a squashfs file. It hands on all variables, but needs USER.
 export USER="${USER:-$(id -un)}"
-container=(env ch-run )
+container=(env ch-run)
 for bind in "${binds[@]}"; do container+=(--bind "${bind%:ro}"); done
 container+=(--one 'two words' /images/python --)
 

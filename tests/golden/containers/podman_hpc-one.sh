@@ -9,11 +9,11 @@ for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}" "${HPCRUN_RESUME_FROM
     if [ -e "$folder" ] && [[ $folder != /lab/history/* && " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
 done
 # It hands on only what is named. An entry point of the image would take the words for its own.
-container=(env podman-hpc run --rm --network=host --pid=host --ipc=host --entrypoint= --gpu)
+container=(env podman-hpc run --rm --network=host --pid=host --ipc=host --entrypoint=)
 for name in HPCRUN_ SLURM PMI PMIX_ OMPI_ MV2_ MPI_ CUDA_ NVIDIA_ ROCR_ HIP_ OMP_ AZ_BATCH; do container+=(--env "$name*"); done
 for name in PYTHONPATH PYTHONNOUSERSITE TMPDIR MODE A_KEY; do container+=(--env "$name"); done
 for bind in "${binds[@]}"; do container+=(--volume "$bind"); done
-container+=(--one 'two words' nvcr.io/nvidia/pytorch:24.01-py3)
+container+=(--gpu --one 'two words' nvcr.io/nvidia/pytorch:24.01-py3)
 
 command=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
 command=("${container[@]}" "${command[@]}")

@@ -11,8 +11,8 @@ done
 # Of srun, not of sbatch: that would bring this script and the agent in. Variables of the image would win.
 mounts=$(IFS=,; echo "${binds[*]}")
 names=(PYTHONPATH PMIX_MCA_psec MODE A_KEY)
-container_step=(--container-image='nvcr.io#nvidia/pytorch:24.01-py3' --container-mounts="$mounts"
-    --container-env="$(IFS=,; echo "${names[*]}")"  --one 'two words')
+container_step=(--container-image='nvcr.io#nvidia/pytorch:24.01-py3' --container-mounts="$mounts" --container-env="$(IFS=,; echo "${names[*]}")")
+container_step+=(--one 'two words')
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
 # torchrun cannot always tell by names whether it is the rendezvous host: the node's number says it.

@@ -9,9 +9,9 @@ for folder in /home/ada "${SCRATCH:-}" /data "${TMPDIR:-}" "${HPCRUN_RESUME_FROM
     if [ -e "$folder" ] && [[ $folder != /lab/history/* && " ${binds[*]}" != *" $folder:"* ]]; then binds+=("$folder:$folder"); fi
 done
 # It hands on all variables but PATH, and shows $HOME and /tmp by itself.
-container=(env singularity exec --nv)
+container=(env singularity exec)
 for bind in "${binds[@]}"; do container+=(--bind "$bind"); done
-container+=(--one 'two words' docker://python:3.12)
+container+=(--nv --one 'two words' docker://python:3.12)
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
 task=("${container[@]}" "${task[@]}")
