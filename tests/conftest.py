@@ -23,6 +23,7 @@ from tests.cluster.hosts import has_controllers
 from tests.cluster.laptop import Laptop
 from tests.cluster.layout import Layout
 from tests.commands import TRAIN
+from tests.far import Far
 from tests.lab import Lab, make_lab
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
@@ -116,6 +117,14 @@ def laptop(cluster: Cluster) -> Iterator[Laptop]:
     laptop.prepare()
     yield laptop
     laptop.mend()
+
+
+@pytest.fixture
+def far(laptop: Laptop, lab: Lab) -> Far:
+    """hpcrun on the laptop; `far:` is the login node, as the site file says."""
+    far = Far(laptop, lab)
+    far.site("far")
+    return far
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,12 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.laptop import Laptop
+from tests.far import Far
 from tests.lab import Lab, eventually
 
 pytestmark = pytest.mark.cluster
@@ -46,60 +45,6 @@ for number in range(100000):
         break
     time.sleep(0.02)
 """
-
-SITE = """\
-schema_version: 1
-id: {name}
-ssh:
-  endpoints: {{login: {{host: {host}}}}}
-  command: {command}
-  connect_gap_seconds: 0
-  {more}
-"""
-
-
-@dataclass(frozen=True)
-class Far:
-    """hpcrun of lena's on the laptop; `far:` is the workspace of the lab, by a site file."""
-
-    laptop: Laptop
-    lab: Lab
-
-    def site(self, name: str, host: str = "login", more: str = "", command: str = "") -> None:
-        text = SITE.format(
-            name=name, host=host, more=more, command=command or f"{self.lab.venv}/bin/hpcrun"
-        )
-        self.laptop.write(f".config/hpcrun/site_configs/{name}.yaml", text)
-
-    def words(self, *words: str, site: str = "far") -> list[str]:
-        return [f"{self.lab.venv}/bin/hpcrun", "-w", f"{site}:{self.lab.workspace}", *words]
-
-    def run(
-        self, *words: str, site: str = "far", input: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        env = {"COLUMNS": "200"}
-        return self.laptop.run(self.words(*words, site=site), env=env, input=input)
-
-    def ok(self, *words: str, site: str = "far") -> str:
-        done = self.run(*words, site=site)
-        assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
-        return done.stdout
-
-    def logins(self) -> int:
-        """How many times somebody has logged in at the login node."""
-        return self.laptop.layout.output("sshd").read_text().count("Accepted publickey")
-
-    def served(self) -> str:
-        """What serves somebody on the login node."""
-        words = ["pgrep", "-u", "alice", "-f", "hpcrun serve"]
-        return self.lab.cluster.run("alice", words).stdout
-
-
-@pytest.fixture
-def far(laptop: Laptop, lab: Lab) -> Far:
-    far = Far(laptop, lab)
-    far.site("far")
-    return far
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +99,9 @@ def test_the_workspace_may_be_named_by_a_variable_or_the_project(far: Far, ended
 
 def test_a_list_is_one_login_and_one_question(far: Far, ended: str) -> None:
     # What goes up is written down by what stands in front of ssh.
-    words = '#!/bin/sh\ntee -a "$HOME/up" | exec /usr/bin/ssh "$@"\n'
-    far.laptop.write("bin/ssh", words).chmod(0o755)
+    env = far.in_front_of_ssh('tee -a "$HOME/up" | exec /usr/bin/ssh "$@"\n')
     before = far.logins()
-    path = f"{far.laptop.home}/bin:/usr/bin:/bin"
-    done = far.laptop.run(far.words("list", "--json"), env={"PATH": path})
-    assert json.loads(done.stdout)[0]["run_id"]
+    assert far.json("list", env=env)[0]["run_id"]
     assert far.logins() == before + 1
     # The far side greets; both of these go up at once; what comes back is the answer.
     frames = [json.loads(line) for line in (far.laptop.home / "up").read_text().splitlines()]

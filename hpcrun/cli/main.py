@@ -17,15 +17,16 @@ import hpcrun
 from hpcrun.cli.output import say
 from hpcrun.errors import ConfigError, HpcrunError, Problem
 
-HERE, THERE = False, True
-"""Where a command runs: here in any case, or where the run history is."""
+HERE, THERE, BOTH = "here", "there", "both"
+"""Where a command runs: here in any case, where the run history is, or with a source from here and
+all else from there."""
 
 COMMANDS = {
     "init": ("start", HERE, "Write a run.yaml in this folder, ready to be submitted."),
-    "submit": ("submit", HERE, "Submit a run."),
+    "submit": ("submit", BOTH, "Submit a run."),
     "resubmit": ("submit", THERE, "Submit a run that has ended once more, as the same run."),
-    "render": ("submit", HERE, "Print the script that submit would send, byte for byte."),
-    "explain": ("submit", HERE, "Print every resolved value and where it came from."),
+    "render": ("submit", BOTH, "Print the script that submit would send, byte for byte."),
+    "explain": ("submit", BOTH, "Print every resolved value and where it came from."),
     "schema": ("submit", HERE, "Print the JSON Schema of run.yaml."),
     "list": ("listing", THERE, "List runs, newest first."),
     "show": ("runs", THERE, "Show all that is known of a run."),
@@ -64,7 +65,7 @@ COMMANDS = {
 """Command → (module of hpcrun.cli, where it runs, its line in the help). Modules are loaded when
 they are used."""
 
-HIDDEN = {"serve": "serve", "receive": "receive", "site": "sites"}
+HIDDEN = {"serve": "serve", "receive": "receive", "settle": "settle", "site": "sites"}
 """Command → module, of those that nobody types; `site` is `sites`."""
 
 

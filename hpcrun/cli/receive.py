@@ -6,8 +6,8 @@ from typing import TextIO
 
 import click
 
-from hpcrun.cli import served
 from hpcrun.cli.output import say
+from hpcrun.store.policy import read_policy
 from hpcrun.workflow.receive import STEPS, received
 from hpcrun.workflow.session import open_session
 
@@ -15,13 +15,10 @@ from hpcrun.workflow.session import open_session
 @click.command(hidden=True)
 @click.argument("step", type=click.Choice(STEPS))
 @click.argument("text", type=click.File("r", encoding="utf-8"), default="-")
-@click.option("--private", is_flag=True, help="Into the store of private runs.")
+@click.option("--private/--shared", default=None, help="Whose store; default: the policy's.")
 @click.pass_obj
-def receive(workspace: str | None, step: str, text: TextIO, private: bool) -> None:
-    """Do one step of a push; TEXT (or standard input) tells it, and JSON is printed.
-
-    Where it is asked over the line of `serve`, the text comes along under the name of the step.
-    """
-    told = served.texts().get(step)
+def receive(workspace: str | None, step: str, text: TextIO, private: bool | None) -> None:
+    """Do one step of a push; TEXT (or standard input) tells it, and JSON is printed."""
     store = open_session(given=workspace).store
-    say(received(step, text.read() if told is None else told, store, private))
+    own = read_policy(store.workspace).private if private is None else private
+    say(received(step, text.read(), store, own))

@@ -6,8 +6,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from hpcrun.transport.channel import Channel, connect
 from hpcrun.transport.ssh import Login
 from hpcrun.transport.wire import Answer, Ask, Exit, Interrupt, Output, Place, Request
 from hpcrun.workflow.elsewhere import Elsewhere
+from hpcrun.workflow.pending import Pending
 
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts to go on after a lost connection, at most; they begin with two."""
@@ -51,42 +53,61 @@ def command(name: str, words: Sequence[str], place: Elsewhere) -> click.Command:
     )
 
 
-def show(place: Elsewhere, words: Sequence[str], texts: dict[str, str] | None = None) -> int:
+def show(place: Elsewhere, words: Sequence[str]) -> int:
     """Runs a command there and shows it here, byte for byte; gives its exit code.
 
     A command that says how to go on is taken up again when the connection was lost. Others end
     with TransportError.
     """
-    shown = _Shown(_request(place.folder, words, texts or {}))
+    return shown_to_its_end(Shown(request(place.folder, words)), place)
+
+
+def shown_to_its_end(shown: Shown, place: Elsewhere) -> int:
+    """The exit code of a command that is shown, over as many connections as it takes."""
     try:
-        return _shown_to_its_end(shown, place.login)
+        for alone in attempts(place.login, shown.sleep):
+            try:
+                with connected(place, alone) as channel:
+                    settle(channel, place)
+                    return shown.run(channel)
+            except TransportError as error:
+                if not (error.transient and shown.may_go_on):
+                    raise
+                if shown.is_lost():
+                    say(f"hpcrun: {error.message}; it is tried again", err=True)
     except KeyboardInterrupt:
-        return _stopped(shown)
-
-
-def _shown_to_its_end(shown: _Shown, login: Login) -> int:
-    least = max(2.0, login.access.connect_gap_seconds)
-    pause, is_lost = least, False
-    while True:
-        alone = is_lost and not _somebody_is_there()
-        try:
-            with connect(login, cache(), alone) as channel:
-                pause, is_lost = least, False
-                return shown.run(channel)
-        except TransportError as error:
-            if not (error.transient and shown.may_go_on):
-                raise
-            if not is_lost:
-                say(f"hpcrun: {error.message}; it is tried again", err=True)
-            is_lost = True
-        shown.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def _stopped(shown: _Shown) -> int:
+        pass
     if shown.may_go_on:
         say("\nthe run goes on; only this view of it ends", err=True)
     return 130
+
+
+def attempts(login: Login, sleep: Callable[[float], object] = time.sleep) -> Iterator[bool]:
+    """Attempts at a connection with pauses between them, which grow. Gives whether nobody is to be
+    asked for anything: later attempts ask only who sits at a terminal."""
+    pause = least = max(2.0, login.access.connect_gap_seconds)
+    yield False
+    while True:
+        begun = time.monotonic()
+        sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+        yield not _somebody_is_there()
+        if time.monotonic() - begun > 2 * LONGEST_PAUSE:
+            pause = least  # it was connected in between
+
+
+def connected(place: Elsewhere, alone: bool = False) -> Channel:
+    """A connection to hpcrun there. alone: nobody is to be asked for anything. TransportError."""
+    return connect(place.login, cache(), alone)
+
+
+def settle(channel: Channel, place: Elsewhere) -> None:
+    """Says what became of submissions that were cut, if there are any."""
+    pending = Pending(cache(), place.named)
+    if pending.runs():
+        from hpcrun.cli.sending import settle_all
+
+        settle_all(channel, place, pending)
 
 
 def cache() -> Path:
@@ -94,14 +115,20 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpcrun"
 
 
-def _request(folder: str, words: Sequence[str], texts: dict[str, str]) -> Request:
+def request(
+    folder: str,
+    words: Sequence[str],
+    texts: dict[str, str] | None = None,
+    source: dict[str, Any] | None = None,
+) -> Request:
+    """A command, and for whom it prints. texts, source: as in `Request`."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
     terminals = [number for number, stream in enumerate(streams) if stream.isatty()]
     variables = {name: os.environ[name] for name in SHOWN if name in os.environ}
     size = shutil.get_terminal_size()
     if terminals or "COLUMNS" in os.environ:
         variables |= {"COLUMNS": str(size.columns), "LINES": str(size.lines)}
-    return Request(folder, [*words], terminals, variables, texts)
+    return Request(folder, [*words], terminals, variables, texts or {}, source or {})
 
 
 def _somebody_is_there() -> bool:
@@ -113,7 +140,7 @@ def _somebody_is_there() -> bool:
         return False
 
 
-class _Shown:
+class Shown:
     """A command that is shown, and how far it has come."""
 
     def __init__(self, request: Request) -> None:
@@ -121,6 +148,12 @@ class _Shown:
         self._place: Place | None = None
         self._begun = time.monotonic()
         self._since = self._skipped = 0
+        self._is_connected = False
+
+    def is_lost(self) -> bool:
+        """Whether the connection was there, and is lost now: that is told once."""
+        was, self._is_connected = self._is_connected, False
+        return was
 
     @property
     def may_go_on(self) -> bool:
@@ -129,6 +162,7 @@ class _Shown:
 
     def run(self, channel: Channel) -> int:
         """Shows what is left of it to its end; gives its exit code. TransportError."""
+        self._is_connected = True
         channel.send(self._rest())
         interrupted = False
         while True:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import os
 import selectors
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -18,7 +21,7 @@ import click
 import hpcrun
 from hpcrun.cli import served
 from hpcrun.cli.main import main
-from hpcrun.errors import TransportError
+from hpcrun.errors import ConfigError, Problem, TransportError
 from hpcrun.transport.wire import (
     PROTOCOL,
     Answer,
@@ -301,6 +304,32 @@ class _Questions(io.TextIOBase):
         return self._terminal
 
 
+@contextlib.contextmanager
+def _beside(texts: Mapping[str, str]) -> Iterator[None]:
+    """The command runs in a folder with the near side's files, as it would there."""
+    if not texts.keys() - {"-"}:
+        yield
+        return
+    from hpcrun.workflow.session import CONFIG, find_config, named_folder, named_workspace
+
+    settings, home = {}, find_config(Path.cwd())
+    named = named_workspace(Path.cwd(), os.environ)
+    if home is not None and named.origin == str(home):
+        settings["workspace"] = str(named_folder(*named))
+    with tempfile.TemporaryDirectory(prefix="hpcrun-") as folder:
+        for name, text in {str(CONFIG): json.dumps(settings), **texts}.items():
+            file = Path(folder, name)
+            if ".." in file.parts or not file.is_relative_to(folder):
+                raise ConfigError(Problem(f"{name} is no name for a file that is sent"))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text.encode("utf-8", "surrogateescape"))
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir("/")
+
+
 def _become(request: Request, told: int) -> NoReturn:
     """The command itself, in its process: hpcrun as everywhere, with another way out."""
     code: object = 1
@@ -315,7 +344,10 @@ def _become(request: Request, told: int) -> NoReturn:
                 data = data[os.write(told, data) :]
 
         os.environ.update(request.variables)
-        sys.stdin = _Questions(tell, 0 in request.terminals)
+        if "-" in request.texts:
+            sys.stdin = io.TextIOWrapper(io.BytesIO(request.texts["-"].encode()), "utf-8")
+        else:
+            sys.stdin = _Questions(tell, 0 in request.terminals)
         for number in (1, 2):
             terminal = number in request.terminals
             raw = io.BufferedWriter(_Stream(number, tell, terminal))  # type: ignore[type-var]
@@ -323,9 +355,10 @@ def _become(request: Request, told: int) -> NoReturn:
             buffered = number == 2 or terminal
             stream = io.TextIOWrapper(raw, "utf-8", errors, line_buffering=buffered)
             setattr(sys, "stdout" if number == 1 else "stderr", stream)
-        served.begin(tell, request.texts)
+        served.begin(tell, request.source)
         words = ["-w", request.workspace] if request.workspace else []
-        main([*words, *request.words])
+        with _beside(request.texts):
+            main([*words, *request.words])
     except SystemExit as end:
         code = end.code
     finally:

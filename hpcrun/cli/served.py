@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from hpcrun.transport.wire import Frame, Place
 
+if TYPE_CHECKING:
+    from hpcrun.workflow.sent import Sent
+
 _tell: Callable[[Frame], None] | None = None
-_texts: Mapping[str, str] = {}
+_source: Mapping[str, Any] = {}
 
 
-def begin(tell: Callable[[Frame], None], texts: Mapping[str, str]) -> None:
-    """From here on, this process shows its command on another machine. texts: its files there."""
-    global _tell, _texts
-    _tell, _texts = tell, texts
+def begin(tell: Callable[[Frame], None], source: Mapping[str, Any]) -> None:
+    """From here on, this process shows its command on another machine. source: what that sends."""
+    global _tell, _source
+    _tell, _source = tell, source
 
 
-def texts() -> Mapping[str, str]:
-    """Files of the other machine, by name."""
-    return _texts
+def source() -> Sent | None:
+    """The source that another machine sends for this command."""
+    from hpcrun.workflow.sent import Sent
+
+    return Sent.of(_source)
 
 
 def goes_on(words: Sequence[str], stream: int = 0, seconds: float | None = None) -> None:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcrun.cli import served
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
 from hpcrun.config import After, RunConfiguration, load_config
 from hpcrun.errors import ConfigError, Problem
+from hpcrun.manifest import Manifest
 from hpcrun.reading import Origin, Read
 from hpcrun.record import RunRecord
-from hpcrun.snapshot import scan
+from hpcrun.snapshot import read_manifest, scan
 from hpcrun.workflow.due import seal_later
 from hpcrun.workflow.prepare import Prepared
 from hpcrun.workflow.session import Session, open_session
+
+if TYPE_CHECKING:
+    from hpcrun.workflow.elsewhere import Elsewhere
 
 
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +88,8 @@ class _Asking(click.Command):
 @click.pass_obj
 def submit(workspace: str | None, /, follow: bool, as_json: bool, **request: Any) -> int:
     """Submit a run. Further arguments for the script stand after `--`."""
+    if (place := _elsewhere(workspace, **request)) is not None:
+        return _send(place, "submit", follow=follow, as_json=as_json, **request)
     session, prepared = prepare(workspace, **request)
     return _tell_submitted(session, session.submit(prepared), follow, as_json)
 
@@ -125,13 +134,16 @@ def _tell_submitted(session: Session, record: RunRecord, follow: bool, as_json: 
 @request_options
 @json_option
 @click.pass_obj
-def render(workspace: str | None, /, as_json: bool, **request: Any) -> None:
+def render(workspace: str | None, /, as_json: bool, **request: Any) -> int:
     """Print the script that submit would send, byte for byte (with the same --run-id)."""
+    if (place := _elsewhere(workspace, **request)) is not None:
+        return _send(place, "render", as_json=as_json, **request)
     _, prepared = prepare(workspace, **request)
     if as_json:
         print_json({"run_id": prepared.plan.run_id, "script": prepared.script.text})
     else:
         sys.stdout.buffer.write(prepared.script.text.encode("utf-8", "surrogateescape"))
+    return 0
 
 
 @click.command(cls=_Asking)
@@ -139,22 +151,31 @@ def render(workspace: str | None, /, as_json: bool, **request: Any) -> None:
 @click.option("--files", is_flag=True, help="Also list the files that the snapshot would hold.")
 @json_option
 @click.pass_obj
-def explain(workspace: str | None, /, files: bool, as_json: bool, **request: Any) -> None:
+def explain(workspace: str | None, /, files: bool, as_json: bool, **request: Any) -> int:
     """Print every resolved value and where it came from."""
-    _, prepared = prepare(workspace, **request)
+    if (place := _elsewhere(workspace, **request)) is not None:
+        return _send(place, "explain", files=files, as_json=as_json, **request)
+    session, prepared = prepare(workspace, **request)
     choices = prepared.plan.choices
-    manifest = scan(prepared.source, limits=prepared.limits) if files else None
+    manifest = _manifest(session, prepared) if files else None
     if as_json:
         value: dict[str, Any] = {"choices": [choice._asdict() for choice in choices]}
         if manifest is not None:
             value["files"] = [{"path": entry.path, "size": entry.size} for entry in manifest.files]
         print_json(value)
-        return
+        return 0
     print_table(("value", "is", "from"), choices)
     if manifest is not None:
         say(f"\n{len(manifest.entries)} files, {size_of(manifest.total_size)}; largest first")
         rows = sorted(manifest.files, key=lambda entry: (-entry.size, entry.path))
         print_table(("file", "size"), [(entry.path, size_of(entry.size)) for entry in rows])
+    return 0
+
+
+def _manifest(session: Session, prepared: Prepared) -> Manifest:
+    if prepared.sent is None:
+        return scan(prepared.source, limits=prepared.limits)
+    return read_manifest(session.store.prepare(prepared.plan.private), prepared.sent.digest)
 
 
 @click.command()
@@ -164,6 +185,32 @@ def schema(as_json: bool) -> None:
     from hpcrun.schema import json_schema
 
     print_json(json_schema(RunConfiguration))
+
+
+def _elsewhere(
+    workspace: str | None, file: str, runconfig: str | None, target: str | None, **_: Any
+) -> Elsewhere | None:
+    """Where the run goes if that is another machine: by its workspace, or else by its target."""
+    from hpcrun.workflow.elsewhere import elsewhere, of_target
+    from hpcrun.workflow.session import DEFAULT, named_workspace, open_assets
+
+    start = (Path() if runconfig else Path(file).parent).absolute()
+    named = named_workspace(start, os.environ, workspace)
+    if named.origin != DEFAULT:
+        return elsewhere(named.text, open_assets(start)) if ":" in named.text else None
+    if target is None or shutil.which("sbatch") is not None:
+        return None
+    place = of_target(target, open_assets(start))
+    if place is not None:
+        say(f"hpcrun: there is no Slurm here; the run history is {place.named}", err=True)
+    return place
+
+
+def _send(place: Elsewhere, name: str, file: str, runconfig: str | None, **params: Any) -> int:
+    from hpcrun.cli.sending import send
+
+    asked = _load(Path(file), runconfig, params["overrides"])
+    return send(place, name, asked, {"file": file, "runconfig": runconfig, **params})
 
 
 def prepare(
@@ -193,7 +240,7 @@ def prepare(
         asked = replace(asked, origins=origins)
     if arguments:
         config.arguments = [*(config.arguments or []), *arguments]
-    return session, session.prepare(asked, run_id, folder)
+    return session, session.prepare(asked, run_id, folder, served.source())
 
 
 def _load(path: Path, runconfig: str | None, overrides: tuple[str, ...]) -> Read[RunConfiguration]:

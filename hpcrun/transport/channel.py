@@ -41,12 +41,14 @@ _KEPT = 16384
 class Channel:
     """Frames to and from the far side. Made by `connect`; the end of its `with` ends the far side.
 
-    words: `ssh` and its options, with which rsync shares what may be shared.
+    words: `ssh` and its options. logins: where the times of logins are kept.
     """
 
-    def __init__(self, login: Login, words: list[str], process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, login: Login, words: list[str], process: subprocess.Popen[bytes], logins: Path
+    ) -> None:
         self.login = login
-        self.words = words
+        self._words, self._logins = words, logins
         self.hello = Hello(0, "")
         self._process = process
         self._decoder = Decoder(greets=True)
@@ -81,6 +83,13 @@ class Channel:
         if (frame := self._next()) is not None:
             return frame
         raise TransportError(f"the connection to {self.login.name} is lost{self._why()}", "", True)
+
+    def another(self) -> list[str]:
+        """The words that log in once more, for rsync: the host is the last. They share what may be
+        shared; if they do not, this waits until they may log in."""
+        if not _shares(self._words, self.login):
+            keep_gap(self._logins, self.login.endpoint.host, self.login.access.connect_gap_seconds)
+        return [*self._words, "--", self.login.endpoint.host]
 
     def close(self) -> None:
         """Ends the connection, and the far side with it."""
@@ -130,7 +139,7 @@ class Channel:
     def _ended(self) -> int | None:
         """ssh's exit code once its words are heard, too."""
         try:
-            code = self._process.wait(5)
+            code = self._process.wait(2)
         except subprocess.TimeoutExpired:
             return None
         self._listener.join(1)
@@ -182,7 +191,7 @@ def connect(login: Login, cache: Path, alone: bool = False) -> Channel:
         )
     except OSError as error:
         raise TransportError(f"ssh cannot be run: {error.strerror}", "install OpenSSH") from error
-    channel = Channel(login, words, process)
+    channel = Channel(login, words, process, cache / "logins")
     try:
         channel.greet()
     except BaseException:

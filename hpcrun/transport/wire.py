@@ -33,7 +33,8 @@ class Request(NamedTuple):
 
     workspace: the folder of the run history there; empty: the one that is usual there. terminals:
     of 0, 1 and 2 those that are one. variables: what else tells how to print. texts: files of the
-    near side by name.
+    near side by name, beside which the command runs; `-` is its standard input. source: what
+    `workflow.sent.Sent` tells of a source folder of the near side; empty: there is none.
     """
 
     workspace: str
@@ -41,6 +42,7 @@ class Request(NamedTuple):
     terminals: list[int]
     variables: dict[str, str]
     texts: dict[str, str]
+    source: dict[str, Any]
 
 
 class Output(NamedTuple):

@@ -19,6 +19,11 @@ class Elsewhere:
     login: Login
     folder: str
 
+    @property
+    def named(self) -> str:
+        """As the user names it."""
+        return f"{self.login.name}:{self.folder}"
+
 
 def site_and_folder(named: str) -> tuple[str, str] | None:
     """The parts of `SITE:FOLDER`; None: it names a folder of this machine."""
@@ -45,3 +50,14 @@ def login_of(name: str, assets: Assets, endpoint: str | None = None) -> Login:
     hosts = access.endpoints
     chosen = hosts.get(endpoint or "", next(iter(hosts.values()), Endpoint(name)))
     return Login(name, chosen, access)
+
+
+def of_target(target: str, assets: Assets) -> Elsewhere | None:
+    """The usual run history of the site of a target, by the login host that is meant for it; None
+    if its file names no login host. ConfigError, SiteError."""
+    from hpcrun.workflow.site import choose_target
+
+    site, name = choose_target(target, assets)
+    if not site.ssh.endpoints:
+        return None
+    return Elsewhere(login_of(site.id, assets, site.targets[name].endpoint), "")

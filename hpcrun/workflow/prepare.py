@@ -36,6 +36,7 @@ from hpcrun.workflow.surroundings import here, new_token
 
 if TYPE_CHECKING:
     from hpcrun.environments.cache import Wanted
+    from hpcrun.workflow.sent import Sent
 
 Find = Callable[[str], tuple[str, str]]
 """(user, run id) of the run that a name means. RunNotFound, StoreError."""
@@ -47,7 +48,7 @@ class Prepared:
 
     entry_point: the user's script, relative to the source folder; None for a command. load: what
     finds the templates. environment: what has to be built before it is submitted, unless it is
-    there.
+    there. sent: the source is another machine's, and its snapshot is here.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class Prepared:
     limits: Limits
     load: Load
     environment: Wanted | None = None
+    sent: Sent | None = None
 
     def task(self, index: int) -> tuple[Plan, Script]:
         """The plan and the script of one of its independent tasks."""
@@ -73,12 +75,13 @@ def prepare(
     run_id: str | None = None,
     folder: Path | None = None,
     find: Find | None = None,
+    sent: Sent | None = None,
 ) -> Prepared:
     """Resolves and renders. Refuses, all at once, what could not be read, what is malformed, what
     is missing on this machine, and what the target cannot give.
 
     folder: what relative paths are relative to. find: (user, run id) of a run by what it is named,
-    for those that this one waits for.
+    for those that this one waits for. sent: the source, where another machine has brought it.
     """
     folder = folder or Path()
     asked = with_named(asked, FileStore(workspace, own_name(workspace)), assets)
@@ -87,6 +90,11 @@ def prepare(
     source = folder / _at_home(config.source_directory)
     asked = asked.with_findings(_missing(config, source))
     around = here(workspace, source)
+    if sent is None:
+        asked = asked.with_findings(missing_source(config, source))
+    else:
+        around = replace(around, source=sent.folder)
+        asked = asked.with_findings(Finding(*told) for told in sent.missing)
     experiment = experiment_name(config, around.source)
     refused = refusal_of_id(run_id, experiment) if run_id is not None else None
     if refused is not None and asked.is_sure_of("experiment"):
@@ -115,7 +123,7 @@ def prepare(
         key = "distributed_job_config.launcher" if is_launcher else "environment.docker.runtime"
         raise PlanError(asked.problem(Finding(key, missing.message, missing.hint)))
     script = render(plan, load)
-    prepared = Prepared(plan, script, site, source, config.script, limits, load, wanted)
+    prepared = Prepared(plan, script, site, source, config.script, limits, load, wanted, sent)
     if plan.tasks is not None:
         prepared.task(0)  # a template that is refused is refused before anything is written
     return prepared
@@ -152,13 +160,17 @@ def _hidden_checkpoint(config: RunConfiguration, store: FileStore) -> Iterator[F
         yield Finding("resume_from", message, "private: true, or copy the checkpoint elsewhere")
 
 
-def _missing(config: RunConfiguration, source: Path) -> Iterator[Finding]:
-    """What is not there on this machine."""
+def missing_source(config: RunConfiguration, source: Path) -> Iterator[Finding]:
+    """What is not there of the source."""
     if _kind(source) != stat.S_IFDIR:
         yield Finding("source_directory", f"there is no folder {source}")
     elif config.script and _kind(source / config.script) != stat.S_IFREG:
         message = f"there is no script {config.script} in {source.resolve()}"
         yield Finding("script", message, "script is relative to source_directory")
+
+
+def _missing(config: RunConfiguration, source: Path) -> Iterator[Finding]:
+    """What else is not there on this machine."""
     resume = config.resume_from
     if resume and resume != AUTO and not _kind(Path(resume)):
         yield Finding("resume_from", f"there is no checkpoint {resume}")

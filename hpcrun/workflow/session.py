@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hpcrun.scheduler.reasons import Words
     from hpcrun.site import Adapter, SiteConfig
     from hpcrun.workflow.prepare import Prepared
+    from hpcrun.workflow.sent import Sent
 
 CONFIG = Path(".hpcrun", "config.json")
 """The project's settings: {"workspace": "<folder>", "scheduler_adapter": "auto"}, each if it is
@@ -147,12 +148,20 @@ class Session:
         asked: Read[RunConfiguration],
         run_id: str | None = None,
         folder: Path | None = None,
+        sent: Sent | None = None,
     ) -> Prepared:
-        """Resolves and renders a run; nothing is written."""
+        """Resolves and renders a run; nothing is written. sent: a source that is another
+        machine's."""
         from hpcrun.workflow.prepare import prepare
 
         prepared = prepare(
-            asked, self.workspace, self.assets, run_id=run_id, folder=folder, find=self.store.find
+            asked,
+            self.workspace,
+            self.assets,
+            run_id=run_id,
+            folder=folder,
+            find=self.store.find,
+            sent=sent,
         )
         self._sites[prepared.site.id] = prepared.site
         return prepared

@@ -15,17 +15,18 @@ from typing import Any
 
 from hpcrun.directives import WITHOUT_GPUS, one_on_each
 from hpcrun.errors import OutcomeUnknown, SchedulerError, SnapshotError, StoreError
-from hpcrun.layout import Attempt, RunPaths
+from hpcrun.layout import Attempt, RunPaths, UserPaths
 from hpcrun.manifest import Manifest
 from hpcrun.plan import LOCAL, Plan
 from hpcrun.ports import Scheduler, Submission
 from hpcrun.record import RunRecord
 from hpcrun.rights import kept_to, umask_of
-from hpcrun.snapshot import GitFacts, push, scan
+from hpcrun.snapshot import GitFacts, push, read_manifest, scan
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import publish
 from hpcrun.workflow.cut import WITHDRAWN, first_unknown, this_client
 from hpcrun.workflow.prepare import Prepared
+from hpcrun.workflow.sent import go_on
 
 
 def submit(
@@ -47,6 +48,8 @@ def submit(
         request["parent"] = parent
     attempt = Attempt(plan.submission)
     paths = write_intent(plan, request, prepared.script.text, store)
+    if prepared.sent is not None:
+        go_on(store, plan.run_id)
     submission = replace(submission_of(plan.run_id, attempt, paths), options=tuple(options))
     hand_over(submission, attempt, paths, store, scheduler)
     return store.read(plan.run_id)
@@ -65,16 +68,19 @@ def keep_source(prepared: Prepared, store: FileStore) -> dict[str, Any]:
         from hpcrun.workflow.packs import provide_packed
 
         provide_packed(plan.setting.packing, store, plan.private)
-    with GitFacts.start(prepared.source) as git:
-        manifest = scan(prepared.source, limits=prepared.limits, leave_out=store.workspace)
-        _check_entry_point(prepared, manifest)
-        room = store.prepare(plan.private)
-        with kept_to(store.own.root):
-            publish(Path(store.own.sdk))
-        with kept_to(room.root):
-            push(manifest, prepared.source, room)
-        properties = {"ContentSnapshotId": manifest.digest, **git.properties()}
-    request = request_of(plan, manifest, properties) | this_client()
+    if prepared.sent is not None:
+        room = _room(store, plan.private)
+        digest, told = read_manifest(room, prepared.sent.digest).digest, prepared.sent.properties
+    else:
+        source = prepared.source
+        with GitFacts.start(source) as git:
+            manifest = scan(source, limits=prepared.limits, leave_out=store.workspace)
+            check_entry_point(source, prepared.entry_point, manifest)
+            room = _room(store, plan.private)
+            with kept_to(room.root):
+                push(manifest, source, room)
+            digest, told = manifest.digest, git.properties()
+    request = request_of(plan, digest, {"ContentSnapshotId": digest, **told}) | this_client()
     request["agent"]["umask"] = f"{umask_of(room.root):04o}"
     if packages is not None:
         request["environment"]["packages"] = packages
@@ -92,6 +98,14 @@ def _state(image: Path) -> dict[str, float] | None:
     return {"bytes": found.st_size, "modified": found.st_mtime}
 
 
+def _room(store: FileStore, private: bool) -> UserPaths:
+    """The user's folders, with what travels to the nodes in them."""
+    room = store.prepare(private)
+    with kept_to(store.own.root):
+        publish(Path(store.own.sdk))
+    return room
+
+
 def write_intent(plan: Plan, request: Mapping[str, Any], script: str, store: FileStore) -> RunPaths:
     """Writes down that a run is about to be submitted; where that fails, there is no run."""
     paths = store.create(request, script)
@@ -104,20 +118,20 @@ def write_intent(plan: Plan, request: Mapping[str, Any], script: str, store: Fil
     return paths
 
 
-def _check_entry_point(prepared: Prepared, manifest: Manifest) -> None:
+def check_entry_point(source: Path, entry_point: str | None, manifest: Manifest) -> None:
     """SnapshotError if the job would not find its script: it is there, but not sent."""
-    if prepared.entry_point is None:
+    if entry_point is None:
         return
-    root = os.path.realpath(prepared.source)
-    real = os.path.relpath(os.path.realpath(prepared.source / prepared.entry_point), root)
+    root = os.path.realpath(source)
+    real = os.path.relpath(os.path.realpath(source / entry_point), root)
     if real not in {file.path for file in manifest.files}:
         raise SnapshotError(
-            f"the script {prepared.entry_point} is left out of the snapshot",
+            f"the script {entry_point} is left out of the snapshot",
             ".amlignore or .gitignore may name it; `hpcrun explain --files` lists what is sent",
         )
 
 
-def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) -> dict[str, Any]:
+def request_of(plan: Plan, digest: str, properties: Mapping[str, str]) -> dict[str, Any]:
     """run.json: what the agent, the readers and a bug report need of the plan."""
     packing = plan.setting.packing
     return {
@@ -132,8 +146,8 @@ def request_of(plan: Plan, manifest: Manifest, properties: Mapping[str, str]) ->
         "tags": dict(plan.tags),
         "properties": dict(properties),
         "snapshot": {
-            "digest": manifest.digest,
-            "manifest": plan.room.manifest(manifest.digest),
+            "digest": digest,
+            "manifest": plan.room.manifest(digest),
             "objects": plan.room.objects,
         },
         **({"private": True} if plan.private else {}),

@@ -20,6 +20,7 @@ from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.workflow.cut import array_of, element_of
 from hpcrun.workflow.prepare import Prepared
+from hpcrun.workflow.sent import go_on
 from hpcrun.workflow.submit import keep_source, refused, submission_of, write_intent
 
 
@@ -87,6 +88,8 @@ def submit_tasks(
     above = {"parent": parent} if parent is not None else {}
     own = {"tasks": {"count": tasks.count, "at_once": tasks.at_once}}
     paths = write_intent(plan, {**request, **above, **own}, prepared.script.text, store)
+    if prepared.sent is not None:
+        go_on(store, plan.run_id)
     for chunk in chunks:
         try:
             _write_tasks(chunk, prepared, request, store)

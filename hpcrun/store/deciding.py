@@ -1,0 +1,32 @@
+"""Whether a submission from another machine goes on, or is withdrawn: the first word stands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hpcrun.faults import told
+from hpcrun.layout import UserPaths
+from hpcrun.store.publishing import sync_folder, take_name
+
+GOES_ON = "submitted"
+WITHDRAWN = "withdrawn"
+
+
+def decide(own: UserPaths, run_id: str, word: str) -> str:
+    """Writes a word on a run's submission, unless one stands; gives the one that stands.
+
+    Exclusive on the file server itself: who reads from another login node gets the same answer.
+    StoreError.
+    """
+    mark = Path(own.active, f".given-{run_id}")
+    aside = mark.with_name(f"{mark.name}.{os.urandom(4).hex()}")
+    with told(f"decide about run {run_id} in {own.active}"):
+        try:
+            aside.write_text(word)
+            if take_name(aside, mark):
+                sync_folder(Path(own.active))
+                return word
+        finally:
+            aside.unlink(missing_ok=True)
+        return mark.read_text()

@@ -1,0 +1,47 @@
+"""Submissions that went to another machine, until it is known what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+KEPT = 30 * 86400.0
+"""Seconds for which a submission is asked about."""
+
+
+class Pending:
+    """Those to one place, such as `mila:/history`. cache: the user's cache folder."""
+
+    def __init__(self, cache: Path, place: str) -> None:
+        self._folder, self._place = cache / "pending", place
+
+    def add(self, run_id: str) -> None:
+        """Notes a run before anything of its submission is sent. OSError."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = self._file(run_id)
+        aside = file.with_suffix(".aside")
+        aside.write_text(json.dumps({"place": self._place}))
+        aside.rename(file)
+
+    def remove(self, run_id: str) -> None:
+        """It is known what became of it."""
+        with contextlib.suppress(OSError):
+            self._file(run_id).unlink()
+
+    def runs(self) -> Sequence[str]:
+        """The runs of which it is not known, oldest first."""
+        found = []
+        for file in self._folder.glob("*.json") if self._folder.is_dir() else ():
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                age = time.time() - file.stat().st_mtime
+                if age > KEPT:
+                    file.unlink()
+                elif json.loads(file.read_text())["place"] == self._place:
+                    found.append((age, file.stem))
+        return [run_id for _, run_id in sorted(found, reverse=True)]
+
+    def _file(self, run_id: str) -> Path:
+        return self._folder / f"{run_id}.json"
