@@ -1,6 +1,7 @@
 """A program of lena's: scans a folder and brings its snapshot to a workspace over SSH.
 
-`python pushing.py SOURCE HOST HPCRUN WORKSPACE` prints `pushed`, `was there`, or the error as JSON.
+`python pushing.py SOURCE HOST HPCRUN WORKSPACE` prints `pushed`, `was there`, or the error as JSON;
+on standard error how far it has come, and at the end the seconds that it took.
 Each step is asked over a connection of its own.
 """
 
@@ -28,6 +29,9 @@ def main(source: str, host: str, hpcrun: str, workspace: str) -> None:
             raise TransportError(done.stderr, transient=True)
         return done.stdout.splitlines()[-1]  # a login shell may have printed something before
 
+    def tell(done: int, total: int) -> None:
+        print("progress", done, total, file=sys.stderr)
+
     far = Far(host, f"{host}:{workspace}", ask, [*SSH, host])
     cache = Path.home() / "cache"
     manifest = scan(Path(source), cache=cache)
@@ -35,7 +39,7 @@ def main(source: str, host: str, hpcrun: str, workspace: str) -> None:
     sys.stdin.readline()
     began = time.monotonic()
     try:
-        was_new = upload(manifest, Path(source), far, cache)
+        was_new = upload(manifest, Path(source), far, cache, tell)
     except HpcrunError as error:
         kind = type(error).__name__
         print(json.dumps({"kind": kind, "message": str(error), "transient": error.transient}))

@@ -236,6 +236,19 @@ def test_a_file_that_changes_after_the_scan_is_told(desk: Desk) -> None:
     assert desk.names() == []
 
 
+def test_how_far_it_has_come_is_told(desk: Desk) -> None:
+    (desk.source / "large").write_bytes(random.Random(4).randbytes(2 * MIB))
+    (desk.source / "small").write_text("small")
+    desk.laptop.slow(16_000)
+    done = desk.laptop.run(desk.words(), input="\n")
+    lines = [line.split()[1:] for line in done.stderr.splitlines() if line.startswith("progress")]
+    seen = [int(so_far) for so_far, _ in lines]
+    assert {total for _, total in lines} == {str(2 * MIB + 5)}
+    assert seen == sorted(seen)
+    assert seen[-1] == 2 * MIB + 5
+    assert any(0 < so_far < 2 * MIB for so_far in seen)
+
+
 @pytest.mark.campaign
 def test_a_push_that_is_killed_at_any_moment_is_finished_by_the_next(
     desk: Desk, tmp_path: Path, figures: Figures
