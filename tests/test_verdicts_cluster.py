@@ -345,7 +345,7 @@ def waiting(accounted: Lab) -> Iterator[Faults]:
     faults.submit(
         {
             "held": SLEEP + HELD,
-            "held-by-root": SLEEP + HELD,
+            "held-by-root": SLEEP + LATER,
             "time": SLEEP + "compute_target: odd/short\nresources: {time: 10m}\n",
             "dependency": SLEEP + f"sbatch: {{dependency: 'afterok:{failing}'}}\n",
             "license": SLEEP + "sbatch: {licenses: 'solver:1'}\n",
@@ -358,7 +358,7 @@ def waiting(accounted: Lab) -> Iterator[Faults]:
         }
     )
     job = faults.job
-    faults.root("scontrol", "release", failing, job("held-by-root"))
+    faults.root("scontrol", "release", failing)
     faults.root("scontrol", "hold", job("held-by-root"))
     faults.root(*MANAGE, "modify", "user", "alice", "account=lab", "set", "qos-=brief")
     faults.root(*MANAGE, "delete", "qos", "brief")
