@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ told = {{
     "of_world": of_world,
     "variables": {{name: os.environ[name] for name in {names} if name in os.environ}},
     "reduced": [distributed.reduce(me.rank, how) for how in ("mean", "sum", "min", "max")],
+    "with_nan": [
+        distributed.reduce(float("nan") if me.rank == one else me.rank, how)
+        for how in ("mean", "sum", "min", "max")
+        for one in (0, 3)
+    ],
 }}
 run.log("place", me.rank + 1, step=0, reduce="mean")
 run.log("own", me.rank)
@@ -195,6 +201,7 @@ def test_every_rank_knows_itself_and_speaks_with_all(runs: Runs, name: str) -> N
         assert {n: variables[n.upper()] for n in facts} == {n: str(v) for n, v in facts.items()}
         assert rank["of_world"] == [number, 4, hosts]
         assert rank["reduced"] == [1.5, 6, 0, 3]
+        assert len(rank["with_nan"]) == 8 and all(map(math.isnan, rank["with_nan"]))
         words = [str(number), f"it's {local} of 4; $RANK", "${{rank}}"]
         assert rank["words"] == ([] if name == "torch-own" else words)
         assert int(variables["MASTER_PORT"]) > 1024

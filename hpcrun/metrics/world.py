@@ -6,9 +6,10 @@ this process. torch.distributed comes before mpi4py.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 from hpcrun.errors import HpcrunError
 from hpcrun.metrics.ranks import RankFacts
@@ -67,7 +68,7 @@ def _over_all(mine: float, how: str) -> Optional[_Told]:
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
         world = mpi.COMM_WORLD
         if world.Get_size() > 1:
-            return _Told(world.allreduce(mine, op=getattr(mpi, how.upper())), world.Get_size())
+            return _over_mpi(world, getattr(mpi, how.upper()), mine, how)
     return None
 
 
@@ -81,9 +82,26 @@ def _has_torch_world(torch: Any) -> bool:
 def _over_torch(torch: Any, mine: float, how: str) -> _Told:
     distributed = torch.distributed
     device = device_of(str(distributed.get_backend()))
-    answer = torch.tensor([mine], dtype=torch.float64, device=device)
+    answer = torch.tensor(_marked(mine, how), dtype=torch.float64, device=device)
     distributed.all_reduce(answer, op=getattr(distributed.ReduceOp, how.upper()))
-    return _Told(answer.item(), distributed.get_world_size())
+    return _Told(_unmarked(answer.tolist(), how), distributed.get_world_size())
+
+
+def _over_mpi(world: Any, op: Any, mine: float, how: str) -> _Told:
+    if how == "sum":
+        return _Told(world.allreduce(mine, op=op), world.Get_size())
+    return _Told(_unmarked(world.allreduce(_marked(mine, how), op=op), how), world.Get_size())
+
+
+def _marked(mine: float, how: str) -> Tuple[float, float]:
+    """A value behind a mark by which NaN wins: Gloo passes over it in min and max (torch 2.13), and
+    what MPI does depends on the order."""
+    return float(math.isnan(mine) == (how == "max")), mine
+
+
+def _unmarked(told: Sequence[float], how: str) -> float:
+    mark, value = told
+    return math.nan if how != "sum" and bool(mark) == (how == "max") else value
 
 
 _DEVICES = {"nccl": "cuda", "xccl": "xpu"}
