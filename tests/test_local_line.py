@@ -19,6 +19,21 @@ from tests.commands import hpcrun, script_of, told
 from tests.lab import eventually
 
 
+def test_who_follows_a_submission_sees_all_of_its_attempts(project: Path) -> None:
+    """Also those that were over before the first look."""
+    (project / "train.py").write_text(
+        "import os, sys\nfrom hpcrun import Run\nlife = os.environ['HPCRUN_ATTEMPT']\n"
+        "Run.get_context().log('x', 1, step=int(life[-1]))\nprint('life', life)\n"
+        "sys.exit(0 if life == '1.2' else 42)\n"
+    )
+    said = hpcrun("submit", "--follow").stdout
+    assert [line for line in said.splitlines() if line.startswith("life")] == [
+        "life 1.0",
+        "life 1.1",
+        "life 1.2",
+    ]
+
+
 def test_submit_follow_and_every_command_after_it(project: Path) -> None:
     done = hpcrun("submit", "--follow", "--", "--lr", "1e-3")
     assert "trained --lr 1e-3\n" in done.stdout

@@ -125,9 +125,11 @@ def _tell_submitted(session: Session, record: RunRecord, follow: bool, as_json: 
         how = "hpcrun list --children" if tasks else f"hpcrun logs -f {record.run_id}"
         say(f"follow it with: {how}", err=as_json)
         return 0
-    from hpcrun.cli.logs import follow_to_end
+    from hpcrun.cli.logs import Followed, follow_to_end
 
-    return follow_to_end(session, record.run_id, as_json)
+    # From its first attempt on: quick ones are over before the first look.
+    wanted = Followed(attempt=record.attempt.attempt._replace(restart=0))
+    return follow_to_end(session, record.run_id, as_json, wanted)
 
 
 @click.command(cls=_Asking)
