@@ -172,6 +172,9 @@ def test_living_states(text: str, state: State) -> None:
     assert (word.state, word.raw, word.cause) == (state, text, None)
     assert word.end is None
     assert word.starts == (1.0 if state is State.QUEUED else None)
+    # What has nodes and does nothing says so.
+    assert word.reason == (text if text in ("SUSPENDED", "STOPPED") else "")
+    assert not word.reason or "halted" in reason_in_words(word.reason).sentence
 
 
 @given(st.text(max_size=20), st.text(max_size=10))

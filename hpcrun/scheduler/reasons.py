@@ -95,6 +95,12 @@ _REASONS = {
         "your environment could not be read on the node, so it was requeued and is held", _STAFF
     ),
     "JobRequeuedHeld": Words("it was requeued with the order to hold it", _RELEASE),
+    # Halted while it runs.
+    "SUSPENDED": Words(
+        "it was halted, by an administrator or for other jobs, and goes on when it is resumed",
+        _STAFF + ", if that takes long",
+    ),
+    "STOPPED": Words("it was halted by a signal", f"`scancel --signal=CONT {_JOB}` lets it go on"),
     # The partition.
     "PartitionDown": Words("the partition takes jobs, but starts none", "choose another target"),
     "PartitionInactive": Words("the partition is out of use", "choose another target"),

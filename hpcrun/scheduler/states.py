@@ -161,15 +161,19 @@ def word_of_past(told: Told, steps: Sequence[Step] = ()) -> JobWord:
 def _living(told: Told) -> JobWord:
     state = _LIVING.get(told.base, State.QUEUED)
     waits = state is State.QUEUED
+    reason = told.reason if waits and told.reason not in _NO_REASON else ""
     return JobWord(
         state=state,
         raw=told.state,
         restart=told.restart,
-        reason=told.reason if waits and told.reason not in _NO_REASON else "",
+        reason=told.base if told.base in _HALTED else reason,
         nodes=() if waits else expand(told.nodes),
         starts=told.start if waits else None,
     )
 
+
+_HALTED = frozenset(("SUSPENDED", "STOPPED"))
+"""They have nodes and do nothing: the state itself is why."""
 
 _NO_REASON = frozenset(("None", "(null)", "N/A"))
 
