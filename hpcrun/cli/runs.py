@@ -75,7 +75,7 @@ def cancel(workspace: str | None, runs: tuple[str, ...], as_json: bool) -> None:
         print_json([run_object(r, session.store.paths(r.run_id, r.user)) for r in records])
         return
     for record in records:
-        ending = record.state is State.CANCEL_REQUESTED
+        ending = not record.state.is_end
         told = f"; wait for its end with: hpcrun wait {record.run_id}" if ending else ""
         say(f"run {record.run_id}: {record.state}{told}")
 
