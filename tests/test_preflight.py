@@ -72,6 +72,7 @@ def test_nothing_is_wrong_where_all_is_well() -> None:
         ({"addresses": ["127.0.1.1"]}, "n1 is 127.0.1.1 on n2, which reaches no", "/etc/hosts"),
         ({"addresses": ["::1", "fe80::1%eth0"]}, "n1 is ::1 on n2", "/etc/hosts"),
         ({"unreached": "refused"}, "n2 cannot reach port 12345 of n1: refused", "firewall"),
+        ({"taken": [12346]}, "port 12346 of n2, which is in TF_CONFIG, is taken", "resubmit"),
         ({"gpus": 0}, "on n2 a rank sees no GPU, and 2 on each node were", 'exclude: "n2"'),
         ({"rooms": {"/tmp": ROOM - 1}}, "/tmp on n2 has 63 MiB left", "make room"),
         ({"rooms": {"/tmp": "Stale"}}, "/tmp on n2 cannot be used: Stale", 'exclude: "n2"'),
@@ -139,7 +140,14 @@ TASK = {
 
 def told(tmp_path: Path, **changed: Any) -> dict[str, Any]:
     folders = [str(tmp_path), str(tmp_path / "not/there/yet")]
-    return {"python": None, "address": "localhost", "port": 0, "folders": folders, **changed}
+    return {
+        "python": None,
+        "address": "localhost",
+        "port": 0,
+        "folders": folders,
+        "servers": None,
+        **changed,
+    }
 
 
 def test_a_task_tells_what_it_sees(tmp_path: Path) -> None:

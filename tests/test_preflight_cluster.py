@@ -126,6 +126,12 @@ CASES = {
     "port": Case(
         SRUN, "of {first}, which is MASTER_PORT, is taken", "hpcrun resubmit", lines=TAKEN
     ),
+    "port-of-server": Case(
+        "{kind: tensorflow, worker_count: 2, parameter_server_count: 1}",
+        "of {first}, which is in TF_CONFIG, is taken",
+        "hpcrun resubmit",
+        lines=f"{TAKEN}\nHPCRUN_MASTER_PORT=$((HPCRUN_MASTER_PORT - 1))",
+    ),
     "no-gpu": Case(
         TORCHRUN,
         "on {second} no rank sees a GPU, and 2 on each node were asked for",

@@ -45,7 +45,7 @@ def judge(wanted: Preflight, launched: Launched, told: Sequence[Told]) -> List[s
     if not sights:
         return [_silent(launched)]
     world = list(_world(wanted, launched, sights))
-    rest = [*_name(launched, sights), *_gpus(wanted, sights), *_rooms(sights)]
+    rest = [*_name(launched, sights), *_ports(sights), *_gpus(wanted, sights), *_rooms(sights)]
     return [*world, *rest, *_clocks(launched, told)]
 
 
@@ -136,6 +136,20 @@ def _name(launched: Launched, sights: Sequence[Sight]) -> Iterator[str]:
             f"{_names(_hosts(deaf))} cannot reach port {launched.port} of {launched.address}:"
             f" {deaf[0].unreached}; a firewall between nodes must let it pass"
         )
+
+
+def taken(port: int, node: str, which: str) -> str:
+    """That another program has a port. which: what for the run needs it."""
+    return (
+        f"port {port} of {node}, which is {which}, is taken by another program; `hpcrun resubmit`"
+        " begins with another port"
+    )
+
+
+def _ports(sights: Sequence[Sight]) -> Iterator[str]:
+    for sight in sights:
+        for port in sight.taken:
+            yield taken(port, sight.host, "in TF_CONFIG")
 
 
 def _routes(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -42,7 +43,8 @@ class Sight(NamedTuple):
     know it, where srun tells one. mpi: the size of the world that mpi4py begins, or the words in
     which it failed; None if it was not tried. addresses: of the master's name. unreached: why the
     master's port does not answer. gpus: how many it may use. rooms: folder,
-    to the bytes free there, or why that is not known. time: Unix seconds, by its own clock.
+    to the bytes free there, or why that is not known. time: Unix seconds, by its own clock. taken:
+    of the ports that it is to listen at, those that another program has.
     """
 
     host: str
@@ -55,6 +57,7 @@ class Sight(NamedTuple):
     gpus: int
     rooms: Mapping[str, Any]
     time: float
+    taken: Sequence[int] = ()
 
     @property
     def line(self) -> str:
@@ -74,7 +77,8 @@ def look(environ: Mapping[str, str], told: Mapping[str, Any]) -> Sight:
     """What this task sees.
 
     told: `python`, the command's, or null where there is no MPI; `address` and `port` of the
-    master, 0 where nobody listens; `folders` that need room.
+    master, 0 where nobody listens; `folders` that need room; `servers`, where each task listens at
+    the master's port on its own node: how many of the first have a parameter server at the next.
     """
     facts = RankFacts.of(environ)
     pmi = environ.get("PMIX_RANK", environ.get("PMI_RANK", ""))
@@ -91,6 +95,7 @@ def look(environ: Mapping[str, str], told: Mapping[str, Any]) -> Sight:
         gpus=_gpus(environ),
         rooms={folder: _room(folder) for folder in told["folders"]},
         time=time.time(),
+        taken=[port for port in _ports(facts.rank, told) if not _is_free(port)],
     )
 
 
@@ -108,6 +113,22 @@ def _unreached(address: str, port: int) -> str:
             return ""
     except OSError as error:
         return error.strerror or str(error)
+
+
+def _ports(rank: int, told: Mapping[str, Any]) -> Sequence[int]:
+    """Those that a task of TensorFlow's will listen at; the master's is kept free by the agent."""
+    port, servers = told["port"], told["servers"]
+    if not port or servers is None:
+        return ()
+    return [port + 1] * (rank < servers) + [port] * (rank > 0)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        with socket.create_server(("", port)):
+            return True
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
 
 
 def _gpus(environ: Mapping[str, str]) -> int:

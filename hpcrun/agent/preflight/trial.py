@@ -8,11 +8,11 @@ import os
 import socket
 import time
 from signal import SIGKILL, SIGTERM
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from hpcrun.agent import process
 from hpcrun.agent.policy import Preflight
-from hpcrun.agent.preflight.judging import Launched, Told, judge
+from hpcrun.agent.preflight.judging import Launched, Told, judge, taken
 from hpcrun.agent.preflight.sight import Sight
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
@@ -98,6 +98,7 @@ class Trial:
             # An MPI program may have other ways than TCP.
             "port": self._port if self._door is not None and not speaks_mpi else 0,
             "folders": [setting.spool or "/tmp", setting.folder],
+            "servers": _parameter_servers(os.environ),
         }
         self._pipe, writing = os.pipe()
         os.set_blocking(self._pipe, False)
@@ -113,10 +114,7 @@ class Trial:
             self._door = socket.create_server(("", self._port), backlog=4096)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                self._problems.append(
-                    f"port {self._port} of {self._nodes[0]}, which is MASTER_PORT, is taken by"
-                    " another program; `hpcrun resubmit` begins with another port"
-                )
+                self._problems.append(taken(self._port, self._nodes[0], "MASTER_PORT"))
 
     def has_ended(self) -> bool:
         """Whether the launcher has; what its tasks have told is read."""
@@ -167,6 +165,13 @@ class Trial:
                     self._told.append(Told(sight, now))
             if not piece:
                 return
+
+
+def _parameter_servers(environ: Mapping[str, str]) -> Optional[int]:
+    """Of a TensorFlow cluster, whose tasks each listen; None: it is none."""
+    if environ.get("HPCRUN_LAUNCHER") != "tensorflow":
+        return None
+    return int(environ["HPCRUN_WORLD_SIZE"]) - int(environ["HPCRUN_NNODES"])
 
 
 def _beside(words: Sequence[str]) -> Tuple[str, ...]:
