@@ -248,6 +248,13 @@ def test_the_scripts_of_independent_tasks_are_checked_too(assets: Assets) -> Non
     assert {p.message for p in problems} == {"bash: syntax error near unexpected token `fi'"}
 
 
+def test_what_is_for_gpus_alone_is_checked_too(assets: Assets) -> None:
+    text = "{% block stage %}\n{% if plan.job.gpus_per_node %}\nfi\n{% endif %}\n{% endblock %}\n"
+    file = put(assets, "project", EXTENDS + text)
+    problems = check(assets.templates(), site(), [MAIN, P]).problems
+    assert {(p.file, p.line) for p in problems} == {(str(file), 4)}
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_is_asked(assets: Assets) -> None:
     text = (

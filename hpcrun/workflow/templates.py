@@ -188,8 +188,8 @@ def _trees(templates: Templates, environment: Environment) -> Iterator[nodes.Tem
 def samples(
     site: SiteConfig, launchers: Sequence[str], runtimes: Sequence[str] = ()
 ) -> Iterator[Plan]:
-    """Plans of a site for each launcher: one process, two nodes of two, and without Slurm; and of
-    two nodes in a container of each runtime.
+    """Plans of a site for each launcher: one process, two nodes of two with GPUs, and without
+    Slurm; and of two nodes in a container of each runtime.
 
     Their values hold what must be quoted.
     """
@@ -214,7 +214,7 @@ def _request(nodes: int) -> RunConfiguration:
         distributed_job_config=MpiConfiguration(
             process_count_per_node=nodes, node_count=nodes, launcher="mpirun"
         ),
-        resources=Resources(time="1h", cpus_per_task=2),
+        resources=Resources(time="1h", cpus_per_task=2, gpus_per_node=nodes if nodes > 1 else None),
         environment_variables={"A_NAME": "it's a value"},
         secrets={"A_SECRET": "/home/ada/it's a secret"},
     )
