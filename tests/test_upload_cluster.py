@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -87,9 +88,13 @@ class Desk:
         return sorted(path.stem for path in Path(self.store.snapshots).glob("*.json"))
 
     def arrived(self) -> int:
-        """Bytes that have come of a push that goes on."""
-        folders = Path(self.store.snapshots).glob(".incoming-*/arrived/*")
-        return sum(file.stat().st_size for file in folders)
+        """Bytes that have come of a push that goes on, taken in already or not."""
+        size = 0
+        for pattern in ("objects/*/*", ".incoming-*/arrived/*"):
+            for file in Path(self.store.snapshots).glob(pattern):
+                with contextlib.suppress(FileNotFoundError):  # it is being taken in
+                    size += file.stat().st_size
+        return size
 
     def check(self, tmp_path: Path) -> None:
         """The source is there, byte for byte; and nothing else is left of its push."""

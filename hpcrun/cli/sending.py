@@ -6,7 +6,6 @@ the far side says later what became of it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 from hpcrun.cli import remote
 from hpcrun.cli.output import print_json, say
+from hpcrun.cli.progress import transfer
 from hpcrun.config import RunConfiguration, parse_memory
 from hpcrun.errors import HpcrunError, TransportError
 from hpcrun.manifest import Limits, Manifest
@@ -25,7 +25,7 @@ from hpcrun.plan import experiment_name, new_run_id
 from hpcrun.reading import Read
 from hpcrun.snapshot import GitFacts, scan
 from hpcrun.transport.channel import Channel
-from hpcrun.transport.upload import Far, Progress, upload
+from hpcrun.transport.upload import Far, upload
 from hpcrun.transport.wire import Exit, Output
 from hpcrun.workflow.elsewhere import Elsewhere
 from hpcrun.workflow.pending import Pending
@@ -172,35 +172,8 @@ def bring(source: Source, channel: Channel, place: Elsewhere) -> None:
         return out.decode()
 
     far = Far(place.login.name, place.named, step, channel.another())
-    with _progress() as progress:
+    with transfer(f"snapshot to {place.login.name}") as progress:
         upload(source.manifest, source.folder, far, remote.cache(), progress)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """A bar with the rate, for who looks on; what is done in a moment shows none."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import DownloadColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    begun = time.monotonic()
-    with Bar(
-        *Bar.get_default_columns(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task("snapshot", visible=False)
-
-        def tell(done: int, total: int) -> None:
-            late = time.monotonic() - begun > 1
-            bar.update(task, completed=done, total=total, visible=late)
-
-        yield tell
 
 
 def ask(

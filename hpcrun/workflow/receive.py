@@ -50,5 +50,5 @@ def _by_sender(step: str, words: list[str], room: UserPaths) -> None:
 def _gathering(sender: str, store: FileStore, private: bool) -> str:
     """The line that gathers what arrives; the process is the shell itself, and what it becomes."""
     words = [sys.executable, "-m", "hpcrun", "-w", str(store.workspace), "receive", "gather"]
-    words += ["--private"] if private else []
+    words.append("--private" if private else "--shared")
     return f"echo {sender} $$ | {shlex.join(words)}"
