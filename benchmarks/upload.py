@@ -57,7 +57,7 @@ def rows(lab: Lab, count: int) -> Iterator[Row]:
         _push(lab, laptop, source, folder / f"history{number}")
         sent = laptop.sent() - before
         yield Row(
-            "one changed line of these: bytes sent, with four logins",
+            "one changed line of these: bytes sent, with two logins",
             f"{sent / 1024:.1f} KiB",
             "-",
             "-",
