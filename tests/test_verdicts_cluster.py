@@ -441,10 +441,10 @@ def test_a_person_reads_why_a_run_waits(waiting: Faults) -> None:
 
 SHOW_AT_ONCE = """\
 import sys
-import hpcrun.workflow.refresh
+import hpcrun.workflow.forgotten
 from hpcrun.cli.main import cli
 
-hpcrun.workflow.refresh.FORGOTTEN = 0.0
+hpcrun.workflow.forgotten.FORGOTTEN = 0.0
 cli.main(["show", "--json", sys.argv[1]], standalone_mode=False)
 """
 

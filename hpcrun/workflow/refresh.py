@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hpcrun.errors import HpcrunError, SchedulerError, StoreError
@@ -20,6 +19,7 @@ from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.state import Cause, State
 from hpcrun.store import FileStore
+from hpcrun.workflow.forgotten import if_all, is_forgotten, is_known, of_unknown
 from hpcrun.workflow.interactive import LOST, NEVER_BEGUN, end_of, is_left, is_silent
 from hpcrun.workflow.liveness import Heartbeats
 
@@ -28,10 +28,6 @@ JobsOf = Callable[[str], Mapping[JobId, JobWord]]
 
 LivesOf = Callable[[str, JobId, Callable[[Sequence[JobWord]], bool]], Sequence[JobWord]]
 """All that is known of a target's job; unless what was said before is enough, it is asked anew."""
-
-FORGOTTEN = 120.0
-"""Seconds for which a job that nobody knows is still waited for, after its submission and after
-the first such look: sacct lags behind, and what slurmdbd missed comes when it is back."""
 
 NOT_REFRESHED = "not refreshed: "
 """How the problem of a record begins that may be out of date."""
@@ -151,16 +147,14 @@ def _refreshed(
 
             def is_enough(told: Sequence[JobWord]) -> bool:
                 """What was said before; that nobody knows it is asked anew before it counts."""
-                known = _if_all(told, record)
-                is_known = known and known[-1].state is not State.NOT_RESPONDING
-                if not is_known and _is_forgotten(record, heartbeats):
+                if not is_known(told, record) and is_forgotten(record, heartbeats):
                     return False
                 return not is_sought or _tell_end(told, word)
 
-            lives = _if_all(lives_of(record.target, job_id, is_enough), record)
+            lives = if_all(lives_of(record.target, job_id, is_enough), record)
     except HpcrunError as error:
         return _with_problem(record, NOT_REFRESHED + error.message)
-    for attempt in past if lives or _is_forgotten(record, heartbeats) else ():
+    for attempt in past if lives or is_forgotten(record, heartbeats) else ():
         for told in _told_of(attempt, lives):
             # While the next attempt waits, sacct may still hear of the end of this one.
             if told.raw or record.attempt.started is not None:
@@ -169,7 +163,7 @@ def _refreshed(
         return record
     word = lives[-1] if lives else word
     if word is None or word.state is State.NOT_RESPONDING:
-        word = _unknown(record, word, heartbeats) or word
+        word = of_unknown(record, word, heartbeats) or word
     return record if word is None else _joined(record, word, store)
 
 
@@ -244,18 +238,6 @@ def _must_ask(record: RunRecord, heartbeats: Heartbeats) -> bool:
     return heartbeats.silent(record.run_id, str(attempt.attempt), attempt.heartbeats)
 
 
-def _if_all(lives: Sequence[JobWord], record: RunRecord) -> Sequence[JobWord]:
-    """The words on a job's lives; none while they are fewer than the record knows of."""
-    newest = lives[-1].restart if lives else None
-    return () if newest is not None and newest < record.attempt.attempt.restart else lives
-
-
-def _is_forgotten(record: RunRecord, heartbeats: Heartbeats) -> bool:
-    """Whether nobody has known its job for long enough, in this reader's memory."""
-    still = heartbeats.still(record.run_id, f"{record.attempt.attempt} unknown", 0)
-    return (still or 0.0) >= FORGOTTEN
-
-
 def _told_of(attempt: Attempt, lives: Sequence[JobWord]) -> Sequence[JobWord]:
     """The word on an attempt that another followed, if there is one yet.
 
@@ -291,19 +273,6 @@ def _found_again(
         return _with_problem(record, f"{CUT}there is no job; {hint}")
     record = _noted(record, store, attempt, "submitted", {"job_id": job, "found": True})
     return _with_problem(record, f"{CUT}it has job {job} all the same, and goes on")
-
-
-def _unknown(record: RunRecord, word: JobWord | None, heartbeats: Heartbeats) -> JobWord | None:
-    """The word on a job that nobody remembers, once it has been gone for long enough.
-
-    word: what is said of it all the same.
-    """
-    if time.time() - (record.attempt.submitted or record.created) < FORGOTTEN:
-        return None
-    word = word or JobWord(State.NOT_RESPONDING, "the job is unknown to the scheduler")
-    if not _is_forgotten(record, heartbeats):
-        return word
-    return replace(word, state=State.FAILED, cause=Cause.LOST)
 
 
 def _joined(record: RunRecord, word: JobWord, store: FileStore) -> RunRecord:
