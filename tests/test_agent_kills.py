@@ -193,6 +193,25 @@ def test_kill_of_the_command_loses_no_point(job: Job) -> None:
     assert job.fact("rank_ended").data["status"] == 137
 
 
+def test_an_agent_that_was_stopped_goes_on(job: Job) -> None:
+    """Also where it would have told a heartbeat meanwhile."""
+    job.ask(agent={"heartbeat_seconds": 0.2})
+    agent = job.start("sh", "-c", "echo $$ > pid; exec sleep 60")
+    pid = pid_in(job.files / "pid")
+    until(lambda: job.facts("heartbeat"))
+    for stops in range(1, 4):
+        os.kill(agent.pid, signal.SIGSTOP)
+        time.sleep(0.5)
+        beats = len(job.facts("heartbeat"))
+        os.kill(agent.pid, signal.SIGCONT)
+        until(lambda beats=beats: len(job.facts("heartbeat")) > beats)
+        until(lambda stops=stops: len(job.facts("signal")) == stops)
+    assert {fact.data["name"] for fact in job.facts("signal")} == {"SIGCONT"}
+    os.kill(pid, signal.SIGTERM)
+    assert status_of(agent) == 143
+    assert job.fact("ended").data["signal"] == signal.SIGTERM
+
+
 def test_kill_of_the_agent_ends_a_command_that_will_not(job: Job) -> None:
     job.ask(agent={"kill_wait_seconds": 0.5})
     agent = job.start("sh", "-c", "trap '' TERM; echo $$ > pid; while :; do sleep 1; done")

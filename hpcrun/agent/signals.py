@@ -24,19 +24,30 @@ WARNING = signal.SIGUSR1
 """By which Slurm tells that the time limit is near (`--signal=B:USR1@…`)."""
 
 _EVENTS = HEARD | {signal.SIGCHLD}
+_AWAITED = _EVENTS | {signal.SIGALRM}
 
 
 def listen() -> None:
     """From now on signals wait to be asked for, also those that the script had ignored."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _EVENTS)
-    for number in _EVENTS:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    for number in _AWAITED:
         signal.signal(number, signal.SIG_DFL)
 
 
 def wait(seconds: float) -> Optional[int]:
-    """The next signal (SIGCHLD among them), or None after so many seconds without one."""
-    event = signal.sigtimedwait(_EVENTS, max(seconds, 0.0))
-    return None if event is None else event.si_signo
+    """The next signal (SIGCHLD among them), or None after so many seconds without one.
+
+    A timer ends the wait: what sigtimedwait tells in a process that was stopped (SIGSTOP, SIGCONT)
+    until the time was over is no signal but garbage (CPython 3.8 to 3.13).
+    """
+    if seconds <= 0:
+        event = signal.sigtimedwait(_EVENTS, 0)
+        return None if event is None else event.si_signo
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
+    number = signal.sigwaitinfo(_AWAITED).si_signo
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.sigtimedwait({signal.SIGALRM}, 0)  # one that came just now is not for later
+    return None if number == signal.SIGALRM else number
 
 
 def stop_is_pending() -> bool:
