@@ -69,18 +69,12 @@ def talking(lab: Lab) -> Iterator[tuple[str, Path]]:
 def test_each_command_says_there_what_it_says_here(far: Far, ended: str) -> None:
     for words in (
         ("list",),
-        ("list", "--json"),
-        ("show", ended),
         ("show", "--json", ended),
         ("metrics", ended),
         ("logs", ended),
-        ("files", ended),
         ("wait", ended),
-        ("snapshot", ended),
-        ("diff", ended, ended),
         ("show", "none-of-this-name"),
         ("list", "--no-such-option"),
-        ("cancel", ended),
     ):
         here, there = far.lab.run(*words), far.run(*words)
         told = (there.returncode, there.stdout, there.stderr)

@@ -1,0 +1,69 @@
+"""A submission from another machine: whoever decides first decides, and what is open is asked."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from hpcrun.assets import Assets
+from hpcrun.errors import StoreError
+from hpcrun.store import FileStore
+from hpcrun.store.deciding import GOES_ON, WITHDRAWN, decide
+from hpcrun.workflow.pending import KEPT, Pending
+from hpcrun.workflow.sent import go_on
+from hpcrun.workflow.session import Session
+from hpcrun.workflow.settle import settle
+
+RUN_ID = "sent_1700000000_0123abcd"
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Session(tmp_path / "history", Assets())
+
+
+def begun(store: FileStore) -> None:
+    """The record of a run is written, and nothing else."""
+    store.prepare()
+    request = {"format": 1, "run_id": RUN_ID, "experiment": "sent", "target": "local"}
+    store.create({**request, "created": time.time(), "user": store.user}, "#!/bin/sh\n")
+
+
+def test_the_first_word_stands(session: Session) -> None:
+    own = session.store.prepare()
+    assert decide(own, RUN_ID, WITHDRAWN) == WITHDRAWN
+    assert decide(own, RUN_ID, GOES_ON) == WITHDRAWN
+    assert decide(own, f"{RUN_ID[:-1]}e", GOES_ON) == GOES_ON
+    assert len([*Path(own.active).iterdir()]) == 2
+
+
+def test_what_was_withdrawn_never_becomes_a_run(session: Session) -> None:
+    assert settle(session, RUN_ID) is None
+    begun(session.store)
+    with pytest.raises(StoreError, match="was withdrawn"):
+        go_on(session.store, RUN_ID)
+    assert not session.store.has(RUN_ID, session.user) and settle(session, RUN_ID) is None
+
+
+def test_what_goes_on_is_there_for_who_asks(session: Session) -> None:
+    begun(session.store)
+    go_on(session.store, RUN_ID)
+    record = settle(session, RUN_ID)
+    assert record is not None and record.run_id == RUN_ID
+
+
+def test_submissions_are_asked_about_where_they_went(tmp_path: Path) -> None:
+    here, there = Pending(tmp_path, "far:"), Pending(tmp_path, "other:/history")
+    assert here.runs() == []
+    for age, run_id in ((2, "a_1_00000000"), (9, "b_1_00000000"), (KEPT + 9, "c_1_00000000")):
+        here.add(run_id)
+        file = tmp_path / "pending" / f"{run_id}.json"
+        os.utime(file, (0, time.time() - age))
+    there.add("d_1_00000000")
+    assert here.runs() == ["b_1_00000000", "a_1_00000000"] and there.runs() == ["d_1_00000000"]
+    here.remove("b_1_00000000")
+    assert here.runs() == ["a_1_00000000"]
