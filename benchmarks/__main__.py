@@ -16,6 +16,7 @@ from benchmarks import (
     launches,
     network,
     poll,
+    remote,
     rendering,
     run_log,
     show,
@@ -37,6 +38,7 @@ CLUSTER: dict[str, Callable[[Lab, int], Iterator[Row]]] = {
     "fuse": network.rows,
     "poll": poll.rows,
     "upload": upload.rows,
+    "remote": remote.rows,
 }
 
 

@@ -90,31 +90,31 @@ class _Commands(click.Group):
             near = difflib.get_close_matches(args[0], COMMANDS, 1)
             hint = f"did you mean {near[0]!r}?" if near else "`hpcrun --help` lists all"
             context.fail(f"there is no command {args[0]!r} ({hint})")
-        name, command, rest = super().resolve_command(context, args)
-        if name in COMMANDS and COMMANDS[name][1] is THERE and not context.resilient_parsing:
-            return name, *_where_it_runs(context, name, command, rest)
-        return name, command, rest
+        if args and args[0] in COMMANDS and COMMANDS[args[0]][1] is THERE:
+            # Before its module is loaded: most of that is of no use here.
+            shown = None if context.resilient_parsing else _shown_here(context, *args)
+            if shown is not None:
+                return args[0], shown, []
+        return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
 
-def _where_it_runs(
-    context: click.Context, name: str, command: click.Command | None, words: list[str]
-) -> tuple[click.Command | None, list[str]]:
-    """The command and its words; where the run history is elsewhere, what shows it from there."""
+def _shown_here(context: click.Context, name: str, *words: str) -> click.Command | None:
+    """What shows a command that runs where the run history is; None: that is here."""
     from hpcrun.workflow.session import is_elsewhere, named_workspace, open_assets
 
     named = named_workspace(Path.cwd(), os.environ, context.params.get("workspace")).text
     if not is_elsewhere(named) or {"--help", "-h"} & {*words}:
-        return command, words
+        return None
     from hpcrun.cli import remote
     from hpcrun.workflow.elsewhere import elsewhere
 
     place = elsewhere(named, open_assets())
     assert place is not None
-    return remote.command(name, words, place), []
+    return remote.command(name, words, place)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

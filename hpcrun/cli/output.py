@@ -14,7 +14,6 @@ import click
 from hpcrun.forms import PRINTED_BITS
 from hpcrun.layout import RunPaths
 from hpcrun.record import AttemptRecord, Imported, RunRecord, Verdict
-from hpcrun.store.stored import StoredRun
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -204,6 +203,8 @@ def imported_object(imported: Imported | None) -> dict[str, Any] | None:
 
 def located(paths: RunPaths) -> str:
     """Where the record of a run lies: its folder, or its sealed file."""
+    from hpcrun.store.stored import StoredRun
+
     return StoredRun(paths).located()
 
 

@@ -13,8 +13,6 @@ from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, HpcrunError, Problem
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import RunRecord
-from hpcrun.store import FileStore
-from hpcrun.store.users import own_name
 from hpcrun.workflow.liveness import Heartbeats
 
 if TYPE_CHECKING:
@@ -44,6 +42,10 @@ class Session:
     """
 
     def __init__(self, workspace: Path, assets: Assets, origin: str = "given") -> None:
+        # Who only looks for a workspace, and finds it on another machine, does without.
+        from hpcrun.store import FileStore
+        from hpcrun.store.users import own_name
+
         self.workspace = workspace
         self.origin = origin
         self.assets = assets
