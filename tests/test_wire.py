@@ -40,6 +40,7 @@ FRAMES = st.one_of(
         st.lists(st.integers(0, 2)),
         st.dictionaries(TEXT, TEXT),
         st.dictionaries(TEXT, TEXT),
+        st.dictionaries(TEXT, TEXT | st.dictionaries(TEXT, TEXT)),
     ),
     st.builds(Output, st.integers(1, 2), st.binary()),
     st.builds(Place, st.lists(TEXT), st.integers(0, 2), st.none() | st.floats(0, 1e9)),
