@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from benchmarks import (
     agent,
     command_line,
+    environments,
     faults,
     first_instruction,
     history,
@@ -21,13 +22,14 @@ from benchmarks import (
     run_log,
     show,
     sizes,
+    staging,
     submission,
     upload,
 )
 from benchmarks.row import Row, table
 from tests.lab import Lab
 
-LOCAL = ("commands", "render", "history", "sizes", "agent", "log", "faults", "show")
+LOCAL = ("commands", "environments", "render", "history", "sizes", "agent", "log", "faults", "show")
 MOST = {"log": 5, "show": 3}
 """The most runs of each, of rows whose runs take seconds."""
 
@@ -39,6 +41,7 @@ CLUSTER: dict[str, Callable[[Lab, int], Iterator[Row]]] = {
     "poll": poll.rows,
     "upload": upload.rows,
     "remote": remote.rows,
+    "staging": staging.rows,
 }
 
 
@@ -53,6 +56,9 @@ def _local(asked: argparse.Namespace) -> Iterator[Row]:
     if "commands" in asked.rows:
         _tell(f"commands: {asked.count} times each")
         yield from _measured("commands", command_line.rows(asked.count))
+    if "environments" in asked.rows:
+        _tell(f"environments: {asked.count} times each")
+        yield from _measured("environments", environments.rows(asked.count))
     if "render" in asked.rows:
         _tell(f"render: {asked.count} times each")
         yield from _measured("render", rendering.rows(asked.count))

@@ -1,4 +1,4 @@
-"""`hpcrun --help` and `hpcrun list` against the import of click, on this machine."""
+"""`hpcrun --help`, `list` and `sites list`, on this machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from benchmarks.interleaved import interleaved
 from benchmarks.row import Row
 
 AIM = 3.0
+AIM_OF_SITES = 1.5
 
 
 def rows(count: int) -> Iterator[Row]:
@@ -25,8 +26,11 @@ def rows(count: int) -> Iterator[Row]:
             "floor": (sys.executable, "-c", "import click"),
             "hpcrun --help": (*hpcrun, "--help"),
             "hpcrun list, empty history": (*hpcrun, "list"),
+            "hpcrun sites list": (*hpcrun, "sites", "list"),
         }
         times = interleaved(commands, count, env)
-    floor = median(times.pop("floor"))
+    floor, sites = median(times.pop("floor")), median(times.pop("hpcrun sites list"))
     for what, seconds in times.items():
         yield Row.times(f"{what}, against import click", median(seconds), floor, AIM)
+    helps = median(times["hpcrun --help"])
+    yield Row.times("hpcrun sites list, against hpcrun --help", sites, helps, AIM_OF_SITES)

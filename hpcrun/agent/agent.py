@@ -142,8 +142,6 @@ class Agent:
         assert ended is not None
         self._finalize(ended)
         self._run_teardown()
-        if self._setting.staged is not None and self._setting.scheduled:
-            staged.remove(self._setting.staged, self._setting.kill_wait)
         self._wait_to_be_taken()
         if not self._told_to_stop:
             over = self._over in (TIME_LIMIT, LAST_CALL)
@@ -151,6 +149,8 @@ class Agent:
             ended = requeue.seek(self._setting, ended, over, told, self._spent)
         ended = self._as_slurm_knows(ended)
         self._tell_end(ended)
+        if self._setting.staged is not None and self._setting.scheduled:
+            staged.remove(self._setting.staged, self._setting.kill_wait)
         if ended.cause == requeue.REQUEUED and not self._setting.scheduled:
             try:
                 requeue.begin_again(self._setting)
