@@ -1,7 +1,7 @@
 """A packed environment on four nodes' own disks, against importing it on all from where it is.
 
 STAGED_ENVIRONMENT names a virtual environment with torch, of an interpreter that users of the
-cluster may start. It is looked at in a folder that all nodes share, which is this machine's own
+cluster may start, in a folder that they see. It is looked at there, which is this machine's own
 disk and in its memory, and over a network file system (sshfs), whose clients know nothing yet.
 """
 
@@ -46,6 +46,9 @@ export BEGAN=$EPOCHREALTIME
 echo staged $EPOCHREALTIME $BEGAN
 {% endblock %}
 """
+_IN_MEMORY = "inherits: [test-cluster]\nstorage: {node_tmp: /dev/shm}\n"
+"""All four nodes are on one disk here, which no node of a cluster is."""
+
 _CALLS = "trace=%file,read,pread64,fstat,lseek,mmap,getdents64"
 
 
@@ -76,8 +79,7 @@ def rows(lab: Lab, count: int) -> Iterator[Row]:
         yield Row.skipped("staging", f"{VARIABLE} names no environment")
         return
     turns = min(count, TURNS)
-    with _copied(Path(given), lab.cluster.shared / f"{FOLDERS}env") as prefix:
-        yield from _compared(Ground(lab, prefix), "a shared folder in memory", turns)
+    yield from _compared(Ground(lab, Path(given)), "a shared folder in memory", turns)
     try:
         with _served(lab, Path(given)) as ground:
             yield from _compared(ground, "sshfs", turns)
@@ -124,7 +126,7 @@ def _run(ground: Ground, *, pack: bool, traced: bool = False) -> Path:
     request = {
         "command": [*(strace if traced else ()), "python", "first.py"],
         "compute_target": "test-cluster/main",
-        "resources": {"node_count": 4, "time": "20m"},
+        "resources": {"node_count": 4, "time": "20m", "memory": "4G"},
         "preflight": False,
         "environment": {
             "name": "torch",
@@ -132,7 +134,11 @@ def _run(ground: Ground, *, pack: bool, traced: bool = False) -> Path:
             **({"pack": "sbcast", "pack_failure": "fail"} if pack else {}),
         },
     }
-    files = {"first.py": _FIRST, ".hpcrun/templates/sbatch.sh.j2": _NOTED}
+    files = {
+        "first.py": _FIRST,
+        ".hpcrun/templates/sbatch.sh.j2": _NOTED,
+        ".hpcrun/site_configs/test-cluster.yaml": _IN_MEMORY,
+    }
     lab = ground.lab
     folder = lab.folder(name, {**files, "run.yaml": json.dumps(request)})
     run_id = lab.json("submit", cwd=folder, env=environment(lab), timeout=900)["run_id"]
@@ -166,15 +172,6 @@ def _seen(files: Path, folder: str, pattern: str) -> list[Path]:
 
 
 @contextmanager
-def _copied(given: Path, prefix: Path) -> Iterator[Path]:
-    shutil.copytree(given, prefix, symlinks=True)
-    try:
-        yield prefix
-    finally:
-        shutil.rmtree(prefix, ignore_errors=True)
-
-
-@contextmanager
 def _served(lab: Lab, given: Path) -> Iterator[Ground]:
     """The same, served to all nodes from this machine's disk. ClusterError."""
     cluster, layout = lab.cluster, lab.cluster.layout
@@ -183,6 +180,11 @@ def _served(lab: Lab, given: Path) -> Iterator[Ground]:
     network = cluster.mount_network(*hosts)
     try:
         shutil.copytree(given, disk / "env", symlinks=True)
+        # Its clients follow no link that leads out of what is served.
+        python = disk / "env/bin/python3"
+        interpreter = python.resolve()
+        python.unlink()
+        shutil.copy(interpreter, python)
         (disk / "history").mkdir()
         for path in (disk, *disk.rglob("*")):
             os.chown(path, layout.uid(USER), -1, follow_symlinks=False)
