@@ -52,17 +52,21 @@ def install_fuse() -> None:
 
 
 def install_charliecloud() -> None:
-    """Installs Charliecloud, if it is missing. Nothing but runs in containers needs it."""
-    _install_one("charliecloud", "ch-run")
+    """Installs Charliecloud's ch-run, if it is missing. Nothing but containers needs it."""
+    _install_one("charliecloud-runtime", "ch-run")
 
 
 def _install_one(package: str, command: str) -> None:
+    """NotHere where there is no way to get it."""
     if shutil.which(command, path=PATH) is not None:
         return
     if shutil.which("apt-get") is None:
         raise NotHere(f"{command} is not here, and there is no apt-get to fetch it")
     with alone("packages"):
         _apt("update")
+        known = subprocess.run(["apt-cache", "show", package], capture_output=True, check=False)
+        if known.returncode:
+            raise NotHere(f"{command} is not here, and this Debian has no package {package}")
         _apt("install", "-y", "--no-install-recommends", package)
 
 
