@@ -33,12 +33,12 @@ SHELLS = frozenset(
 
 SCRIPTS = frozenset(
     {
-        *("agent", "again", "bind", "binds", "broadcast", "caught", "child", "claim", "close"),
+        *("again", "agent", "bind", "binds", "broadcast", "caught", "child", "claim", "close"),
         *("comma", "command", "container", "container_step", "counts", "definition", "early"),
         *("fallen", "folder", "holder", "host", "kib", "killed", "late", "left", "log", "logs"),
         *("many", "mark", "marker", "master", "mounts", "name", "names", "node", "nodes", "open"),
-        *("pipe", "place", "role", "servers", "sha256", "stage", "stat", "status", "step", "task"),
-        *("tasks", "torchrun", "value", "word", "workers"),
+        *("pipe", "place", "role", "run", "servers", "sha256", "stage", "stat", "status", "step"),
+        *("task", "torchrun", "value", "word", "workers"),
     }
 )
 """What the batch script and the agent's task.sh call their own variables."""
