@@ -132,9 +132,13 @@ def _name(launched: Launched, sights: Sequence[Sight]) -> Iterator[str]:
         return
     deaf = [sight for sight in sights if sight.unreached]
     if deaf:
+        there, hosts = deaf[0].addresses, _hosts(deaf)
+        elsewhere = {one for s in sights if s.host not in hosts for one in s.addresses}
+        is_other = bool(elsewhere) and not elsewhere.intersection(there)
+        cure = hosts_file if is_other else "a firewall between nodes must let it pass"
         yield (
-            f"{_names(_hosts(deaf))} cannot reach port {launched.port} of {launched.address}:"
-            f" {deaf[0].unreached}; a firewall between nodes must let it pass"
+            f"{_names(hosts)} cannot reach port {launched.port} of {launched.address}"
+            f" ({', '.join(there)}): {deaf[0].unreached}; {cure}"
         )
 
 
