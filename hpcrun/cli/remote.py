@@ -140,6 +140,12 @@ def _somebody_is_there() -> bool:
         return False
 
 
+def _only_looks(words: Sequence[str]) -> bool:
+    """Whether a command waits for a run, and may be begun anew."""
+    follows = words[0] == "logs" and not {"-f", "--follow"}.isdisjoint(words)
+    return follows or words[0] == "wait"
+
+
 class Shown:
     """A command that is shown, and how far it has come."""
 
@@ -163,6 +169,8 @@ class Shown:
     def run(self, channel: Channel) -> int:
         """Shows what is left of it to its end; gives its exit code. TransportError."""
         self._is_connected = True
+        if self._place is None and _only_looks(self._request.words):
+            self._place = Place(self._request.words, 1, None)  # cut before it says more: once more
         channel.send(self._rest())
         interrupted = False
         while True:
