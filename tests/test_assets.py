@@ -149,6 +149,10 @@ def test_targets_that_are_not_there_are_refused(assets: Assets) -> None:
         choose_target("lab/cpu", assets)
     with pytest.raises(ConfigError, match=r"no default target.*choose of lab/gpu"):
         choose_target("lab", assets)
+    with pytest.raises(
+        ConfigError, match=r"site tacc-base has no targets \(other site files build"
+    ):
+        choose_target("tacc-base", assets)
 
 
 @pytest.mark.parametrize("closed", ["site_configs", "site_configs/lab"])

@@ -83,6 +83,9 @@ def choose_target(name: str | None, assets: Assets) -> tuple[SiteConfig, str]:
     site_name, target = split_target(name)
     layers = layers_of(site_name, assets)
     site = _site(site_name, layers)
+    if not site.targets:
+        hint = "other site files build on it; `hpcrun sites list` shows those that can be named"
+        raise ConfigError(Problem(f"site {site.id} has no targets", hint))
     target = target or site.default_target
     if target is None:
         known = ", ".join(f"{site.id}/{known}" for known in site.targets)
