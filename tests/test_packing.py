@@ -191,3 +191,9 @@ def test_this_machine_takes_it_from_where_it_is(project: Path, prefix: Path) -> 
     (project / "run.yaml").write_text("script: train.py\nenvironment: {name: own, pack: sbcast}\n")
     refused = hpcrun("render", "-t", "test-cluster", code=3).stderr
     assert "there is no virtual or conda environment to pack" in refused
+    (project / "run.yaml").write_text(
+        f"script: train.py\nenvironment: {{virtual_environment: {prefix}, pack: sbcast,\n"
+        "  docker: {base_image: /images/torch.sif, runtime: apptainer}}\n"
+    )
+    refused = hpcrun("render", "-t", "test-cluster", code=3).stderr
+    assert "an environment on the node's disk is not in it" in refused

@@ -74,6 +74,10 @@ def _packing(request: Request, nodes: int) -> Packing | None:
     if request.local:
         request.note("packed", "no: this is one machine", "target local")
         return None
+    if environment.docker.image:
+        message = "the tasks run in a container, and an environment on the node's disk is not in it"
+        request.refuse(message, "leave out pack, or the image", key)
+        return None
     if environment.python.interpreter_path is not None or request.shared_prefix is None:
         message = "there is no virtual or conda environment to pack"
         request.refuse(message, "name one, or packages", key)
