@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Checkpoints": "hpcrun.config",
     "CondaDependencies": "hpcrun.config",
+    "DataInput": "hpcrun.config",
+    "DataOutput": "hpcrun.config",
+    "DatasetConsumptionConfig": "hpcrun.config",
     "Environment": "hpcrun.config",
     "Experiment": "hpcrun.api",
     "DockerConfiguration": "hpcrun.config",
@@ -20,6 +23,7 @@ _HOMES = {
     "HpcrunError": "hpcrun.errors",
     "Model": "hpcrun.api",
     "MpiConfiguration": "hpcrun.config",
+    "OutputFileDatasetConfig": "hpcrun.config",
     "ParallelTaskConfiguration": "hpcrun.config",
     "PyTorchConfiguration": "hpcrun.config",
     "Requeue": "hpcrun.config",

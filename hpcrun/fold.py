@@ -183,6 +183,7 @@ def _fold_attempt(
         undrained=undrained,
         uncollected=_uncollected(by_kind, undrained),
         may_go_on=any(fact.data.get("requeue") for fact in by_kind.get("finalizing", ())),
+        data=_data(by_kind),
         awaits_scheduler=_awaits_scheduler(by_kind, ended, word, requeued),
     )
 
@@ -225,6 +226,13 @@ def _undrained(by_kind: FactsByKind, started: Fact | None) -> tuple[str, ...]:
     nodes = started.data.get("nodes", ()) if started else ()
     drained = {fact.data["host"].split(".")[0] for fact in by_kind.get("drained", ())}
     return tuple(node for node in nodes if node.split(".")[0] not in drained)
+
+
+def _data(by_kind: FactsByKind) -> tuple[Mapping[str, Any], ...]:
+    told = {}
+    for fact in sorted(by_kind.get("data", ()), key=lambda fact: (fact.time, fact.number)):
+        told[fact.data.get("output", False), fact.data["name"], fact.data["host"]] = fact.data
+    return tuple(told[key] for key in sorted(told))
 
 
 def _uncollected(by_kind: FactsByKind, undrained: Sequence[str]) -> tuple[Uncollected, ...]:

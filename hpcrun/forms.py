@@ -43,6 +43,11 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def is_truth(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
 def is_int(value: Any) -> bool:
     """Whether it is an int of 64 bits."""
     return type(value) is int and abs(value) < 2**63

@@ -32,6 +32,7 @@ from hpcrun.forms import (
     is_tasks,
     is_text,
     is_time,
+    is_truth,
     object_of,
     one_of,
     or_none,
@@ -164,6 +165,11 @@ KINDS: Mapping[str, Kind] = {
     "uncollected": Kind(
         "agent or node helper: files that wait on a node",
         {"host": is_text, "files": is_count, "bytes": is_count, "where": is_text},
+    ),
+    "data": Kind(
+        "agent or node helper: an input that was brought to a node, or an output from one",
+        {"host": is_text, "name": is_text, "files": is_count, "bytes": is_count},
+        {"output": is_truth, "complete": is_truth, "seconds": is_measure},
     ),
     "partial": Kind(
         "agent or node helper: the checkpoints that the history has only in part by now",

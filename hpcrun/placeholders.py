@@ -24,12 +24,16 @@ OF_TASKS = ("task_index", "task_count")
 _PLACEHOLDER = re.compile(r"(?P<literal>\$?)\$\{\{ ?(?P<name>[^{}]*?) ?\}\}")
 
 
-def refusal(word: str) -> Problem | None:
-    """What is wrong with the placeholders of a word; None if nothing is."""
+def refusal(word: str, data: Sequence[str] = ()) -> Problem | None:
+    """What is wrong with the placeholders of a word; None if nothing is.
+
+    data: the names of the run's inputs and outputs, such as inputs.imagenet.
+    """
+    names = (*NAMES, *OF_TASKS, *data)
     for match in _PLACEHOLDER.finditer(word):
         name = match["name"]
-        if not match["literal"] and name not in (*NAMES, *OF_TASKS):
-            hint = f"{nearest(name, (*NAMES, *OF_TASKS))}; as a text it is written ${match[0]}"
+        if not match["literal"] and name not in names:
+            hint = f"{nearest(name, names)}; as a text it is written ${match[0]}"
             return Problem(f"there is no placeholder {match[0]}", hint)
     return None
 

@@ -269,6 +269,27 @@ class Tasks:
 
 
 @dataclass(frozen=True)
+class Data:
+    """An input or an output. path: where it lies for all nodes. mode: direct, stage or unpack.
+
+    place: below the node's folder for data; empty: it is used where it lies. plain: whether its
+    own name is a variable as well, unless there is one of that name.
+    """
+
+    name: str
+    path: str
+    mode: str
+    place: str
+    output: bool
+    plain: bool
+
+    @property
+    def variable(self) -> str:
+        """The name of the variable that holds where it is."""
+        return f"HPCRUN_{'OUTPUT' if self.output else 'INPUT'}_{self.name.upper()}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run as it will be submitted."""
 
@@ -306,6 +327,17 @@ class Plan:
     choices: tuple[Choice, ...]
     tasks: Tasks | None = None
     container: Container | None = None
+    data: tuple[Data, ...] = ()
+
+    @property
+    def data_folder(self) -> str:
+        """The folder on each node's own disk for data, without its attempt."""
+        return f"{self.node_tmp}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}-data"
+
+    @property
+    def stages(self) -> bool:
+        """Whether data are brought to or from the nodes."""
+        return any(each.place for each in self.data)
 
     @property
     def room(self) -> UserPaths:

@@ -190,6 +190,8 @@ class AttemptRecord(NamedTuple):
     """While its files are collected: whether another attempt may follow."""
     uncollected: Tuple[Uncollected, ...] = ()
     """After its end: what is known to wait on these nodes."""
+    data: Tuple[Mapping[str, Any], ...] = ()
+    """The last word on each input and output, by node: what was brought there, or from there."""
     awaits_scheduler: bool = False
     """Whether only the scheduler knows why it ended (the agent was told to stop, or is gone), or
     whether it has: what was told to stop may be killed without a word."""

@@ -350,9 +350,9 @@ def test_all_wrong_python_values_are_told_at_once() -> None:
         "`tags` must be a mapping, not a list ({a: b})",
         "there is no key `mpi` (known are source_directory, script, arguments, command,"
         " compute_target, environment, docker, distributed_job_config, preflight, resources,"
-        " max_run_duration_seconds, stop, requeue, resume_from, checkpoints, after,"
-        " experiment, display_name, description, tags, private, environment_variables, secrets,"
-        " mail,"
+        " max_run_duration_seconds, stop, requeue, resume_from, checkpoints, inputs, outputs,"
+        " after, experiment, display_name, description, tags, private, environment_variables,"
+        " secrets, mail,"
         " working_directory, sbatch, snapshot, metric_files, system_metrics_seconds)",
     ]
 

@@ -16,6 +16,8 @@ from hpcrun.config import (
     Checkpoints,
     CondaDependencies,
     ContainerRegistry,
+    DataInput,
+    DataOutput,
     DockerConfiguration,
     DockerSection,
     Environment,
@@ -42,7 +44,7 @@ from hpcrun.site import SiteConfig
 ROOT = Path(__file__).parents[1]
 SECTIONS = (
     *(RunConfiguration, Environment, PythonSection, Resources, Mail, SnapshotLimits, MetricFiles),
-    *(After, Checkpoints, Requeue, Stop),
+    *(After, Checkpoints, DataInput, DataOutput, Requeue, Stop),
     *(MpiConfiguration, HorovodConfiguration, PyTorchConfiguration, TensorflowConfiguration),
     *(ParallelTaskConfiguration, DockerConfiguration, DockerSection),
     *(CondaDependencies, PipSection, ContainerRegistry),

@@ -8,6 +8,8 @@ bring SPOOL RECORD                  bring a spool that was left behind; prints t
 bring-files WORK FILES yes|no       bring a working folder that was left behind; prints problems and
                                     the bytes (yes: its names may replace what is there)
 beside TOLD                         in a step beside a run's: a command with its environment (JSON)
+stage                               bring the run's data to this node; prints what came (JSON)
+bring-data TOLD                     bring outputs that were left behind; prints what came (JSON)
 relay                               the same: pass on connections to this node
 preflight TOLD                      as a task of a run: tell what it sees, before the command (JSON)
 probe                               as a task of a run: find out what the file system honours
@@ -38,6 +40,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "lay": _lay,
         "bring": _bring,
         "bring-files": _bring_files,
+        "stage": _stage,
+        "bring-data": _bring_data,
         "beside": _beside,
         "relay": _relay,
         "preflight": _preflight,
@@ -110,6 +114,22 @@ def _bring_files(words: Sequence[str]) -> int:
         print(bringing.bring(work, files, first == "yes", print))
     except OSError as error:
         return _fail(f"cannot bring {work} to {files}: {error.strerror}")
+    return 0
+
+
+def _stage(words: Sequence[str]) -> int:
+    from hpcrun.agent import staging
+
+    print(staging.line(setting.read(os.environ)), flush=True)
+    return 0
+
+
+def _bring_data(words: Sequence[str]) -> int:
+    import json
+
+    from hpcrun.agent import outgoing
+
+    print(outgoing.bring_left(json.loads(words[0])))
     return 0
 
 

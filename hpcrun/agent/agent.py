@@ -27,6 +27,7 @@ from hpcrun.agent import (
     signals,
     spool,
     staged,
+    staging,
     working,
 )
 from hpcrun.agent.end import End
@@ -135,7 +136,8 @@ class Agent:
     def run(self) -> int:
         """The whole attempt; gives the status to end with."""
         self._begin()
-        ended = self._allot() or self._await() or self._lay() or self._look() or self._launch()
+        ended = self._allot() or self._await() or self._lay() or self._stage()
+        ended = ended or self._look() or self._launch()
         if ended is None and self.command is not None:
             self._wait_for_command()
             ended = self._end_of_command(self.command)
@@ -266,10 +268,45 @@ class Agent:
 
         def answered() -> bool:
             ended = helpers.have_ended() or self._stopped_by is not None
-            return len(helpers.answers()) >= others or ended
+            laid = [word for word in helpers.answers() if word in (keeper.LAID, keeper.NOT_LAID)]
+            return len(laid) >= others or ended
 
         self._until(answered, LAYING, ASKING)
         return helpers.answers().count(keeper.LAID) == others or self._stopped_by is not None
+
+    def _stage(self) -> Optional[End]:
+        """Waits until all nodes have the run's data; gives the end, if one has not."""
+        if not self._setting.data:
+            return None
+        reading, writing = os.pipe()
+        try:
+            child = process.start((*self._own_words, "stage"), "/", stdout=writing)
+        except OSError as error:
+            os.close(reading)
+            return end.launch_failed(1, f"data cannot be staged: {error.strerror}")
+        finally:
+            os.close(writing)
+        helpers, others = self._helpers, len(self._setting.nodes) - 1
+
+        def is_over() -> bool:
+            heard = len(staging.told(helpers.answers())) >= others or helpers.have_ended()
+            return (child.has_ended() and heard) or self._stopped_by is not None
+
+        self._until(is_over, None, ASKING)
+        if self._stopped_by is not None:
+            child.send(SIGKILL)
+            self._until(child.has_ended, LAST_TRY, ASKING)
+            os.close(reading)
+            return End(None, int(self._stopped_by), "signal", interrupted=True)
+        with open(reading, encoding="utf-8") as own:
+            told = staging.told([*own.read().split("\n"), *helpers.answers()])
+        for each in told:
+            for data in each.facts:
+                self._witness.tell("data", data, sync=False)
+        problems = [each.problem for each in told if each.problem]
+        if len(told) <= others and not problems:
+            problems = [f"{others + 1 - len(told)} nodes told nothing of their data"]
+        return end.without_data(problems) if problems else None
 
     def _work_in_the_history(self) -> None:
         """Where a node has no room, the job works in the run's own folder: it runs all the same."""
@@ -506,7 +543,7 @@ class Agent:
 
     def _let_files_come(self, ended: Callable[[], bool]) -> None:
         """Large files take their time, as long as nobody tells the job to stop."""
-        if self._setting.work is not None:
+        if self._setting.work is not None or self._setting.stages_out:
             self._until(lambda: ended() or self._told_to_stop)
 
     def _finish_keeper(self) -> None:

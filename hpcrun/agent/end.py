@@ -53,6 +53,14 @@ def not_launched(problems: Sequence[str], words: Sequence[str]) -> End:
     return End(1, None, "launch_failed", evidence=(*problems[1:], *words), message=message)
 
 
+def without_data(problems: Sequence[str]) -> End:
+    """The end of a command that was not started, since a node has not the run's data."""
+    for problem in problems:
+        say(problem)
+    more = tuple(problems[1:])
+    return End(1, None, "launch_failed", evidence=more, message=f"data of the run: {problems[0]}")
+
+
 def launch_failed(status: int, message: str) -> End:
     """The end of a command that could not be started."""
     say(message)

@@ -19,9 +19,10 @@ import time
 from signal import SIGKILL, SIGTERM
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Set, Tuple
 
-from hpcrun.agent import beside, memory, ranks, signals, spool, staged, working
+from hpcrun.agent import beside, memory, ranks, signals, spool, staged, staging, working
 from hpcrun.agent.bringing import Bringing
 from hpcrun.agent.measuring import Measuring
+from hpcrun.agent.outgoing import Node, Outgoing
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.spool import Mirror
@@ -81,6 +82,8 @@ def keep_node(setting: Setting) -> int:
             problems.append(f"the job cannot work on {setting.host}: {error}")
             setting = setting._replace(work=None)
             _answer(NOT_LAID)
+    if setting.data:
+        _answer(staging.line(setting))
     keeper = Keeper(setting, Words(0), bound=False, old=old)
     for problem in problems:
         keeper.tell("problem", message=problem)
@@ -177,6 +180,11 @@ class Keeper:
         journal = Journal(metrics, setting.attempt)
         self._measuring = Measuring(setting, journal, bound, self._tell_problem)
         self._bringing = Bringing(setting, old, self._witness.tell)
+        node = Node(setting.run_id, str(setting.attempt), setting.host, setting.is_first)
+        others = setting.nodes[1:] if node.first else ()
+        self._outgoing = Outgoing(
+            setting.data, setting.data_folder, node, others, self._witness.tell
+        )
         self._told_problem = self._termed = False
         self._pause = PAUSE
         self._next_try = self._next_sync = 0.0
@@ -224,6 +232,7 @@ class Keeper:
                 self._stop.tell()
             except OSError:
                 pass  # the spool's disk fails; the next look may do better
+            self._outgoing.stop_is_near()
 
     def tell(self, kind: str, **data: object) -> None:
         """Tells a fact at once."""
@@ -311,16 +320,18 @@ class Keeper:
         deadline = time.monotonic() + self._setting.kill_wait
         while not self._is_drained():
             now = time.monotonic()
-            if self._bringing.progress and not self._is_interrupted():
+            comes = self._outgoing.progress or self._bringing.progress
+            if comes and not self._is_interrupted():
                 deadline = now + self._setting.kill_wait
             if now >= deadline:
                 self._bringing.tell_waiting()
+                self._outgoing.tell_waiting()
                 self._measuring.tell_rest()
                 self._tell_loss()
                 self._remove_empty()
                 return False
             self._words.wait(0 if self._bringing.progress else LAST_PAUSE)
-        if self._bringing.close():
+        if self._outgoing.close() & self._bringing.close():
             self.tell("drained", host=self._setting.host)
         if self._setting.spool is not None:
             self._remove(self._setting.spool)
@@ -330,7 +341,7 @@ class Keeper:
         """Records come first, then files, and then the metrics that stand in them."""
         self._take_note()
         records = self._mirror is None or self._is_mirrored(self._mirror)
-        files = self._has_files()
+        files = self._has_files() & self._outgoing.finish()
         return files and self._measuring.finish() and self._witness.settle() and records
 
     def _is_mirrored(self, mirror: Mirror) -> bool:

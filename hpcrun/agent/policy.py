@@ -1,4 +1,7 @@
-"""When a run begins, after what, and when it is requeued. Values only; standard library (3.8+)."""
+"""When a run begins, after what, with which data, and when it is requeued.
+
+Values only; standard library (3.8+).
+"""
 
 from __future__ import annotations
 
@@ -46,3 +49,26 @@ class After(NamedTuple):
             return None
         records = tuple(run["record"] for run in told["runs"])
         return cls(records, told["condition"], told["any_of"])
+
+
+class Data(NamedTuple):
+    """An input or output. path: where it lies for all nodes. mode: direct, stage or unpack.
+
+    place: what it is called in the node's folder for data; empty: it is used where it lies.
+    """
+
+    name: str
+    path: str
+    mode: str
+    place: str
+    output: bool
+
+    @property
+    def what(self) -> str:
+        """As it is called."""
+        return f"{'output' if self.output else 'input'} {self.name}"
+
+    @classmethod
+    def told(cls, told: "Optional[Mapping[str, Any]]") -> "Tuple[Data, ...]":
+        """As run.json tells it."""
+        return tuple(cls(**each) for each in (told or {}).get("all", ()))

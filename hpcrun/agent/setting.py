@@ -8,7 +8,7 @@ from signal import Signals
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
 from hpcrun.agent.checkpoints import Rules
-from hpcrun.agent.policy import After, Policy, Preflight
+from hpcrun.agent.policy import After, Data, Policy, Preflight
 from hpcrun.errors import HpcrunError
 from hpcrun.layout import (
     ANEW_VARIABLE,
@@ -55,6 +55,7 @@ class Setting(NamedTuple):
     not in the run's folder. work_is_shared: whether all nodes see the same. staged: the
     folder on each node that holds the environment, if it was brought there. after: which runs
     must have ended before. preflight: what must be there before the command; None: nobody looks.
+    data: the run's inputs and outputs. data_folder: the node's folder for those that are brought.
     problems: what could not be read.
     """
 
@@ -87,6 +88,9 @@ class Setting(NamedTuple):
     staged: Optional[str] = None
     after: Optional[After] = None
     preflight: Optional[Preflight] = None
+    run_id: str = ""
+    data: Tuple[Data, ...] = ()
+    data_folder: Optional[str] = None
     problems: Tuple[str, ...] = ()
 
     @property
@@ -98,6 +102,11 @@ class Setting(NamedTuple):
     def folder(self) -> str:
         """Where the job works."""
         return self.work or self.paths.files
+
+    @property
+    def stages_out(self) -> bool:
+        """Whether outputs are brought from the nodes at the end."""
+        return any(each.output and each.place for each in self.data)
 
     @property
     def is_first(self) -> bool:
@@ -146,8 +155,15 @@ def read(environ: Mapping[str, str]) -> Setting:
         staged=environ.get(STAGED_VARIABLE) or None,
         after=After.of(request.get("after")),
         preflight=Preflight(**told["preflight"]) if told.get("preflight") else None,
+        run_id=str(request.get("run_id", "")),
+        data=Data.told(request.get("data")),
+        data_folder=_data_folder(request.get("data"), attempt),
         problems=problems,
     )
+
+
+def _data_folder(told: Optional[Mapping[str, Any]], attempt: Attempt) -> Optional[str]:
+    return f"{told['folder']}-{attempt}" if told else None
 
 
 def _job_id(environ: Mapping[str, str], scheduled: bool) -> Optional[str]:

@@ -251,10 +251,24 @@ trap 'pass TERM 143' TERM
 trap 'pass CONT 146' CONT
 [ "${HPCRUN_ROLE:-}" != ps ] || trap 'pass TERM 140' USR2
 
-# Puts this rank's values in place of the ${{rank}} and its kin of a word; $${{ is ${{ itself.
 # shellcheck disable=SC2016  # they are meant as they stand
 open='${{'
 close='}}'
+
+# The place of an input or output, as its variable tells it.
+datum() {
+    case $1 in
+    *[!a-zA-Z0-9_.]*) value=$open$1$close ;;
+    inputs.*) eval "value=\${HPCRUN_INPUT_$(capitals "${1#*.}")}" ;;
+    *) eval "value=\${HPCRUN_OUTPUT_$(capitals "${1#*.}")}" ;;
+    esac
+}
+
+capitals() {
+    printf %s "$1" | LC_ALL=C tr a-z A-Z
+}
+
+# Puts this rank's values in place of the ${{rank}} and its kin of a word; $${{ is ${{ itself.
 fill() {
     left=$1
     word=
@@ -290,6 +304,7 @@ fill() {
         master_port) value=$MASTER_PORT ;;
         task_index) value=$HPCRUN_TASK_INDEX ;;
         task_count) value=$HPCRUN_TASK_COUNT ;;
+        inputs.* | outputs.*) datum "${name% }" ;;
         *) value=$open$name$close ;;
         esac
         word=$word$value

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcrun.api.datasets import datasets_of
 from hpcrun.api.family import RunFamily
 from hpcrun.api.files import RunFiles
 from hpcrun.api.measures import RunMetrics
@@ -112,8 +113,8 @@ class Run(RunFiles, RunFamily, RunMetrics):
             "warnings": [{"message": text} for text in record.problems],
             "services": {},
             "properties": dict(record.properties),
-            "inputDatasets": [],
-            "outputDatasets": [],
+            "inputDatasets": datasets_of(record, output=False),
+            "outputDatasets": datasets_of(record, output=True),
             "runDefinition": dict(record.request),
             "logFiles": {
                 name: str(Path(self.paths.files, name))

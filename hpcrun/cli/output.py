@@ -221,6 +221,7 @@ def attempt_object(attempt: AttemptRecord) -> dict[str, Any]:
         "ended": iso(attempt.ended),
         "verdict": verdict_object(attempt.verdict),
         "undrained": list(attempt.undrained),
+        "data": [dict(each) for each in attempt.data],
         "uncollected": [left._asdict() for left in attempt.uncollected],
         "ranks": [
             {"rank": end.rank, "status": end.status, "host": end.host} for end in attempt.rank_ends

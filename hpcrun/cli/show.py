@@ -69,6 +69,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     for key, value in sorted(record.tags.items()):
         yield "tag", f"{key}={value}"
     yield from _after(record)
+    yield from _data(record)
     if record.parent is not None:
         yield "parent", record.parent
     for child in record.children:
@@ -98,6 +99,19 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
         yield "problem", f"{record.lost_records} records were lost on a node's disk"
     if record.bad_lines + logged.bad_lines:
         yield "problem", bad_lines_told(record.bad_lines + logged.bad_lines)
+
+
+def _data(record: RunRecord) -> Iterator[tuple[str, str]]:
+    for each in (record.request.get("data") or {}).get("all", ()):
+        name = "output" if each["output"] else "input"
+        yield name, f"{each['name']}: {each['path']} ({each['mode']})"
+        for told in record.attempt.data:
+            if (told["name"], told.get("output", False)) == (each["name"], each["output"]):
+                way = "from" if each["output"] else "to"
+                took = f" in {how_long(told['seconds'])}" if "seconds" in told else ""
+                part = "" if told.get("complete", True) else ", not all of it"
+                came = f"{told['files']} files ({size_of(told['bytes'])})"
+                yield "", f"{came} {way} {told['host']}{took}{part}"
 
 
 def _why(session: Session, record: RunRecord) -> Iterator[tuple[str, str]]:

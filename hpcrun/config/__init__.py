@@ -9,6 +9,12 @@ from hpcrun.config.container import (
     DockerSection,
     is_file,
 )
+from hpcrun.config.data import (
+    DataInput,
+    DataOutput,
+    DatasetConsumptionConfig,
+    OutputFileDatasetConfig,
+)
 from hpcrun.config.distributed import (
     LAUNCHERS,
     DistributedConfiguration,
@@ -48,6 +54,9 @@ __all__ = [
     "Checkpoints",
     "CondaDependencies",
     "ContainerRegistry",
+    "DataInput",
+    "DataOutput",
+    "DatasetConsumptionConfig",
     "DistributedConfiguration",
     "DockerConfiguration",
     "DockerSection",
@@ -56,6 +65,7 @@ __all__ = [
     "Mail",
     "MetricFiles",
     "MpiConfiguration",
+    "OutputFileDatasetConfig",
     "ParallelTaskConfiguration",
     "PyTorchConfiguration",
     "Requeue",

@@ -37,6 +37,7 @@ def checked(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
             *_quantities(config),
             *_distributed(config),
             *_placeholders(config),
+            *_data(config),
             *_names(config),
             *of_environment(config.environment),
             *_variables(config),
@@ -198,14 +199,47 @@ def _horovod(config: RunConfiguration) -> Iterator[Finding]:
             yield Finding(f"{section}.HOROVOD_CONTROLLER", message, hint)
 
 
+def _data(config: RunConfiguration) -> Iterator[Finding]:
+    """Each name is a part of variables' names, and one of its own."""
+    inputs, outputs = config.inputs or {}, config.outputs or {}
+    for section, given in (("inputs", inputs), ("outputs", outputs)):
+        seen: dict[str, str] = {}
+        for name, data in given.items():
+            key, path = f"{section}.{name}", data if isinstance(data, str) else data.path
+            if not DATA_NAME.match(name):
+                hint = "a letter first, then letters, digits and _; at most 64"
+                yield Finding(key, f"{name!r} is no name for data", hint)
+            elif section == "outputs" and name.upper() == "DIRECTORY":
+                message = "HPCRUN_OUTPUT_DIRECTORY is another variable"
+                yield Finding(key, message, "give the output another name")
+            other = seen.setdefault(name.upper(), name)
+            if other != name:
+                message = f"the variables of {section} {other} and {name} have one name"
+                yield Finding(key, message, "give one another name")
+            if not path:
+                yield Finding(key, f"`{key}` has no path", "a folder that all nodes see")
+            for character in "\n\0":
+                if character in path:
+                    yield Finding(key, f"the path {path!r} holds a {character!r}")
+    for name in outputs:
+        if name in inputs:
+            message, hint = f"{name} is both an input and an output", "give one another name"
+            yield Finding(f"outputs.{name}", message, hint, (f"inputs.{name}",))
+
+
+DATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
+
+
 def _placeholders(config: RunConfiguration) -> Iterator[Finding]:
     line = isinstance(config.command, str)
+    data = [f"inputs.{name}" for name in config.inputs or ()]
+    data += [f"outputs.{name}" for name in config.outputs or ()]
     for key, words in (
         ("arguments", config.arguments or ()),
         ("command", () if line else config.command or ()),
     ):
         for number, word in enumerate(words):
-            refused = placeholders.refusal(str(word))
+            refused = placeholders.refusal(str(word), data)
             if refused is not None:
                 yield Finding(f"{key}[{number}]", refused.message, refused.hint)
 

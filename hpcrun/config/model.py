@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpcrun.config.container import DockerConfiguration
+from hpcrun.config.data import DataInput, DataOutput
 from hpcrun.config.distributed import (
     DistributedConfiguration,
     HorovodConfiguration,
@@ -195,6 +196,10 @@ class RunConfiguration:
     """The checkpoint to begin with, or `auto`; the script gets it as --resume-from."""
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     """Which of its outputs are checkpoints."""
+    inputs: dict[str, DataInput | str] | None = None
+    """Data that it reads, by name; a text is the path, used where it lies."""
+    outputs: dict[str, DataOutput | str] | None = None
+    """Folders that it writes elsewhere, by name; a text is the path, and they are copied there."""
     after: After | None = None
     """Which runs it waits for."""
     experiment: str | None = None

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from hpcrun.arguments import is_path
 from hpcrun.config.container import DockerConfiguration, DockerSection
+from hpcrun.config.data import DataInput, DataOutput
 from hpcrun.config.distributed import (
     DistributedConfiguration,
     HorovodConfiguration,
@@ -105,6 +106,8 @@ class _File:
     resume_from: str | None = None
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     working_directory: Place = "history"
+    inputs: dict[str, DataInput | str] | None = None
+    outputs: dict[str, DataOutput | str] | None = None
     after: After | None = None
     experiment: str | None = None
     display_name: str | None = None
@@ -148,7 +151,7 @@ class _File:
 _SAME = (
     *("script", "command", "target", "max_run_duration_seconds", "environment_variables"),
     *("source_directory", "resources", "stop", "requeue", "resume_from", "checkpoints"),
-    *("after", "experiment", "display_name", "description", "tags", "private"),
+    *("inputs", "outputs", "after", "experiment", "display_name", "description", "tags", "private"),
     *("secrets", "mail", "sbatch"),
     *("working_directory", "snapshot", "metric_files", "system_metrics_seconds"),
 )
@@ -298,7 +301,5 @@ def _written(config: RunConfiguration) -> Iterator[tuple[str, Any]]:
             yield camel(name), value
 
 
-_RULES = Rules(
-    snake,
-    frozenset({"tags", "secrets", "sbatch", "environmentVariables", "condaDependencies"}),
-)
+_NAMED = {"tags", "secrets", "sbatch", "environmentVariables", "condaDependencies"}
+_RULES = Rules(snake, frozenset({*_NAMED, "inputs", "outputs"}))

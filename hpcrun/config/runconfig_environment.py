@@ -158,4 +158,6 @@ def plain(value: Any) -> Any:
     """Dataclasses as mappings with camelCase keys."""
     if hasattr(value, "__dataclass_fields__"):
         return {camel(f.name): plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list) else value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hpcrun.config.model import AUTO, RunConfiguration
 from hpcrun.errors import ConfigError, Problem
@@ -49,6 +51,11 @@ def anchor(config: RunConfiguration, folder: Path) -> None:
         environment.pip = [
             below(line) if line.startswith(("./", "../")) else line for line in environment.pip
         ]
+    for data in (config.inputs, config.outputs):
+        for name, given in (data or {}).items():
+            path = given if isinstance(given, str) else given.path
+            if is_relative(path):
+                _give(data, name, below(path))
     if config.resume_from not in (None, AUTO):
         config.resume_from = below(str(config.resume_from))
     if config.secrets:
@@ -63,6 +70,17 @@ def write_text(file: Path, text: str) -> Path:
     except OSError as error:
         raise ConfigError(Problem(f"cannot write {file}: {error.strerror}")) from error
     return file
+
+
+def is_relative(path: str) -> bool:
+    """Whether the path of data begins at the file's folder; any other is a name's, or whole."""
+    return path.split("/")[0] in (".", "..")
+
+
+def _give(data: Any, name: str, path: str) -> None:
+    """Gives an input or output another path."""
+    given = data[name]
+    data[name] = path if isinstance(given, str) else replace(given, path=path)
 
 
 def file_text(file: Path) -> str:

@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
 from hpcrun.config.container import DockerConfiguration
+from hpcrun.config.data import (
+    DataInput,
+    DataOutput,
+    DatasetConsumptionConfig,
+    OutputFileDatasetConfig,
+)
 from hpcrun.config.distributed import DistributedConfiguration
 from hpcrun.config.environment import Environment
 from hpcrun.config.model import (
@@ -50,15 +56,40 @@ class _Part(Generic[T]):
         setattr(instance.run_config, self.name, value)
 
 
+def _take_data(asked: Any) -> None:
+    """Inputs and outputs that stand among the words become those of the run, and placeholders."""
+    for key in ("arguments", "command"):
+        words = getattr(asked, key)
+        if not isinstance(words, (list, tuple)):
+            continue
+        for word in words:
+            for kind, part in (
+                (DatasetConsumptionConfig, "inputs"),
+                (OutputFileDatasetConfig, "outputs"),
+            ):
+                if isinstance(word, kind):
+                    setattr(asked, part, {**(getattr(asked, part) or {}), word.name: word.data})
+        setattr(asked, key, [_placeholder(word) for word in words])
+
+
+def _placeholder(word: object) -> object:
+    if isinstance(word, DatasetConsumptionConfig):
+        return f"${{{{inputs.{word.name}}}}}"
+    if isinstance(word, OutputFileDatasetConfig):
+        return f"${{{{outputs.{word.name}}}}}"
+    return word
+
+
 class ScriptRunConfig:
     """What to run, from where, and everything else in `run_config`, which may be changed freely.
 
     source_directory: the folder that becomes the snapshot. script: relative to it. arguments: words
-    for the script, numbers too. command: in place of both; a list is exact words, a text a line for
-    bash. run_config: a configuration to build on; then what Azure ML keeps in it (compute_target,
-    environment, distributed_job_config, max_run_duration_seconds, docker_runtime_config) is not
-    taken from the arguments beside it, with a warning. docker_runtime_config: whether the image
-    of the environment is used, as `docker`. The others are the attributes of RunConfiguration.
+    for the script, numbers too, and inputs and outputs as in Azure ML. command: in place of both; a
+    list is exact words, a text a line for bash. run_config: a configuration to build on; then what
+    Azure ML keeps in it (compute_target, environment, distributed_job_config,
+    max_run_duration_seconds, docker_runtime_config) is not taken from the arguments beside it, with
+    a warning. docker_runtime_config: whether the image of the environment is used, as `docker`. The
+    others are the attributes of RunConfiguration.
     """
 
     compute_target = _Part[str | None]()
@@ -72,6 +103,8 @@ class ScriptRunConfig:
     requeue = _Part[Requeue]()
     resume_from = _Part[str | None]()
     checkpoints = _Part[Checkpoints]()
+    inputs = _Part[dict[str, DataInput | str] | None]()
+    outputs = _Part[dict[str, DataOutput | str] | None]()
     after = _Part[After | None]()
     experiment = _Part[str | None]()
     display_name = _Part[str | None]()
@@ -106,6 +139,8 @@ class ScriptRunConfig:
         requeue: Requeue | None = None,
         resume_from: str | None = None,
         checkpoints: Checkpoints | None = None,
+        inputs: Mapping[str, DataInput | str] | None = None,
+        outputs: Mapping[str, DataOutput | str] | None = None,
         after: After | None = None,
         experiment: str | None = None,
         display_name: str | None = None,
@@ -145,6 +180,8 @@ class ScriptRunConfig:
             "requeue": requeue,
             "resume_from": resume_from,
             "checkpoints": checkpoints,
+            "inputs": inputs,
+            "outputs": outputs,
             "after": after,
             "experiment": experiment,
             "display_name": display_name,
@@ -193,6 +230,7 @@ class ScriptRunConfig:
             asked.script, asked.command = self.script, self.command
         if self.arguments is not None:
             asked.arguments = self.arguments
+        _take_data(asked)
         return cast(RunConfiguration, asked)
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from hpcrun.plan import LOCAL, Awaited, Plan, Surroundings, experiment_name
 from hpcrun.reading import Read
 from hpcrun.resolve.awaiting import awaiting
 from hpcrun.resolve.container import completed, container, container_directives
+from hpcrun.resolve.data import data
 from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
 from hpcrun.resolve.preflight import preflight
@@ -61,8 +62,9 @@ def resolve(
     wanted = replace(wanted, requeue=may_requeue(request))
     prepared = setting(request, launching.nodes, contained)
     measured = _metric_files(request)
+    of_data = data(request)
     root = _working_root(request)
-    contained = completed(contained, prepared, root)
+    contained = completed(contained, prepared, root, of_data)
     lines = (*directives(wanted, site.scheduler), *container_directives(contained))
     own = {f"--{name.lstrip('-')}": f"sbatch.{name}" for name in config.sbatch or {}}
     for finding in (
@@ -110,6 +112,7 @@ def resolve(
         choices=tuple(request.choices),
         tasks=independent,
         container=contained,
+        data=of_data,
     )
 
 

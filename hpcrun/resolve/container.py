@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from string import Template
 
 from hpcrun.config import is_file
 from hpcrun.directives import Directive
-from hpcrun.plan import Container, Setting
+from hpcrun.plan import Container, Data, Setting
 from hpcrun.resolve.request import Request
 from hpcrun.site import Runtime
 
@@ -79,12 +79,17 @@ def rules_of(request: Request, runtime: str) -> Runtime:
     return request.site.containers.runtimes.get(runtime, Runtime())
 
 
-def completed(container: Container | None, setting: Setting, root: str | None) -> Container | None:
+def completed(
+    container: Container | None, setting: Setting, root: str | None, data: Sequence[Data] = ()
+) -> Container | None:
     """The same with what is known of the rest. root: the folder that holds the working folder."""
     if container is None:
         return None
     own = container.binds if root is None else (*container.binds, _whole(root))
+    own = (*own, *(_whole(each.path) for each in data if not each.place))
     names = (*setting.variables, *setting.secrets)
+    names += tuple(f"AZUREML_DATAREFERENCE_{each.name}" for each in data)
+    names += tuple(each.name for each in data if each.plain)
     return replace(container, binds=tuple(dict.fromkeys(own)), variables=names)
 
 

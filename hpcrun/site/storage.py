@@ -52,6 +52,8 @@ class Storage:
     scratch: str | None = None
     """A purged folder that all nodes share, such as $SCRATCH/hpcrun: $USER, and variables with
     SCRATCH in their names, are those where you submit."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Folders of data that all nodes see, by name, for the inputs and outputs of runs."""
     caches: Mapping[str, str] = field(default_factory=dict)
     """Variables of jobs for folders of caches, such as HF_HOME, to those folders; in them $USER and
     the like as in `scratch`."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hpcrun.agent.bringing import bring as bring_files
 from hpcrun.agent.follow.follower import Follower
 from hpcrun.agent.follow.patterns import Pattern
+from hpcrun.agent.outgoing import bring_left as bring_data
 from hpcrun.agent.place import tidy
 from hpcrun.agent.spool import bring
 from hpcrun.errors import SchedulerError
@@ -104,9 +107,14 @@ def _spools(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[st
             try:
                 count = _brought(session, record, node, spool, paths.record)
                 problems, of_files = _brought_files(session, record, attempt, node, paths.files)
+                of_data = _brought_data(session, record, attempt, node)
             except SchedulerError as error:
                 yield f"attempt {attempt.attempt}: {node} cannot be reached: {error.message}"
                 continue
+            for kind, data in of_data:
+                session.store.append(paths, attempt.attempt, kind, data)
+                if kind == "data":
+                    yield f"{data['files']} files of output {data['name']} gathered from {node}"
             session.store.append(paths, attempt.attempt, "drained", {"host": node})
             yield from problems
             if count:
@@ -149,6 +157,33 @@ def _brought_files(
     words = ["bring-files", work, files, "yes" if first else "no"]
     *problems, count = _said_by(session, record, node, words, minutes=60).splitlines()
     return problems, int(count)
+
+
+def _brought_data(
+    session: Session, record: RunRecord, attempt: AttemptRecord, node: str
+) -> list[tuple[str, dict[str, Any]]]:
+    """The facts on the outputs that a node still held."""
+    data = record.request.get("data")
+    if data is None or not attempt.nodes:
+        return []
+    number = str(attempt.attempt)
+    whose = {"run_id": record.run_id, "attempt": number, "host": node}
+    asked = {
+        "data": data["all"],
+        "folder": f"{data['folder']}-{number}",
+        "node": {**whose, "first": node == attempt.nodes[0]},
+    }
+    if _is_here(node):
+        with told(f"gather {asked['folder']}"):
+            said = bring_data(asked)
+    else:
+        words = ["bring-data", json.dumps(asked)]
+        said = _said_by(session, record, node, words, minutes=60).splitlines()[-1]
+    facts = [(kind, fact) for kind, fact in json.loads(said)]
+    wrong = [fact["message"] for kind, fact in facts if kind == "problem"]
+    if wrong:
+        raise SchedulerError(f"not all outputs could be brought: {wrong[0]}")
+    return facts
 
 
 def _is_here(node: str) -> bool:

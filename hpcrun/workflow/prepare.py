@@ -30,6 +30,7 @@ from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
 from hpcrun.store.users import own_name
 from hpcrun.templating import Load
+from hpcrun.workflow.data import with_data
 from hpcrun.workflow.meant import packed_file, target_of, with_built, with_conda, with_named
 from hpcrun.workflow.site import templates_of
 from hpcrun.workflow.surroundings import here, new_token
@@ -108,6 +109,7 @@ def prepare(
     asked, wanted = with_built(asked, store, private, folder)
     asked, packed = packed_file(asked, store, private, wanted is not None)
     site, target = target_of(asked, assets)
+    asked = with_data(asked, site, assets, workspace, folder)
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
         run_id = new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())

@@ -157,6 +157,7 @@ def request_of(plan: Plan, digest: str, properties: Mapping[str, str]) -> dict[s
             if plan.work is not None
             else {}
         ),
+        **({"data": data_settings(plan)} if plan.data else {}),
         **({"after": plan.awaiting.told()} if plan.awaiting is not None else {}),
         "job": {
             name: value
@@ -183,6 +184,13 @@ def request_of(plan: Plan, digest: str, properties: Mapping[str, str]) -> dict[s
         "choices": [list(choice) for choice in plan.choices],
         "hpcrun": plan.version,
     }
+
+
+def data_settings(plan: Plan) -> dict[str, Any]:
+    """What the agent is told of the run's data."""
+    names = ("name", "path", "mode", "place", "output")
+    told = [{name: getattr(each, name) for name in names} for each in plan.data]
+    return {"folder": plan.data_folder, "all": told}
 
 
 def agent_settings(plan: Plan) -> dict[str, Any]:

@@ -1,0 +1,273 @@
+"""A run's data: what is brought to a node before the command. Standard library only (Python 3.8+).
+
+Each node does it once, for all that run there. All that is wrong is told at once, before anything
+is copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tarfile
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from hpcrun.agent import copying, spool
+from hpcrun.agent.lay import clear
+from hpcrun.agent.policy import Data
+from hpcrun.errors import HpcrunError
+
+COPIES = 4
+"""Files that are copied at once."""
+
+MOST = 10
+"""Problems of a tree that are told."""
+
+_DIRECT, _UNPACK = "direct", "unpack"
+
+
+class DataError(HpcrunError):
+    """Data cannot be used, or not be brought to this node."""
+
+
+class File(NamedTuple):
+    """Something in a tree. target: of a link that stays one; None: a file of that size."""
+
+    name: str
+    size: int
+    mode: int
+    target: Optional[str] = None
+
+
+def prepare(
+    data: Tuple[Data, ...], folder: str, host: str, stopped: Callable[[], bool]
+) -> List[Dict[str, Any]]:
+    """Makes a node ready; gives the data of a `data` fact for each input that was brought.
+
+    folder: the node's, for this attempt. DataError: all that is wrong with what is there, or what
+    could not be brought.
+    """
+    problems = [f"{each.what}: {why}" for each in data for why in _wrong(each)]
+    if problems:
+        raise DataError(f"{host}: " + "; ".join(problems))
+    placed = [each for each in data if each.place]
+    if not placed:
+        return []
+    _clear_earlier(folder)
+    try:
+        spool.prepare(folder)
+        for each in placed:
+            where = os.path.join(folder, each.place)
+            os.makedirs(where if each.output else os.path.dirname(where), exist_ok=True)
+    except (OSError, HpcrunError) as error:
+        raise DataError(f"{host}: no folder for data: {error}") from error
+    trees = [(each, _tree(each, host)) for each in placed if not each.output]
+    _expect_room(folder, host, trees)
+    facts = []
+    for each, files in trees:
+        began = time.monotonic()
+        _bring(each, files, os.path.join(folder, each.place), host, stopped)
+        facts.append(
+            {
+                "host": host,
+                "name": each.name,
+                "output": False,
+                "files": len(files),
+                "bytes": sum(file.size for file in files),
+                "seconds": round(time.monotonic() - began, 3),
+                "complete": True,
+            }
+        )
+    return facts
+
+
+def _wrong(data: Data) -> Iterator[str]:
+    """What is wrong with what lies there, seen from this node."""
+    try:
+        if data.output:
+            os.makedirs(data.path, exist_ok=True)
+            if not os.access(data.path, os.W_OK | os.X_OK):
+                yield f"{data.path} cannot be written"
+            return
+        found = os.stat(data.path)
+    except OSError as error:
+        yield f"{data.path}: {error.strerror}"
+        return
+    wanted = os.R_OK | (os.X_OK if stat.S_ISDIR(found.st_mode) else 0)
+    if not os.access(data.path, wanted):
+        yield f"{data.path} cannot be read"
+    elif data.mode == _UNPACK and not stat.S_ISREG(found.st_mode):
+        yield f"{data.path} is no archive"
+
+
+def _clear_earlier(folder: str) -> None:
+    """What attempts that were killed left on this node of what is only a copy: their outputs stay
+    until they are collected."""
+    root, _, _ = folder.rpartition("-")
+    above, base = os.path.split(root)
+    try:
+        others = [n for n in os.listdir(above) if n.startswith(f"{base}-")]
+    except OSError:
+        return
+    for name in others:
+        inputs = os.path.join(above, name, "inputs")
+        if os.path.join(above, name) != folder and spool.is_own(os.path.dirname(inputs)):
+            try:
+                clear(os.fsencode(inputs))
+                os.rmdir(os.path.dirname(inputs))
+            except OSError:
+                pass  # outputs stand there as well
+
+
+# -- what there is --------------------------------------------------------------------------------
+
+
+def _tree(data: Data, host: str) -> List[File]:
+    problems: List[str] = []
+    files = list(tree(data.path, problems.append))
+    if problems:
+        more = f" and {len(problems) - MOST} more" if len(problems) > MOST else ""
+        raise DataError(f"{host}: {data.what}: {'; '.join(problems[:MOST])}{more}")
+    return files
+
+
+def tree(root: str, tell: Callable[[str], None]) -> Iterator[File]:
+    """All that is below a folder (a file: itself, with an empty name), but folders.
+
+    Links within it stay links; of others what they lead to is taken. tell: takes a problem.
+    """
+    if not os.path.isdir(root):
+        found = os.stat(root)
+        yield File("", found.st_size, found.st_mode)
+        return
+    yield from _below(root, "", os.path.realpath(root), (os.path.realpath(root),), tell)
+
+
+def _below(
+    root: str, name: str, real: str, above: Tuple[str, ...], tell: Callable[[str], None]
+) -> Iterator[File]:
+    """real: of the whole tree. above: the real paths of the folders that lead here."""
+    try:
+        entries = sorted(os.scandir(os.path.join(root, name)), key=lambda entry: entry.name)
+    except OSError as error:
+        tell(f"{os.path.join(root, name)}: {error.strerror}")
+        return
+    for entry in entries:
+        within = os.path.join(name, entry.name)
+        try:
+            target = os.path.realpath(entry.path)
+            if entry.is_symlink() and _is_below(target, real):
+                stays = os.path.relpath(target, os.path.dirname(os.path.join(real, within)))
+                yield File(within, 0, 0, stays)
+                continue
+            found = entry.stat()
+        except OSError as error:
+            tell(f"{entry.path}: {error.strerror}")
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            if target in above:
+                tell(f"{entry.path} leads back to {target}")
+            else:
+                yield from _below(root, within, real, (*above, target), tell)
+        elif not stat.S_ISREG(found.st_mode):
+            tell(f"{entry.path} is neither a file nor a folder")
+        elif not os.access(entry.path, os.R_OK):
+            tell(f"{entry.path} cannot be read")
+        else:
+            yield File(within, found.st_size, found.st_mode)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _expect_room(folder: str, host: str, trees: List[Tuple[Data, List[File]]]) -> None:
+    """DataError where it is known beforehand that the disk is too small."""
+    needed = sum(file.size for _, files in trees for file in files)
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    if needed > free:
+        names = ", ".join(data.name for data, _ in trees)
+        where = os.path.dirname(folder)
+        raise DataError(
+            f"{host}: the inputs {names} have {needed} bytes, and {where} has {free} free"
+        )
+
+
+# -- copying --------------------------------------------------------------------------------------
+
+
+def _bring(
+    data: Data, files: List[File], where: str, host: str, stopped: Callable[[], bool]
+) -> None:
+    try:
+        if data.mode == _UNPACK:
+            _unpack(data.path, where)
+            return
+        if os.path.isdir(data.path):
+            os.makedirs(where, exist_ok=True)
+        for folder in sorted({os.path.dirname(_at(where, file)) for file in files}):
+            os.makedirs(folder, exist_ok=True)
+
+        def bring(file: File) -> None:
+            if not stopped():
+                copy(_at(data.path, file), _at(where, file), file)
+
+        with ThreadPoolExecutor(COPIES) as pool:
+            for _ in pool.map(bring, files):
+                pass
+    except (OSError, copying.SourceError, ValueError, *_ARCHIVES) as error:
+        told = error.__cause__ if isinstance(error, copying.SourceError) else error
+        why = getattr(told, "strerror", None) or str(told)
+        if getattr(told, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            why = f"no room in {os.path.dirname(where)}: {why}"
+        name = getattr(told, "filename", None) or data.path
+        raise DataError(f"{host}: {data.what}: {name}: {why}") from error
+    if stopped():
+        raise DataError(f"{host}: {data.what}: the job was told to stop meanwhile")
+
+
+def _at(root: str, file: File) -> str:
+    return os.path.join(root, file.name) if file.name else root
+
+
+_ARCHIVES = (tarfile.TarError, zipfile.BadZipFile, EOFError)
+
+
+def copy(source: str, place: str, file: File) -> None:
+    """Copies a file, and looks whether all of it came. OSError, SourceError, ValueError."""
+    if file.target is not None:
+        os.symlink(file.target, place)
+        return
+    reading = os.open(source, os.O_RDONLY)
+    try:
+        before = os.fstat(reading)
+        writing = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file.mode & 0o777 | 0o600)
+        try:
+            copying.copy_all(reading, writing)
+            size = os.fstat(writing).st_size
+        finally:
+            os.close(writing)
+        after = os.fstat(reading)
+    finally:
+        os.close(reading)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ValueError(f"{source} was changed while it was copied")
+    if size != after.st_size:
+        raise ValueError(f"{source} has {after.st_size} bytes, and {size} came")
+
+
+def _unpack(archive: str, where: str) -> None:
+    """An archive of tar (compressed or not) or zip, as far as nothing in it leads outside."""
+    os.makedirs(where, exist_ok=True)
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            zipped.extractall(where)
+        return
+    if not hasattr(tarfile, "data_filter"):
+        raise ValueError("this Python is too old to unpack what others have packed")
+    with tarfile.open(archive) as packed:
+        packed.extractall(where, filter="data")
