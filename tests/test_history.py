@@ -447,6 +447,7 @@ LIES = (
     lambda run: run | {"problems": [5]},
     lambda run: run | {"created": 1e300},
     lambda run: run | {"attempts": [{**run["attempts"][0], "verdict": {"sentence": 5}}]},
+    lambda run: run | {"attempts": [{**run["attempts"][0], "data": [{"host": 5}]}]},
     lambda run: {"run_id": run["run_id"]},
     lambda run: [run],
 )

@@ -20,6 +20,7 @@ from hpcrun.forms import (
     or_none,
     tuple_of,
 )
+from hpcrun.kinds import is_fact
 from hpcrun.layout import RUN_ID, Attempt
 from hpcrun.record import (
     AttemptRecord,
@@ -98,6 +99,7 @@ _is_attempt = _fields(
     verdict=or_none(_is_verdict),
     undrained=_are_texts,
     uncollected=array_of(tuple_of(is_text, is_count, is_count, is_text)),
+    data=array_of(lambda told: is_fact("data", told)),
 )
 _TEXTS = ("run_id", "experiment", "user", "target", "display_name", "description")
 _are_numbers = tuple_of(*[or_none(_is_number)] * len(Numbers._fields))
@@ -173,7 +175,7 @@ _ATTEMPT: Mapping[str, Callable[[Any], Any]] = {
     "nodes": tuple,
     "rank_ends": lambda told: tuple(RankEnd(*end) for end in told),
     "verdict": _verdict,
-    "undrained": tuple,
+    **dict.fromkeys(("undrained", "data"), tuple),
     "uncollected": lambda told: tuple(Uncollected(*left) for left in told),
 }
 
