@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,14 @@ from hpcrun.errors import HpcrunError
 NOBODY = 65534
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to give files away")
+
+
+def let_everybody_reach(folder: Path) -> None:
+    """Opens a test's folder, and those of pytest's own that it lies in."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    for each in (folder, *folder.resolve().parents):
+        if temporary in each.resolve().parents:
+            each.chmod(0o755)
 
 
 def as_ordinary_user(act: Callable[[], object]) -> str:

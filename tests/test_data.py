@@ -19,7 +19,7 @@ from hpcrun.config import DataInput, DataOutput, RunConfiguration
 from tests.commands import hpcrun, told
 from tests.lab import eventually
 from tests.make_plan import from_yaml, plan, script
-from tests.ordinary_user import as_ordinary_user, needs_root
+from tests.ordinary_user import as_ordinary_user, let_everybody_reach, needs_root
 
 NASTY = "a b'\"$HOME`x`\\*é"
 
@@ -324,8 +324,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         Data("y", str(tmp_path / "closed/out"), "direct", "", True),
         Data("z", str(tmp_path / "open"), "direct", "", True),
     )
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_everybody_reach(tmp_path)
     said = as_ordinary_user(lambda: prepare(wanted, "", "n1", bool))
     for words in ("closed cannot be read", "closed/out: Permission denied", "cannot be written"):
         assert words in said

@@ -190,8 +190,8 @@ def test_after_a_cut_only_the_rest_is_sent(desk: Desk, tmp_path: Path) -> None:
     assert desk.names() == []
     desk.laptop.slow(None)
     desk.laptop.link(True)
-    # What was under way when the link was cut is sent again: some hundred KiB in buffers.
-    assert desk.sent(desk.pushed) < total * 0.6
+    # What was under way when the link was cut is sent again, as much as buffers hold.
+    assert desk.sent(desk.pushed) < total * 0.8
     desk.check(tmp_path)
 
 
