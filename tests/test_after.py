@@ -75,6 +75,15 @@ def test_the_number_of_a_job_stands_without_its_cluster() -> None:
     assert dependency(waiting(), [run("Queued", "7;lab")], "lab")[0] == "--dependency=afterok:7"
 
 
+def test_one_of_several_runs_cannot_be_several_jobs() -> None:
+    arrays, other = run("Queued", "7,8"), run("Queued", "9")
+    with pytest.raises(PlanError, match="goes on in 2 jobs, and Slurm cannot wait for one of"):
+        dependency(waiting(any_of=True), [arrays, other], "lab")
+    whole = "--dependency=afterok:7,afterok:8"
+    assert dependency(waiting(any_of=True), [arrays, run("Failed")], "lab")[0] == whole
+    assert dependency(waiting(), [arrays, other], "lab")[0] == f"{whole},afterok:9"
+
+
 def test_of_tasks_that_were_submitted_again_the_new_jobs_are_waited_for() -> None:
     """The array of the first ones has failed for ever."""
     again = Fact("submitted", Attempt(2), 4.0, 3, {"job_id": "20,31"}, "client")

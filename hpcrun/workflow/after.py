@@ -54,14 +54,27 @@ def dependency(
         )
     if site == LOCAL:
         return ()
-    jobs = [job for record in live for job in _numbers(record, tasks_of)]
+    jobs = [(record, _numbers(record, tasks_of)) for record in live]
     return f"--dependency={_text(awaiting, jobs)}", "--kill-on-invalid-dep=yes"
 
 
-def _text(awaiting: Awaiting, jobs: Sequence[str]) -> str:
+def _text(awaiting: Awaiting, jobs: Sequence[tuple[RunRecord, Sequence[str]]]) -> str:
     """Slurm takes one kind of separator: a comma for all of them, a question mark for any."""
-    separator = "?" if awaiting.any_of else ","
-    return separator.join(f"{awaiting.condition}:{job}" for job in jobs)
+    is_any = awaiting.any_of and len(jobs) > 1
+    several = [(run, len(numbers)) for run, numbers in jobs if is_any and len(numbers) > 1]
+    if several:
+        raise PlanError(
+            *(
+                Problem(
+                    f"run {run.run_id} goes on in {count} jobs, and Slurm cannot wait for one of"
+                    " several runs where one is several jobs",
+                    f"wait for all of them, or for its end first: hpcrun wait {run.run_id}",
+                )
+                for run, count in several
+            )
+        )
+    separator = "?" if is_any else ","
+    return separator.join(f"{awaiting.condition}:{job}" for _, each in jobs for job in each)
 
 
 def _numbers(
