@@ -110,6 +110,11 @@ class Packing:
         return staged_root(self.place)
 
 
+def staged_place(node_tmp: str, run_id: str) -> str:
+    """The folder on each node in which a run's environment is staged."""
+    return f"{node_tmp}/hpcrun-{run_id.rsplit('_', 1)[-1]}-env"
+
+
 def staged_root(place: str) -> str:
     """The environment in the folder of a node, or a link to the shared one."""
     return f"{place}/root"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hpcrun.layout import task_ids
 from tests.lab import PYTHON, Lab, eventually
 from tests.wheels import make_wheel
 
@@ -83,6 +84,10 @@ def place_of(run_id: str) -> str:
     return f"/tmp/hpcrun-{run_id.rsplit('_', 1)[-1]}-env"
 
 
+def begun(lab: Lab, run_id: str) -> bool:
+    return any(Path(lab.json("show", run_id)["files"], "outputs").glob("*.json"))
+
+
 def left(lab: Lab, *runs: str) -> Sequence[str]:
     """What is staged for these runs on the nodes now."""
     hosts = [lab.cluster.layout.tmp(f"n{number}") for number in (1, 2, 3, 4)]
@@ -108,6 +113,22 @@ def test_ranks_run_from_their_nodes_own_disk(lab: Lab, packages: Mapping[str, An
     again, said = submit(lab, "again", packages)
     assert "pack" not in said
     assert lab.wait(again)["status"] == "Completed"
+
+
+def test_tasks_on_one_node_have_one_each(lab: Lab, packages: Mapping[str, Any]) -> None:
+    tasks = {"kind": "parallel_task", "task_count": 2}
+    wait = lab.cluster.home("alice") / "wait-tasks-0"
+    wait.touch()
+    run_id, _ = submit(
+        lab, "tasks", packages, distributed_job_config=tasks, sbatch={"nodelist": "n1"}
+    )
+    children = task_ids(run_id, 2)
+    eventually(lambda: len(left(lab, *children)) == 2 and all(begun(lab, one) for one in children))
+    wait.unlink()
+    for child in children:
+        (rank,) = told(lab.wait(child))
+        assert rank["prefix"] == f"{place_of(child)}/root"
+    assert left(lab, *children) == []
 
 
 def test_mpi_brings_it_as_well(lab: Lab, packages: Mapping[str, Any]) -> None:

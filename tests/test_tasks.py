@@ -78,6 +78,27 @@ def test_tasks_are_split_at_the_greatest_array() -> None:
     assert whole.options == ("--job-name=r.0", "--array=0-1000")
 
 
+def test_no_task_takes_another_ones_environment_or_output_for_its_own() -> None:
+    environment = "environment: {virtual_environment: /venv, pack: sbcast}\n"
+    outputs = "outputs: {made: {path: '/made/{run-id}', mode: direct}}\n"
+    parent = plan(from_yaml(ASKED + environment + outputs), packed="/packs/x.tar.gz")
+    for index, run_id in enumerate(task_ids(RUN_ID, 2)):
+        place = f"/tmp/hpcrun-{run_id.rsplit('_', 1)[-1]}-env"
+        text = script(task_of(parent, index, site().scheduler))
+        assert f"export HPCRUN_STAGED={place}\n" in text
+        assert f"export VIRTUAL_ENV={place}/root\n" in text
+        assert f"task.sh {place}/root/bin/python train.py" in text
+        assert f"export HPCRUN_OUTPUT_MADE=/made/{run_id}\n" in text
+        assert RUN_ID.rsplit("_", 1)[-1] not in text
+
+
+def test_a_task_by_itself_asks_for_its_image_as_well() -> None:
+    image = "environment: {docker: {base_image: python:3.12, runtime: shifter}}\n"
+    parent = plan(from_yaml(ASKED + image))
+    assert "#SBATCH --image=docker:python:3.12" in script(parent)
+    assert "#SBATCH --image=docker:python:3.12" in script(task_of(parent, 0, site().scheduler))
+
+
 @pytest.mark.parametrize(("size", "told"), [(0, "MaxArraySize is 0"), (3, "cannot run 2 at once")])
 def test_what_no_arrays_can_hold_is_refused(size: int, told: str) -> None:
     with pytest.raises(PlanError, match=told):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from hpcrun.config import DockerSection, Environment, RunConfiguration
 from hpcrun.errors import Problem
-from hpcrun.plan import Choice, Surroundings, staged_root
+from hpcrun.plan import Choice, Surroundings, staged_place, staged_root
 from hpcrun.reading import Finding, Read
 from hpcrun.site import SiteConfig, Target
 
@@ -105,7 +105,7 @@ class Request:
         """The folder on each node that holds the environment, if it is staged."""
         if self.packed is None or self.environment.pack is None or self.local:
             return None
-        return f"{self.site.storage.node_tmp}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}-env"
+        return staged_place(self.site.storage.node_tmp, self.run_id)
 
     @property
     def prefix(self) -> str | None:

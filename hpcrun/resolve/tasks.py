@@ -8,7 +8,8 @@ from hpcrun import placeholders
 from hpcrun.config import ParallelTaskConfiguration
 from hpcrun.directives import directives
 from hpcrun.layout import task_id
-from hpcrun.plan import Plan, Tasks
+from hpcrun.plan import Plan, Tasks, staged_place
+from hpcrun.resolve.container import container_directives
 from hpcrun.resolve.request import Request
 from hpcrun.site import SchedulerRules
 
@@ -48,7 +49,8 @@ def task_of(plan: Plan, index: int, rules: SchedulerRules) -> Plan:
     """The plan of one task: that of an ordinary run, which could be submitted by itself."""
     assert plan.tasks is not None
     run_id = task_id(plan.run_id, index)
-    moved = replace(plan, run_id=run_id, tasks=replace(plan.tasks, index=index))
+    own = replace(plan, run_id=run_id, tasks=replace(plan.tasks, index=index))
+    moved = _with_own_outputs(_with_own_environment(own), plan.run_id)
     paths = moved.paths
     job = replace(
         plan.job,
@@ -57,4 +59,41 @@ def task_of(plan: Plan, index: int, rules: SchedulerRules) -> Plan:
         folder=paths.files,
         comment=plan.job.comment and f"hpcrun:{moved.token}",
     )
-    return replace(moved, job=job, directives=directives(job, rules))
+    lines = (*directives(job, rules), *container_directives(plan.container))
+    return replace(moved, job=job, directives=lines)
+
+
+def _with_own_environment(plan: Plan) -> Plan:
+    """Tasks on one node would take the staged environment away from one another."""
+    packing = plan.setting.packing
+    if packing is None:
+        return plan
+    place = staged_place(plan.node_tmp, plan.run_id)
+    own = replace(packing, place=place)
+
+    def moved(text: str) -> str:
+        return text.replace(packing.root, own.root)
+
+    launch, choices = plan.launch, plan.choices
+    words = tuple(map(moved, launch.command))
+    return replace(
+        plan,
+        setting=replace(plan.setting, prefix=own.root, packing=own),
+        launch=replace(launch, command=words, python=moved(launch.python)),
+        choices=tuple(c._replace(value=c.value.replace(packing.place, place)) for c in choices),
+    )
+
+
+def _with_own_outputs(plan: Plan, parent: str) -> Plan:
+    """Where {run-id} stands in the path of an output, each task has its own id."""
+
+    def moved(text: str) -> str:
+        return text.replace(parent, plan.run_id)
+
+    container = plan.container
+    if container is not None:
+        container = replace(container, binds=tuple(map(moved, container.binds)))
+    data = tuple(
+        replace(each, path=moved(each.path)) if each.output else each for each in plan.data
+    )
+    return replace(plan, data=data, container=container)
