@@ -154,6 +154,8 @@ TORCH_ON = "distributed_job_config: {{kind: mpi, node_count: 2, launcher: {}}}\n
         ("base_image: python, volumes: [data]", "", LAB, "'data:data' is no volume"),
         ("base_image: python, volumes: ['/a:/b:rx']", "", LAB, "'/a:/b:rx' is no volume"),
         ("base_image: python, volumes: ['/a,b']", "", LAB, "'/a,b:/a,b' holds a ','"),
+        ("base_image: python", "inputs: {x: '/a:b'}\n", LAB, "'/a:b' holds a ':'"),
+        ("base_image: python", "outputs: {x: {path: '/a,b', mode: direct}}\n", LAB, "holds a ','"),
         ("base_image: python, runtime: pyxis", TORCH_ON.format("mpirun"), LAB, "tasks without it"),
     ],
 )
@@ -162,6 +164,12 @@ def test_what_no_container_can_be_made_of_is_refused(
 ) -> None:
     with pytest.raises(PlanError, match=re.escape(message)):
         asked(docker, more, where)
+
+
+def test_data_that_is_copied_to_the_node_may_have_any_name() -> None:
+    data = "inputs: {x: {path: '/a:b,c', mode: stage}}\n"
+    assert [each.path for each in asked("base_image: python", data).data] == ["/a:b,c"]
+    assert asked("base_image: python, runtime: uenv", "inputs: {x: '/a:b'}\n").data
 
 
 def test_what_contradicts_an_image_is_told_at_once() -> None:

@@ -16,7 +16,7 @@ from hpcrun.errors import ConfigError, PlanError
 from hpcrun.plan import LOCAL, Awaited, Plan, Surroundings, experiment_name
 from hpcrun.reading import Read
 from hpcrun.resolve.awaiting import awaiting
-from hpcrun.resolve.container import completed, container, container_directives
+from hpcrun.resolve.container import check_data, completed, container, container_directives
 from hpcrun.resolve.data import data
 from hpcrun.resolve.job import job
 from hpcrun.resolve.launch import launch
@@ -63,6 +63,7 @@ def resolve(
     prepared = setting(request, launching.nodes, contained)
     measured = _metric_files(request)
     of_data = data(request)
+    check_data(request, contained, of_data)
     root = _working_root(request)
     contained = completed(contained, prepared, root, of_data)
     lines = (*directives(wanted, site.scheduler), *container_directives(contained))

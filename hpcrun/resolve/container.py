@@ -25,6 +25,9 @@ _GPU: Mapping[str, tuple[str, ...]] = {
     "shifter": ("gpu",),
 }
 
+_ODD = ',;"\\$\n'
+"""What ends a path for one runtime or another."""
+
 _REGISTRIES_ONLY = ("podman_hpc", "podman", "shifter")
 
 
@@ -91,6 +94,18 @@ def completed(
     names += tuple(f"AZUREML_DATAREFERENCE_{each.name}" for each in data)
     names += tuple(each.name for each in data if each.plain)
     return replace(container, binds=tuple(dict.fromkeys(own)), variables=names)
+
+
+def check_data(request: Request, container: Container | None, data: Sequence[Data]) -> None:
+    """That the container can be shown what is used where it lies."""
+    if container is None or container.runtime in ("uenv", "shifter"):  # they see what the node does
+        return
+    for each in data:
+        odd = next((character for character in f":{_ODD}" if character in each.path), None)
+        if not each.place and odd is not None:
+            key = f"{'outputs' if each.output else 'inputs'}.{each.name}"
+            message = f"the path {each.path!r} holds a {odd!r}, which containers cannot be told"
+            request.refuse(message, "mode: stage", key)
 
 
 def container_directives(container: Container | None) -> tuple[Directive, ...]:
@@ -175,7 +190,7 @@ def _check_words(request: Request, made: Container) -> None:
         ("the volume", "volumes", made.volumes),
     ):
         for text in texts:
-            odd = next((character for character in ',;"\\$\n' if character in text), None)
+            odd = next((character for character in _ODD if character in text), None)
             if odd is not None:
                 message = f"{what} {text!r} holds a {odd!r}, which containers cannot be told"
                 request.refuse(message, "", f"{_KEY}.{key}")
