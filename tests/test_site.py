@@ -134,6 +134,8 @@ def test_a_site_tells_one_place_of_the_first_process(assets: Assets, rules: str,
         ("scheduler: {poll: {max_interval_seconds: 59}}\n", "59 is too small.*at least 60"),
         ("scheduler: {max_array_size: -1}\n", "-1 is too small"),
         ("scheduler: {account: {default: ' '}}\n", "an empty account is none"),
+        ("storage: {node_tmp: $TMPDIR}\n", r"'\$TMPDIR' is no whole path"),
+        ("storage: {data: {images: data/images}}\n", "'data/images' is no whole path"),
         ("targets: {t: {nodes: {min: 0}}}\n", "0 is too small"),
         ("targets: {t: {nodes: {min: 3, max: 2}}}\n", "2 is too small.*at least 3"),
         ("targets: {t: {node: {gpus: -1}}}\n", "-1 is too small"),
@@ -145,7 +147,7 @@ def test_a_site_tells_one_place_of_the_first_process(assets: Assets, rules: str,
         ),
     ],
 )
-def test_numbers_of_which_no_job_could_be_made_are_refused(
+def test_what_no_job_could_be_made_of_is_refused(
     assets: Assets, text: str, said: str
 ) -> None:
     put(assets, 1, "own", f"schema_version: 1\nid: own\n{text}")

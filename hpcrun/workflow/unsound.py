@@ -7,7 +7,7 @@ from datetime import date
 
 from hpcrun.config import parse_memory, parse_time
 from hpcrun.reading import Finding
-from hpcrun.site import LaunchRules, SchedulerRules, SiteConfig, Target
+from hpcrun.site import LaunchRules, SchedulerRules, SiteConfig, Storage, Target
 from hpcrun.site.scheduler import Poll
 from hpcrun.variables import NAME
 
@@ -53,6 +53,7 @@ def unsound(site: SiteConfig) -> Iterator[Finding]:
                 yield Finding(key, f"{bind!r} is no whole path", "/PATH, or /PATH:/PLACE:ro")
     yield from _masters(site.launch)
     yield from _asking(site.scheduler)
+    yield from _folders(site.storage)
     if site.valid_until is not None and not _is_day(site.valid_until):
         told = f"{site.valid_until!r} is no day"
         yield Finding("valid_until", told, 'as yyyy-mm-dd, such as "2026-10-15"')
@@ -135,6 +136,16 @@ def _asking(rules: SchedulerRules) -> Iterator[Finding]:
     yield from _at_least({f"scheduler.{name}": pair for name, pair in least.items()})
     if rules.account.default is not None and not rules.account.default.strip():
         yield Finding("scheduler.account.default", "an empty account is none", "leave it out")
+
+
+def _folders(storage: Storage) -> Iterator[Finding]:
+    """Folders that no node would find: these are written as they stand, variables and all."""
+    folders = {"node_tmp": storage.node_tmp}
+    folders |= {f"data.{name}": path for name, path in storage.data.items()}
+    for key, folder in folders.items():
+        if not folder.startswith("/") or any(character in folder for character in "$:\n"):
+            told = f"{folder!r} is no whole path"
+            yield Finding(f"storage.{key}", told, "it begins with /, and has no $, : or line break")
 
 
 def _at_least(counts: Mapping[str, tuple[int | None, int]]) -> Iterator[Finding]:
