@@ -17,6 +17,7 @@ import pytest
 from hpcrun.assets import Assets
 from hpcrun.config import parse_time
 from hpcrun.plan import LOCAL, Plan
+from hpcrun.resolve.job import longest
 from hpcrun.site import SiteConfig, Target
 from hpcrun.workflow.site import choose_target, load_site
 from hpcrun.workflow.sites import UNSOURCED, Fact, check_file, facts_of
@@ -108,9 +109,9 @@ def _request(site: SiteConfig, target: Target, kind: str) -> str:
         resources["account"] = "proj"
     if rules.memory.mode == "required":
         resources["memory"] = "16G"
-    longest = target.time.max_of(2)
-    if longest is not None and parse_time(longest) < parse_time("1h"):
-        resources["time"] = longest
+    most = longest(target.time, 2)
+    if most is not None and parse_time(most) < parse_time("1h"):
+        resources["time"] = most
     else:
         resources["time"] = target.time.min or "1h"
     text = "script: train.py\n"

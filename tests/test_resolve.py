@@ -533,6 +533,16 @@ def with_time(rules: str) -> str:
             "0-01:00:00 asked .* at most 0-00:22:00 for so many nodes",
         ),
         (
+            "resources: {time: 1h}\n",
+            with_time("max: 30m, node_minutes: 90"),
+            "0-01:00:00 asked .* at most 0-00:30:00 for so many nodes",
+        ),
+        (
+            "resources: {time: 1m, node_count: 6}\n",
+            with_time("node_minutes: 5"),
+            "6 nodes asked of .*, which gives 5 minutes times nodes",
+        ),
+        (
             "",
             of_site(directives="{forbid: {--partition=gpu: not by its name}}"),
             "lab does not accept --partition=gpu .*not by its name",

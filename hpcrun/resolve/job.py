@@ -10,6 +10,7 @@ from hpcrun.directives import Job, format_memory, format_time
 from hpcrun.layout import RunPaths, UserPaths
 from hpcrun.plan import LOCAL, Choice, Launch
 from hpcrun.resolve.request import Request
+from hpcrun.site.target import TimeLimits
 
 COMES_WITH = {"by_cpus": "the CPUs", "by_gpus": "the GPUs", "whole_node": "the whole node"}
 """What memory comes with at sites where it is not asked for."""
@@ -209,7 +210,7 @@ def _memory(request: Request) -> int | None:
 
 def _time(request: Request, nodes: int) -> timedelta | None:
     limits = request.target.time
-    most = limits.max_of(nodes)
+    most = longest(limits, nodes)
     text, source = next(
         (text, source)
         for text, source in (
@@ -229,6 +230,19 @@ def _time(request: Request, nodes: int) -> timedelta | None:
     request.note("time limit", format_time(time), source)
     _check_time(request, time, most, source)
     return time
+
+
+def longest(limits: TimeLimits, nodes: int) -> str | None:
+    """The longest time limit of a job of so many nodes."""
+    fits = (
+        rule.max
+        for rule in limits.rules
+        if rule.nodes_min <= nodes and (rule.nodes_max is None or nodes <= rule.nodes_max)
+    )
+    given = [next(fits, limits.max)]
+    if limits.node_minutes is not None:
+        given.append(f"{max(limits.node_minutes // nodes, 1)}m")
+    return min(filter(None, given), key=parse_time, default=None)
 
 
 def _duration(request: Request, limit: str | None) -> str | None:
@@ -270,6 +284,10 @@ def _check_nodes(request: Request, nodes: int) -> None:
         message = f"{nodes} nodes asked of {place}, which gives at most {limits.max}"
         hint = f"{_for_tests(request)}{_set(key, limits.max)}, or another target: -t SITE/TARGET"
         request.refuse(message, hint, key)
+    minutes = request.target.time.node_minutes
+    if minutes is not None and nodes > minutes:
+        message = f"{nodes} nodes asked of {place}, which gives {minutes} minutes times nodes"
+        request.refuse(message, "ask for fewer, or choose another target", key)
     if nodes < limits.min:
         message = f"{nodes} nodes asked of {place}, which wants at least {limits.min}"
         request.refuse(message, _set(key, limits.min), key)

@@ -66,16 +66,7 @@ class TimeLimits:
     rules: tuple[TimeRule, ...] = ()
     """The longest limits where they depend on the number of nodes; the first that fits counts."""
     node_minutes: int | None = None
-    """The most that nodes times minutes may be."""
-
-    def max_of(self, nodes: int) -> str | None:
-        """The longest limit of a job of so many nodes."""
-        for rule in self.rules:
-            if rule.nodes_min <= nodes and (rule.nodes_max is None or nodes <= rule.nodes_max):
-                return rule.max
-        if self.node_minutes is not None:
-            return f"{max(self.node_minutes // nodes, 1)}m"
-        return self.max
+    """The most that nodes times minutes may be, besides `max` and `rules`."""
 
 
 @dataclass(frozen=True)

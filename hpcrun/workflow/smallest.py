@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcrun.config import Resources, RunConfiguration, parse_time
+from hpcrun.resolve.job import longest
 from hpcrun.site import SiteConfig, Target
 
 
@@ -52,7 +53,7 @@ def _gpus(site: SiteConfig, target: Target, nodes: int) -> int | None:
 
 
 def _time(target: Target, nodes: int, time: str) -> str:
-    most, least = target.time.max_of(nodes), target.time.min
+    most, least = longest(target.time, nodes), target.time.min
     if most is not None and parse_time(most) < parse_time(time):
         return most
     if least is not None and parse_time(least) > parse_time(time):
