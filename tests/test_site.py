@@ -96,6 +96,13 @@ def test_a_file_may_lie_on_the_one_that_it_hides(assets: Assets) -> None:
     put(assets, 0, "one", "inherits: [one]\nstorage: {run_history_root: /lab/history}\n")
     site = load_site("one", assets)
     assert (site.storage.run_history_root, site.title) == ("/lab/history", "One of them")
+    assert load_site("one", assets, "gpu").scheduler.gpu.form == "gres"
+    put(assets, 0, "one", "inherits: [base, one]\nscheduler: {gpu: {form: total}}\n")
+    wanted = load_site("one", assets, "gpu")
+    assert (wanted.scheduler.gpu.form, wanted.modules.load) == ("total", ("cuda",))
+    own = "inherits: [one]\ntargets: {gpu: {override: {scheduler: {gpu: {form: implicit}}}}}\n"
+    put(assets, 0, "one", own + "scheduler: {gpu: {form: total}}\n")
+    assert load_site("one", assets, "gpu").scheduler.gpu.form == "implicit"
     put(assets, 0, "test-cluster", "inherits: [test-cluster]\ndefault_target: short\n")
     assert choose_target("test-cluster", assets)[1] == "short"
 
@@ -147,9 +154,7 @@ def test_a_site_tells_one_place_of_the_first_process(assets: Assets, rules: str,
         ),
     ],
 )
-def test_what_no_job_could_be_made_of_is_refused(
-    assets: Assets, text: str, said: str
-) -> None:
+def test_what_no_job_could_be_made_of_is_refused(assets: Assets, text: str, said: str) -> None:
     put(assets, 1, "own", f"schema_version: 1\nid: own\n{text}")
     with pytest.raises(SiteError, match=said):
         load_site("own", assets)

@@ -12,23 +12,35 @@ from hpcrun.site import SiteConfig
 from hpcrun.site.target import Override
 from hpcrun.workflow.unsound import unsound
 
+Stack = list[tuple[int, Layer]]
+
 
 def load_site(name: str, assets: Assets, target: str | None = None) -> SiteConfig:
     """The site of that name. SiteError with all problems of its files at once.
 
     target: the site is as that target wants it.
     """
-    layers = layers_of(name, assets)
-    site = _site(name, layers)
-    return site if target is None else _as_wanted(site, target, layers)
+    stack = _stack(name, assets)
+    site = _site(name, [layer for _, layer in stack])
+    return site if target is None else _as_wanted(site, target, stack)
 
 
-def _as_wanted(site: SiteConfig, target: str, layers: Sequence[Layer]) -> SiteConfig:
-    """The site as a target wants it; one that there is not wants nothing."""
+def _as_wanted(site: SiteConfig, target: str, stack: Stack) -> SiteConfig:
+    """The site as a target wants it; one that there is not wants nothing.
+
+    What a file's targets want counts less than the file that hides it: who writes one of their own
+    means all that it says.
+    """
     if target not in site.targets or site.targets[target].override == Override():
         return site
-    wanted = [part for layer in layers if (part := layer.part("targets", target, "override"))]
-    return _site(site.id, (*layers, *wanted))
+    last = {hidden: number for number, (hidden, _) in enumerate(stack)}
+    layers: list[Layer] = []
+    for number, (hidden, layer) in enumerate(stack):
+        layers.append(layer)
+        if last[hidden] == number:
+            parts = (one.part("targets", target, "override") for h, one in stack if h == hidden)
+            layers += filter(None, parts)
+    return _site(site.id, layers)
 
 
 def _site(name: str, layers: Sequence[Layer]) -> SiteConfig:
@@ -43,12 +55,20 @@ def _site(name: str, layers: Sequence[Layer]) -> SiteConfig:
     return read.with_findings(unsound(site)).sound(SiteError).value
 
 
-def layers_of(name: str, assets: Assets, place: int = 0, above: Sequence[str] = ()) -> list[Layer]:
-    """The files that a site is made of, the lowest first. place: of those that have its name."""
+def layers_of(name: str, assets: Assets) -> list[Layer]:
+    """The files that a site is made of, the lowest first."""
+    return [layer for _, layer in _stack(name, assets)]
+
+
+def _stack(
+    name: str, assets: Assets, place: int = 0, hidden: int = 0, above: Sequence[str] = ()
+) -> Stack:
+    """As `layers_of`. place: of those files that have its name. hidden: how many of the site's own
+    files lie above, which is told of each."""
     files = assets.site(name)
     text, file = files[place]
     layer = read_layer(text, file, SiteError)
-    layers: list[Layer] = []
+    stack: Stack = []
     for base in layer.texts("inherits"):
         next_place = place + 1 if base == name else 0
         if base == name and next_place == len(files):
@@ -57,8 +77,9 @@ def layers_of(name: str, assets: Assets, place: int = 0, above: Sequence[str] = 
             )
         if base != name and base in above:
             raise SiteError(Problem(f"{base} and {name} inherit each other", "", file))
-        layers += layers_of(base, assets, next_place, (*above, name))
-    return [*layers, layer]
+        below = hidden + (base == name and set(above) <= {name})
+        stack += _stack(base, assets, next_place, below, (*above, name))
+    return [*stack, (hidden, layer)]
 
 
 def templates_of(site: SiteConfig, assets: Assets) -> Templates:
@@ -81,8 +102,8 @@ def _lineage(name: str, assets: Assets) -> Iterator[str]:
 def choose_target(name: str | None, assets: Assets) -> tuple[SiteConfig, str]:
     """The site, and the name of one of its targets. ConfigError names the nearest ones."""
     site_name, target = split_target(name)
-    layers = layers_of(site_name, assets)
-    site = _site(site_name, layers)
+    stack = _stack(site_name, assets)
+    site = _site(site_name, [layer for _, layer in stack])
     if not site.targets:
         hint = "other site files build on it; `hpcrun sites list` shows those that can be named"
         raise ConfigError(Problem(f"site {site.id} has no targets", hint))
@@ -93,4 +114,4 @@ def choose_target(name: str | None, assets: Assets) -> tuple[SiteConfig, str]:
     if target not in site.targets:
         known = ", ".join(f"{site.id}/{known}" for known in site.targets)
         raise ConfigError(Problem(f"site {site.id} has no target {target!r}", f"it has {known}"))
-    return _as_wanted(site, target, layers), target
+    return _as_wanted(site, target, stack), target
