@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcrun.workflow.doubts import doubts_of_site as doubts
-from hpcrun.workflow.doubts import doubts_of_target
+from hpcrun.workflow.doubts import doubts_of_history, doubts_of_target
 from tests.commands import hpcrun
 from tests.make_plan import from_yaml, plan, shipped, site
 
@@ -93,6 +93,24 @@ def test_what_a_target_is_not_there_for_is_told(target: str, asked: str, said: s
     found = list(doubts_of_target(made, lab))
     assert len(found) == bool(said)
     assert said in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [
+        ("{path: /lab, purge: {days: 10}}", "is in work, from which files go after 10 days"),
+        ("{env: WORK, writable_on_compute: false}", "is in work, where jobs cannot write"),
+        ("{path: /lab, scope: node}", "is in work, which each node has for itself"),
+        ("{path: /lab/other, purge: {days: 10}}", ""),
+        ("{env: NONE, purge: {days: 10}}", ""),
+    ],
+)
+def test_a_history_where_it_would_be_lost_is_told(root: str, said: str) -> None:
+    lab = site(f"{SITE}storage: {{roots: {{work: {root}}}}}\n")
+    made = plan(from_yaml(ASKED), lab, workspace="/lab/history")
+    told = "\n".join(doubts_of_history(made, lab, {"WORK": "/lab"}))
+    assert told.startswith("the history /lab/history is in" if said else "") and said in told
+    assert bool(told) == bool(said)
 
 
 def test_a_site_is_said_to_have_closed_from_the_next_day_on() -> None:

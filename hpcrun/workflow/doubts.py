@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 from hpcrun.plan import Plan
 from hpcrun.site import SiteConfig
+from hpcrun.workflow.places import objections, place_of
 
 
 def doubts_here(plan: Plan, site: SiteConfig) -> Iterator[str]:
     """Those of today on this host."""
     yield from doubts_of_site(plan, site, date.today(), os.uname().machine)
     yield from doubts_of_target(plan, site)
+    yield from doubts_of_history(plan, site, os.environ)
+
+
+def doubts_of_history(plan: Plan, site: SiteConfig, environ: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each thing that the site says against folders where the workspace lies."""
+    roots = site.storage.roots.items()
+    told = {name: place for name, root in roots if (place := place_of(root, environ)) is not None}
+    places = {
+        name: os.path.realpath(place) for name, place in told.items() if place.startswith("/")
+    }
+    for message, cure in objections(os.path.realpath(plan.workspace), site.storage, places):
+        yield f"the history {message}: {cure}, by -w"
 
 
 def doubts_of_target(plan: Plan, site: SiteConfig) -> Iterator[str]:
