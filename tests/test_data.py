@@ -284,13 +284,16 @@ def test_a_tree_arrives_as_it_is(tmp_path: Path) -> None:
 def test_an_archive_is_unpacked(tmp_path: Path, mode: str) -> None:
     archive = tmp_path / f"a.{mode}"
     (tmp_path / "in").write_text("in")
+    (tmp_path / "in").chmod(0o755)
     if mode == "zip":
         with zipfile.ZipFile(archive, "w") as zipped:
             zipped.write(tmp_path / "in", "deep/in")
     else:
         with tarfile.open(archive, "w:gz" if mode == "tar.gz" else "w") as packed:
             packed.add(tmp_path / "in", "deep/in")
-    assert tree(staged(tmp_path, archive, "unpack")) == {"deep/in": b"in"}
+    where = staged(tmp_path, archive, "unpack")
+    assert tree(where) == {"deep/in": b"in"}
+    assert (where / "deep/in").stat().st_mode & 0o777 == 0o755
 
 
 def test_what_leads_out_of_an_archive_is_refused(tmp_path: Path) -> None:
@@ -298,6 +301,10 @@ def test_what_leads_out_of_an_archive_is_refused(tmp_path: Path) -> None:
         packed.add(tmp_path, "../out", recursive=False)
     with pytest.raises(DataError, match="input x"):
         staged(tmp_path, tmp_path / "a.tar", "unpack")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        zipped.writestr("../out", "x")
+    with pytest.raises(DataError, match=r"\.\./out in it leads outside"):
+        staged(tmp_path, tmp_path / "a.zip", "unpack")
     (tmp_path / "none").write_text("no archive")
     with pytest.raises(DataError, match="input x"):
         staged(tmp_path, tmp_path / "none", "unpack")

@@ -265,9 +265,22 @@ def _unpack(archive: str, where: str) -> None:
     os.makedirs(where, exist_ok=True)
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(where)
+            for member in zipped.infolist():
+                _unzip(zipped, member, where)
         return
     if not hasattr(tarfile, "data_filter"):
         raise ValueError("this Python is too old to unpack what others have packed")
     with tarfile.open(archive) as packed:
         packed.extractall(where, filter="data")
+
+
+def _unzip(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> None:
+    """Python would put what leads outside somewhere inside, and lose modes and links."""
+    mode = member.external_attr >> 16
+    parts = member.filename.split("/")
+    if parts[0] == "" or ".." in parts or stat.S_ISLNK(mode):
+        kind = "is a link" if stat.S_ISLNK(mode) else "leads outside"
+        raise ValueError(f"{member.filename} in it {kind}")
+    place = zipped.extract(member, where)
+    if mode and not member.is_dir():
+        os.chmod(place, mode & 0o777 | 0o600)
