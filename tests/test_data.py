@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -357,6 +358,27 @@ def test_what_a_killed_attempt_left_goes_but_for_its_outputs(tmp_path: Path) -> 
     staged(tmp_path, tmp_path / "source")
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("node-data-0*/**/*"))
     assert left == [f"node-data-0.1/outputs{end}" for end in ("", "/y", "/y/kept")]
+
+
+def test_what_killed_jobs_of_other_runs_left_goes_once_they_are_over(tmp_path: Path) -> None:
+    names = {f"hpcrun-{number}1234567-data-1.0" for number in range(4)}
+    for name in names:
+        (tmp_path / name / "inputs").mkdir(parents=True)
+        (tmp_path / name / "inputs/big").touch()
+        if not name.startswith("hpcrun-0"):
+            os.utime(tmp_path / name, (1.7e9, 1.7e9))
+    (tmp_path / "hpcrun-21234567-data-1.0/outputs").mkdir()
+    os.utime(tmp_path / "hpcrun-21234567-data-1.0", (1.7e9, 1.7e9))
+    (tmp_path / "source").touch()
+    environ = {**os.environ, "HPCRUN_RUN_ID": "exp_1700000000_11234567"}
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=environ) as going_on:
+        eventually(lambda: b"_11234567" in Path(f"/proc/{going_on.pid}/environ").read_bytes())
+        staged(tmp_path, tmp_path / "source")
+        going_on.communicate()
+    left = {path.parent.name for path in tmp_path.glob("hpcrun-*/inputs")}
+    assert left == {"hpcrun-01234567-data-1.0", "hpcrun-11234567-data-1.0"}
+    assert (tmp_path / "hpcrun-21234567-data-1.0/outputs").is_dir()
+    assert not (tmp_path / "hpcrun-31234567-data-1.0").exists()
 
 
 # -- where outputs end ----------------------------------------------------------------------

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import tarfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from hpcrun.agent import copying, spool
 from hpcrun.agent.lay import clear
@@ -26,7 +27,13 @@ COPIES = 4
 MOST = 10
 """Problems of a tree that are told."""
 
+YOUNG = 600.0
+"""Seconds for which the folder of another run stays in any case."""
+
 _DIRECT, _UNPACK = "direct", "unpack"
+
+_FOLDER = re.compile(r"hpcrun-(?P<run>[0-9a-f]{8})-data-[0-9.]+\Z")
+_OF_RUN = re.compile(rb"(?:\A|\0)HPCRUN_RUN_ID=[^\0]*_([0-9a-f]{8})(?=\0|\Z)")
 
 
 class DataError(HpcrunError):
@@ -104,22 +111,43 @@ def _wrong(data: Data) -> Iterator[str]:
 
 
 def _clear_earlier(folder: str) -> None:
-    """What attempts that were killed left on this node of what is only a copy: their outputs stay
-    until they are collected."""
+    """What killed attempts of this run, or of others of ours, left on this node of what is only a
+    copy: their outputs stay until they are collected."""
     root, _, _ = folder.rpartition("-")
     above, base = os.path.split(root)
     try:
-        others = [n for n in os.listdir(above) if n.startswith(f"{base}-")]
+        names = [name for name in os.listdir(above) if os.path.join(above, name) != folder]
+        running = _running()
     except OSError:
         return
-    for name in others:
-        inputs = os.path.join(above, name, "inputs")
-        if os.path.join(above, name) != folder and spool.is_own(os.path.dirname(inputs)):
-            try:
-                clear(os.fsencode(inputs))
-                os.rmdir(os.path.dirname(inputs))
-            except OSError:
-                pass  # outputs stand there as well
+    for name in names:
+        left = os.path.join(above, name)
+        try:
+            if not spool.is_own(left):
+                continue
+            if name.startswith(f"{base}-") or _is_over(name, os.lstat(left).st_mtime, running):
+                clear(os.fsencode(os.path.join(left, "inputs")))
+                os.rmdir(left)
+        except OSError:
+            pass  # outputs stand there as well
+
+
+def _is_over(name: str, changed: float, running: Set[str]) -> bool:
+    """Whether a folder is that of another run which nothing here belongs to any more."""
+    match = _FOLDER.match(name)
+    return match is not None and match["run"] not in running and time.time() - changed > YOUNG
+
+
+def _running() -> Set[str]:
+    """The ends of the ids of those runs that processes of ours on this node belong to. OSError."""
+    found: Set[str] = set()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                found.update(match.decode() for match in _OF_RUN.findall(file.read()))
+        except OSError:
+            continue  # another user's, or gone
+    return found
 
 
 # -- what there is --------------------------------------------------------------------------------
