@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ from hpcrun.agent import staged
 from hpcrun.environments.packing import FACTS, is_packed, key_of, pack
 from hpcrun.store.users import own_name
 from tests.commands import hpcrun
+from tests.lab import eventually
 
 SHIM = Path(staged.__file__).with_name("stage.sh")
 
@@ -148,6 +150,20 @@ def test_what_a_killed_job_left_goes_and_what_a_job_has_stays(tmp_path: Path) ->
         finally:
             job_of_b.kill()
     assert [name for name, path in left.items() if path.exists()] == ["b", "c"]
+
+
+def test_a_job_that_is_canceled_meanwhile_leaves_nothing(tmp_path: Path) -> None:
+    """The packed file is a pipe that nobody writes to: its digest waits."""
+    place = tmp_path / "env"
+    place.mkdir()
+    os.mkfifo(place / "packed")
+    words = ["sh", str(SHIM), "unpack", str(place), "0" * 64, "/shared", "yes"]
+    with subprocess.Popen(words, start_new_session=True) as staging:
+        children = Path(f"/proc/{staging.pid}/task/{staging.pid}/children")
+        eventually(children.read_text)
+        os.killpg(staging.pid, signal.SIGTERM)
+        assert staging.wait() == 143
+    assert not place.exists()
 
 
 def test_it_is_removed_once_nobody_runs_from_it(tmp_path: Path) -> None:

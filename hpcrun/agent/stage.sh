@@ -34,6 +34,11 @@ sweep() {
     done
 }
 
+# A job that is canceled or requeued meanwhile: nobody else comes to this node.
+case $act in
+room | unpack) trap '[ ! -O "$place" ] || rm -rf "$place"; exit 143' TERM ;;
+esac
+
 case $act in
 room)
     sweep
