@@ -54,7 +54,7 @@ class Launch:
     processes_per_node is what each node ends up with (torchrun starts them itself).
     placeholders: how many words of the command come before those in which each task puts its own
     values (see `placeholders`); None: there are none. parameter_servers: how many processes there
-    are besides, one on each of the first nodes.
+    are besides, one on each of the first nodes. gpu_order: reversed, or as Slurm numbers them.
     """
 
     launcher: str
@@ -71,6 +71,7 @@ class Launch:
     master_port: MasterPort = field(default_factory=MasterPort)
     placeholders: int | None = None
     parameter_servers: int = 0
+    gpu_order: str | None = None
 
     @property
     def world_size(self) -> int:

@@ -66,6 +66,20 @@ def log(job: Job, rank: int = 0) -> str:
     return (job.files / f"user_logs/1.0/rank-{rank}.log").read_text()
 
 
+@SHELLS
+def test_gpus_are_given_from_the_last_where_the_site_says_so(job: Job, shell: list[str]) -> None:
+    show = "import os; print(*(os.environ.get(f'{n}_VISIBLE_DEVICES') for n in ('CUDA', 'ROCR')))"
+    for order, devices, seen in (
+        ("reversed", "0,1,2,3", "3,2,1,0"),
+        ("reversed", "GPU-a", "GPU-a"),
+        ("", "0,1", "0,1"),
+    ):
+        told = {"HPCRUN_GPU_ORDER": order, "CUDA_VISIBLE_DEVICES": devices}
+        with task(job, shell, sys.executable, "-c", show, **srun(0, 1, 1), **told) as child:
+            assert child.wait() == 0
+        assert log(job).splitlines()[-1] == f"{seen} None"
+
+
 LAUNCHERS = {
     "plain": (
         {"RANK": "7", "WORLD_SIZE": "9", "MASTER_ADDR": "stale"},

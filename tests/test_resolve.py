@@ -827,3 +827,22 @@ def test_scratch_that_is_none_is_refused(where: str, told: str) -> None:
     (problem,) = refused(f"{SCRIPT}working_directory: scratch\n", where)
     assert told in problem
     assert "run.yaml:2" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("exclusive: true, gpus_per_node: 2}\n", "--cpu-bind=mask_cpu:0xf0,0xf"),
+        ("gpus_per_node: 2}\n", "--cpu-bind=cores"),
+        ("exclusive: true, gpus_per_node: 4}\n", "--cpu-bind=cores"),
+    ],
+)
+def test_whole_nodes_are_bound_by_their_number_of_processes(text: str, bound: str) -> None:
+    binds = "launch:\n  cpu_bind: cores\n  cpu_binds: {2: 'mask_cpu:0xf0,0xf'}\n"
+    each = "4" if "4" in text else "2"
+    mpi = f"distributed_job_config: {{kind: mpi, process_count_per_node: {each}}}\n"
+    where = SITE.replace("launch:\n", binds).replace("gpus: 4,", "gpus: 4, gpu_order: reversed,")
+    made = of(f"{SCRIPT}resources: {{{text}{mpi}", where)
+    assert bound in made.launch.srun_args
+    assert choices(made)["order of GPUs"] == ("reversed", "target lab/gpu")
+    assert "export HPCRUN_GPU_ORDER=reversed\n" in script(made)

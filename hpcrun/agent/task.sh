@@ -126,6 +126,20 @@ mpi | horovod) # scripts that were written for Azure ML read these, whatever MPI
 esac
 export PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
 
+# A list with commas, from its end.
+turned() {
+    left=
+    for value in $(echo "$1" | tr ',' ' '); do
+        left=$value${left:+,$left}
+    done
+    echo "$left"
+}
+
+if [ "$HPCRUN_GPU_ORDER" = reversed ]; then # the last is nearest to the first CPUs
+    [ -z "$CUDA_VISIBLE_DEVICES" ] || CUDA_VISIBLE_DEVICES=$(turned "$CUDA_VISIBLE_DEVICES")
+    [ -z "$ROCR_VISIBLE_DEVICES" ] || ROCR_VISIBLE_DEVICES=$(turned "$ROCR_VISIBLE_DEVICES")
+fi
+
 # -- where does it write? -----------------------------------------------------------------------
 
 if [ -n "$HPCRUN_SPOOL" ]; then

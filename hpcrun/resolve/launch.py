@@ -48,7 +48,7 @@ def launch(request: Request, container: Container | None = None) -> Launch:
     srun_args = rules.srun_args
     by_step = container is not None and container.by_step
     if launcher in ("srun", "tensorflow"):
-        srun_args += _bindings(request)
+        srun_args += _bindings(request, tasks)
     if launcher in ("srun", "tensorflow") or (launcher in OVER_SRUN and (nodes > 1 or by_step)):
         request.choose("srun arguments", (srun_args, request.of_site))
     if nodes > 1:
@@ -72,6 +72,7 @@ def launch(request: Request, container: Container | None = None) -> Launch:
         master_port=rules.master_port,
         placeholders=len(before) if placeholders.are_in(words) else None,
         parameter_servers=getattr(distributed, "parameter_server_count", 0),
+        gpu_order=_gpu_order(request),
     )
 
 
@@ -124,10 +125,20 @@ def _launcher(
     return launcher, processes
 
 
-def _bindings(request: Request) -> tuple[str, ...]:
-    """What srun is told to bind each process to."""
-    rules, gpus = request.site.launch, request.config.resources.gpus_per_node
-    told = {"cpu": rules.cpu_bind, "gpu": rules.gpu_bind if gpus else None}
+def _gpu_order(request: Request) -> str | None:
+    """How a process's GPUs are numbered, where that is not as Slurm does it."""
+    if not request.config.resources.gpus_per_node:
+        return None
+    return request.choose("order of GPUs", (request.target.node.gpu_order, request.of_target))
+
+
+def _bindings(request: Request, tasks: int) -> tuple[str, ...]:
+    """What srun is told to bind each of so many processes on a node to."""
+    rules, resources = request.site.launch, request.config.resources
+    # A list of CPUs, or masks of them, means those of a whole node.
+    whole = request.target.exclusive or resources.exclusive
+    cpus = rules.cpu_binds.get(str(tasks), rules.cpu_bind) if whole else rules.cpu_bind
+    told = {"cpu": cpus, "gpu": rules.gpu_bind if resources.gpus_per_node else None}
     return tuple(f"--{what}-bind={to}" for what, to in told.items() if to is not None)
 
 

@@ -79,6 +79,8 @@ class LaunchRules:
     """Words for every srun. One rank that dies must end the step: off by default (22.05)."""
     cpu_bind: str | None = None
     """srun's --cpu-bind= where it starts each process itself, such as cores."""
+    cpu_binds: Mapping[str, str] = field(default_factory=dict)
+    """The same by the number of processes on a node, for jobs that have whole nodes."""
     gpu_bind: str | None = None
     """srun's --gpu-bind= for such processes of a job with GPUs, such as none."""
     env: Mapping[str, str] = field(default_factory=dict)

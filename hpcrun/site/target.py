@@ -21,6 +21,9 @@ class NodeShape:
     """GPUs on a node; 0 says there are none."""
     gpu_model: str | None = None
     """The GPUs' name as the site writes it."""
+    gpu_order: Literal["reversed"] | None = None
+    """Whether the last GPU is nearest to the first CPUs: each process is given them in that order,
+    so that its own is the near one. Absent: they are left as Slurm numbers them."""
     gpu_memory: str | None = None
     """Memory of one GPU, such as 80G."""
     memory: str | None = None
