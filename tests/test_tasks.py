@@ -17,7 +17,7 @@ from hpcrun.state import State
 from hpcrun.workflow.cut import array_of, element_of
 from hpcrun.workflow.gathering import arrays_of, gathered
 from hpcrun.workflow.tasks import chunks_of
-from tests.make_plan import RUN_ID, from_yaml, plan, script, site
+from tests.make_plan import RUN_ID, SITE, from_yaml, plan, script, site
 
 ASKED = (
     "script: train.py\narguments: [--part, '${{task_index}}/${{task_count}}']\n"
@@ -90,6 +90,13 @@ def test_no_task_takes_another_ones_environment_or_output_for_its_own() -> None:
         assert f"task.sh {place}/root/bin/python train.py" in text
         assert f"export HPCRUN_OUTPUT_MADE=/made/{run_id}\n" in text
         assert RUN_ID.rsplit("_", 1)[-1] not in text
+
+
+def test_more_tasks_than_jobs_of_a_user_are_refused() -> None:
+    few = site(SITE.replace("scheduler:\n", "scheduler:\n  max_jobs: 2\n"))
+    with pytest.raises(PlanError, match="3 tasks asked of target lab/gpu, which takes 2 jobs"):
+        plan(from_yaml(ASKED), few)
+    assert plan(from_yaml(ASKED.replace("task_count: 3", "task_count: 2")), few).tasks
 
 
 def test_a_task_by_itself_asks_for_its_image_as_well() -> None:

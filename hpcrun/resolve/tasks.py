@@ -32,6 +32,11 @@ def tasks(request: Request) -> Tasks | None:
     if reason is not None or request.site.scheduler.max_array_size == 0:
         message = f"{request.site.id} takes no job arrays, and independent tasks are one"
         request.refuse(message, reason or "scheduler.max_array_size is 0", KEY)
+    most = request.site.scheduler.max_jobs
+    if most is not None and count > most:
+        message = f"{count} tasks asked of {request.of_target}, which takes {most} jobs of a user"
+        hint = f"each task is one: at most {most}, each with more to do"
+        request.refuse(message, hint, f"{KEY}.task_count")
     return Tasks(count, asked.max_parallel)
 
 

@@ -110,6 +110,8 @@ class SchedulerRules:
     """How often it may be asked."""
     max_array_size: int | None = None
     """MaxArraySize: one more than the greatest index in a job array; default: Slurm is asked."""
+    max_jobs: int | None = None
+    """How many jobs you may have at a time: those that wait, and each task of an array, count."""
     error_hints: Mapping[str, str] = field(default_factory=dict)
     """A part of what sbatch says when it refuses a job, or of the reason for which one waits, to
     what that means here."""

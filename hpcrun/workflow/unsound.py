@@ -131,6 +131,7 @@ def _asking(rules: SchedulerRules) -> Iterator[Finding]:
     }
     least["poll.interval_seconds"] = (poll.interval_seconds, 1)
     least["max_array_size"] = (rules.max_array_size, 0)
+    least["max_jobs"] = (rules.max_jobs, 1)
     if poll.max_interval_seconds != Poll().max_interval_seconds:
         least["poll.max_interval_seconds"] = (poll.max_interval_seconds, poll.interval_seconds)
     yield from _at_least({f"scheduler.{name}": pair for name, pair in least.items()})
