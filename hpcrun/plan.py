@@ -16,6 +16,9 @@ from hpcrun.site import MasterAddress, MasterPort
 
 LOCAL = "local"
 
+FORCE = "--force"
+"""The origin of what is written though the site forbids it."""
+
 
 class Choice(NamedTuple):
     """A resolved value and where it came from: default, site, target, a file's line, a flag."""

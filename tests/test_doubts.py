@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcrun.workflow.doubts import doubts_of_site as doubts
 from hpcrun.workflow.doubts import doubts_of_history, doubts_of_target
+from hpcrun.workflow.doubts import doubts_of_site as doubts
 from tests.commands import hpcrun
 from tests.make_plan import from_yaml, plan, shipped, site
 
@@ -134,3 +134,18 @@ def test_submit_tells_them_on_standard_error_and_runs(project: Path) -> None:
     (line,) = (line for line in hpcrun("sites", "list").stdout.splitlines() if "local" in line)
     assert line.split("\t")[2] == "was to close on 2026-10-15"
     hpcrun("wait", "@last")
+
+
+def test_what_a_site_forbids_is_written_by_force_alone_and_told(project: Path) -> None:
+    sites = project / ".hpcrun/site_configs"
+    sites.mkdir(parents=True)
+    rules = "scheduler: {directives: {forbid: {--nodelist: nodes are ours to choose}}}\n"
+    (sites / "test-cluster.yaml").write_text(f"inherits: [test-cluster]\n{rules}")
+    asked = ("-t", "test-cluster", "--set", "sbatch.nodelist=n1")
+    refused = hpcrun("render", *asked, code=3)
+    assert "test-cluster does not accept --nodelist (nodes are ours to choose)" in refused.stderr
+    assert "#SBATCH --nodelist=n1\n" in hpcrun("render", "--force", *asked).stdout
+    told = hpcrun("explain", "--force", *asked).stdout
+    assert "written, though test-cluster does not accept --nodelist: nodes are ours" in told
+    lifted = [line for line in told.splitlines() if line.endswith("--force")]
+    assert len(lifted) == 1

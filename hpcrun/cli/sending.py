@@ -153,6 +153,7 @@ def words_of(name: str, params: Mapping[str, Any]) -> list[str]:
     words = [name, "--file", _there(Path(params["file"])), "--run-id", params["run_id"]]
     for option in ("runconfig", "target", "templates"):
         words += [f"--{option}", params[option]] if params[option] else []
+    words += ["--force"] * bool(params["force"])
     words += [word for value in params["overrides"] for word in ("--set", value)]
     words += [word for value in params["after"] for word in ("--after", value)]
     for flag, given in (("follow", "submit"), ("files", "explain")):

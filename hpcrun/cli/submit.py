@@ -59,6 +59,9 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--run-id", metavar="ID", help="An id of your own: EXPERIMENT_SECONDS_8HEX."
             ),
+            click.option(
+                "--force", is_flag=True, help="Write also directives that the site forbids."
+            ),
             click.argument("arguments", nargs=-1, type=click.UNPROCESSED),
         )
     ):
@@ -224,6 +227,7 @@ def prepare(
     after: tuple[str, ...],
     templates: str | None,
     run_id: str | None,
+    force: bool,
     arguments: tuple[str, ...],
 ) -> tuple[Session, Prepared]:
     """The session and the prepared run that the options ask for."""
@@ -242,7 +246,7 @@ def prepare(
         asked = replace(asked, origins=origins)
     if arguments:
         config.arguments = [*(config.arguments or []), *arguments]
-    return session, session.prepare(asked, run_id, folder, served.source())
+    return session, session.prepare(asked, run_id, folder, served.source(), force)
 
 
 def _load(path: Path, runconfig: str | None, overrides: tuple[str, ...]) -> Read[RunConfiguration]:

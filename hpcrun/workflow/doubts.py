@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import date
 
-from hpcrun.plan import Plan
+from hpcrun.plan import FORCE, Plan
 from hpcrun.site import SiteConfig
 from hpcrun.workflow.places import objections, place_of
 
@@ -16,6 +16,7 @@ def doubts_here(plan: Plan, site: SiteConfig) -> Iterator[str]:
     yield from doubts_of_site(plan, site, date.today(), os.uname().machine)
     yield from doubts_of_target(plan, site)
     yield from doubts_of_history(plan, site, os.environ)
+    yield from (f"{each.name} is {each.value}" for each in plan.choices if each.origin == FORCE)
 
 
 def doubts_of_history(plan: Plan, site: SiteConfig, environ: Mapping[str, str]) -> Iterator[str]:

@@ -17,15 +17,16 @@ from hpcrun.config import (
     checked,
     parse_memory,
 )
+from hpcrun.directives import forbidden
 from hpcrun.errors import ConfigError, PlanError, RunNotFound, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
-from hpcrun.plan import Awaited, Plan, experiment_name, new_run_id, refusal_of_id
+from hpcrun.plan import FORCE, Awaited, Choice, Plan, experiment_name, new_run_id, refusal_of_id
 from hpcrun.reading import Finding, Read
 from hpcrun.resolve import resolve
 from hpcrun.resolve.tasks import task_of
 from hpcrun.script import Script, no_template, render
-from hpcrun.site import SiteConfig
+from hpcrun.site import SchedulerRules, SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
 from hpcrun.store.users import own_name
@@ -77,12 +78,14 @@ def prepare(
     folder: Path | None = None,
     find: Find | None = None,
     sent: Sent | None = None,
+    force: bool = False,
 ) -> Prepared:
     """Resolves and renders. Refuses, all at once, what could not be read, what is malformed, what
     is missing on this machine, and what the target cannot give.
 
     folder: what relative paths are relative to. find: (user, run id) of a run by what it is named,
     for those that this one waits for. sent: the source, where another machine has brought it.
+    force: what the site forbids is written.
     """
     folder = folder or Path()
     asked = with_named(asked, FileStore(workspace, own_name(workspace)), assets)
@@ -113,7 +116,10 @@ def prepare(
     if run_id is None or refused is not None:  # what else is wrong is told with an id that is one
         run_id = new_run_id(experiment, around.created, new_token())
     sdk = posixpath.join(UserPaths.of(around.workspace, around.user).sdk, sdk_name())
+    rules, site = site.scheduler, _lenient(site) if force else site
     plan = resolve(asked, site, target, around, run_id, sdk, awaited, packed)
+    if force:
+        plan = _with_forced(plan, rules, site.id)
     problems = asked.with_findings([*_unsearchable(plan), *_no_image(plan)]).problems
     if problems:
         raise ConfigError(*problems)
@@ -129,6 +135,22 @@ def prepare(
     if plan.tasks is not None:
         prepared.task(0)  # a template that is refused is refused before anything is written
     return prepared
+
+
+def _lenient(site: SiteConfig) -> SiteConfig:
+    """A site that forbids nothing."""
+    rules = site.scheduler
+    directives = replace(rules.directives, forbid={})
+    return replace(site, scheduler=replace(rules, directives=directives))
+
+
+def _with_forced(plan: Plan, rules: SchedulerRules, site: str) -> Plan:
+    """The same, which tells what it writes though the site forbids it."""
+    found = forbidden(plan.directives, rules, site)
+    told = (
+        Choice(each.key, f"written, though {each.message}: {each.hint}", FORCE) for each in found
+    )
+    return replace(plan, choices=(*plan.choices, *told))
 
 
 def _awaited(

@@ -151,9 +151,10 @@ class Session:
         run_id: str | None = None,
         folder: Path | None = None,
         sent: Sent | None = None,
+        force: bool = False,
     ) -> Prepared:
         """Resolves and renders a run; nothing is written. sent: a source that is another
-        machine's."""
+        machine's. force: directives that the site forbids are written."""
         from hpcrun.workflow.prepare import prepare
 
         prepared = prepare(
@@ -164,6 +165,7 @@ class Session:
             folder=folder,
             find=self.store.find,
             sent=sent,
+            force=force,
         )
         self._sites[prepared.site.id] = prepared.site
         return prepared
