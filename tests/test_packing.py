@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -204,6 +205,9 @@ def test_this_machine_takes_it_from_where_it_is(project: Path, prefix: Path) -> 
     assert "no: this is one machine" in done
     other = hpcrun("render", "-t", "test-cluster").stdout
     assert "stage.sh" in other and f"{prefix} yes" in other
+    built = hpcrun("env", "build", "--json", "-t", "test-cluster")
+    assert is_packed(json.loads(built.stdout)["packed"]) and "packing" in built.stderr
+    assert "packing" not in hpcrun("env", "build", "-t", "test-cluster").stderr
     (project / "run.yaml").write_text("script: train.py\nenvironment: {name: own, pack: sbcast}\n")
     refused = hpcrun("render", "-t", "test-cluster", code=3).stderr
     assert "there is no virtual or conda environment to pack" in refused

@@ -34,7 +34,14 @@ def env() -> None:
 def build(workspace: str | None, /, anew: bool, as_json: bool, **request: Any) -> None:
     """Build the environment of a run, and submit nothing. One that is there is only told of."""
     session, prepared = prepare(workspace, **request)
-    wanted, plan = prepared.environment, prepared.plan
+    wanted, plan, packing = prepared.environment, prepared.plan, prepared.plan.setting.packing
+    if wanted is None and packing is not None and not anew:
+        provide_packed(packing, session.store, plan.private)
+        if as_json:
+            print_json({"packed": packing.file})
+        else:
+            say(f"{packing.prefix}: {packing.file}")
+        return
     if wanted is None:
         message = "the run has no environment of packages"
         raise ConfigError(Problem(message, "environment: {pip: […]} or {requirements: FILE}"))
@@ -43,8 +50,8 @@ def build(workspace: str | None, /, anew: bool, as_json: bool, **request: Any) -
     else:
         folder = str(plan.setting.shared_prefix)
         built = provide(wanted, folder, session.store, plan.private)
-        if plan.setting.packing is not None:
-            provide_packed(plan.setting.packing, session.store, plan.private)
+        if packing is not None:
+            provide_packed(packing, session.store, plan.private)
     if as_json:
         print_json(_object(built))
     else:
