@@ -36,8 +36,13 @@ with open("outputs/%d.json" % me.rank, "w") as file:
         "mode": os.environ["MODE"],
         "key": os.environ["A_KEY"],
         "data": open("/data/words").read(),
-        "words": sys.argv[1:],
+        "words": sys.argv[1:3],
+        "used": open(os.environ["HPCRUN_INPUT_USED"] + "/a word").read(),
+        "staged": open(sys.argv[3]).read(),
+        "is_staged": sys.argv[3].startswith("/tmp/hpcrun-"),
     }}, file)
+for folder in sys.argv[4:]:
+    open("%s/%d" % (folder, me.rank), "w").write(socket.gethostname())
 """
 
 MPI4PY = "from mpi4py import MPI\nnames = MPI.COMM_WORLD.allgather(socket.gethostname())"
@@ -61,11 +66,15 @@ WORLDS: dict[str, tuple[str, dict[str, Any] | None]] = {
 }
 
 
+MADE = ("${{outputs.direct}}", "${{outputs.brought}}")
+
+
 @dataclass(frozen=True)
 class Runs:
     """A run of each launcher, all submitted at once."""
 
     lab: Lab
+    data: Path
     ids: Mapping[str, str]
 
     def told(self, how: str) -> list[dict[str, Any]]:
@@ -86,20 +95,19 @@ def runs(lab: Lab) -> Runs:
     image = lab.cluster.shared / "image"
     shutil.rmtree(image, ignore_errors=True)
     own = ("dev", "proc", "sys", "tmp", "usr", "etc", "home", "data")
-    for place in (
-        *own,
-        *(str(path).lstrip("/") for path in (lab.workspace, lab.venv, lab.cluster.cache)),
-    ):
+    data = lab.folder("container-data", {"a word": "as it lies", "made/.keep": ""})
+    shown = (lab.workspace, lab.venv, lab.cluster.cache, data)
+    for place in (*own, *(str(path).lstrip("/") for path in shown)):
         (image / place).mkdir(parents=True)
     for name in ("bin", "lib", "lib64"):
         (image / name).symlink_to(f"usr/{name}")
     for name in ("passwd", "group", "hosts", "resolv.conf", "is-the-image"):
         (image / "etc" / name).touch()
     (image / "etc/nsswitch.conf").write_text("hosts: files\n")
-    return Runs(lab, {how: submit(lab, image, how) for how in WORLDS})
+    return Runs(lab, data, {how: submit(lab, image, data, how) for how in WORLDS})
 
 
-def submit(lab: Lab, image: Path, how: str) -> str:
+def submit(lab: Lab, image: Path, data: Path, how: str) -> str:
     world, distributed = WORLDS[how]
     files = {"train.py": TELL.format(world=world), "data/words": "of the node"}
     source = lab.folder(f"container-{how}", files)
@@ -107,7 +115,12 @@ def submit(lab: Lab, image: Path, how: str) -> str:
     key.chmod(0o600)
     request = {
         "script": "train.py",
-        "arguments": ["${{rank}}", "it's $HOME"],
+        "arguments": ["${{rank}}", "it's $HOME", "${{inputs.staged}}", *MADE],
+        "inputs": {"used": str(data), "staged": {"path": str(data / "a word"), "mode": "stage"}},
+        "outputs": {
+            "direct": {"path": f"{data}/made/{how}-direct", "mode": "direct"},
+            "brought": f"{data}/made/{how}-brought",
+        },
         "compute_target": "test-cluster",
         "working_directory": "node" if how == "srun" else "history",
         "environment": {
@@ -137,6 +150,16 @@ def test_ranks_in_containers_are_one_world(runs: Runs, how: str) -> None:
         assert rank["is_image"] and rank["data"] == "of the node"
         assert (rank["mode"], rank["key"]) == ("a b", "it's a key")
         assert rank["words"] == [str(number), "it's $HOME"]
+        assert (rank["used"], rank["staged"], rank["is_staged"]) == (
+            "as it lies",
+            "as it lies",
+            True,
+        )
         assert "/sdk/" in rank["hpcrun"]
+    for output in ("direct", "brought"):
+        made = runs.data / "made" / f"{how}-{output}"
+        assert {path.name: path.read_text() for path in made.glob("[0-9]*")} == {
+            str(number): host for number, host in enumerate(hosts)
+        }
     place = (len(told) + 1) / 2
     assert runs.lab.json("metrics", runs.ids[how]) == {"place": place}
