@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hpcrun import Experiment, Workspace
+from hpcrun.config import load_config
 from tests.commands import hpcrun, script_of, told
 from tests.lab import eventually
 
@@ -214,6 +215,38 @@ def test_init_writes_a_run_that_can_be_submitted(
     assert "already" in hpcrun("init", "-w", "elsewhere", code=2).stderr
     (run,) = told("list")
     assert run["record"].startswith(str(tmp_path / "history"))
+
+
+@pytest.mark.parametrize(
+    ("words", "workspace"),
+    [
+        (("-w", "lab:"), "lab:"),
+        (("-w", "lab:/history"), "lab:/history"),
+        (("-t", "lab/gpu"), "lab:"),
+        (("-t", "lab/gpu", "-w", "lab:/mine"), "lab:/mine"),
+        (("-t", "local"), None),
+    ],
+)
+def test_init_on_a_machine_without_slurm_names_what_is_elsewhere(
+    words: tuple[str, ...], workspace: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = tmp_path / "config/hpcrun/site_configs"
+    sites.mkdir(parents=True)
+    (sites / "lab.yaml").write_text(
+        "schema_version: 1\nid: lab\ninherits: [generic-slurm]\n"
+        "ssh: {endpoints: {login: {host: login.lab.example.org}}}\n"
+        "targets: {gpu: {partition: gpu}}\n"
+    )
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    written = told("init", *words)["written"]
+    config = Path(".hpcrun/config.json")
+    assert (str(config) in written) == (workspace is not None)
+    if workspace is not None:
+        assert json.loads(config.read_text()) == {"workspace": workspace}
+    target = words[1] if "-t" in words else "local"
+    assert load_config(Path("run.yaml")).value.compute_target == target
 
 
 def test_limits_and_unknown_keys_are_told_together(project: Path) -> None:

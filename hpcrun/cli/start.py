@@ -16,7 +16,7 @@ from hpcrun.cli.main import cli, json_option
 from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.config import Environment
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.workflow.session import CONFIG, Session, open_session
+from hpcrun.workflow.session import CONFIG, Session, is_elsewhere, open_assets, open_session
 
 _RUN_YAML = """\
 # What `hpcrun submit` runs. Every key: `hpcrun schema`, and docs/run_yaml.md.
@@ -25,7 +25,7 @@ script: {script}
 arguments: []
 
 # `local` is this machine. A cluster is `site/target`, such as generic-slurm/default.
-compute_target: local
+compute_target: {target}
 
 # The Python that is active where you submit, unless you name one:
 # environment:
@@ -62,12 +62,34 @@ print("done")
 
 @click.command()
 @click.option("--script", help="Your training script.  [default: train.py]")
-@click.option("-w", "--workspace", "folder", help="The run history to use from here.")
+@click.option("-t", "--target", help="Where to run it, as SITE/TARGET.  [default: local]")
+@click.option(
+    "-w",
+    "--workspace",
+    "folder",
+    metavar="FOLDER",
+    help="The run history to use from here; SITE:FOLDER is one elsewhere.",
+)
 @json_option
 @click.pass_obj
-def init(workspace: str | None, script: str | None, folder: str | None, as_json: bool) -> None:
-    """Write a run.yaml in this folder, ready to be submitted. Existing files are left alone."""
+def init(
+    workspace: str | None,
+    script: str | None,
+    target: str | None,
+    folder: str | None,
+    as_json: bool,
+) -> None:
+    """Write a run.yaml in this folder, ready to be submitted. Existing files are left alone.
+
+    For a target whose site is reached from here, the run history is the site's from here on.
+    """
+    from hpcrun.workflow.elsewhere import reached_from
+
     written = []
+    named = folder or workspace
+    if named is None and target is not None and not CONFIG.exists():
+        place = reached_from(target, open_assets())
+        named = None if place is None else place.named
     if not Path(script or "train.py").exists():
         if script is not None:
             raise ConfigError(Problem(f"there is no script {script} here"))
@@ -76,12 +98,15 @@ def init(workspace: str | None, script: str | None, folder: str | None, as_json:
         written.append(
             _write(
                 Path("run.yaml"),
-                _RUN_YAML.format(script=json.dumps(script) if script else "train.py"),
+                _RUN_YAML.format(
+                    script=json.dumps(script) if script else "train.py",
+                    target=json.dumps(target) if target else "local",
+                ),
             )
         )
-    named = folder or workspace
     if named is not None:
-        value = {"workspace": str(Path(named).expanduser().absolute())}
+        is_there = is_elsewhere(named)
+        value = {"workspace": named if is_there else str(Path(named).expanduser().absolute())}
         if CONFIG.exists():
             hint = f"change it there, or remove {CONFIG}"
             raise ConfigError(Problem(f"{CONFIG} names a workspace already", hint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 
 from hpcrun.assets import Assets
@@ -50,6 +51,12 @@ def login_of(name: str, assets: Assets, endpoint: str | None = None) -> Login:
     hosts = access.endpoints
     chosen = hosts.get(endpoint or "", next(iter(hosts.values()), Endpoint(name)))
     return Login(name, chosen, access)
+
+
+def reached_from(target: str, assets: Assets) -> Elsewhere | None:
+    """The run history of a target's site, for a machine without Slurm; None: it has Slurm, or the
+    site's file names no login host. ConfigError, SiteError."""
+    return None if shutil.which("sbatch") is not None else of_target(target, assets)
 
 
 def of_target(target: str, assets: Assets) -> Elsewhere | None:
