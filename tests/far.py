@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.laptop import Laptop
 from tests.lab import Lab
+from tests.terminal import Terminal
 
 SITE = """\
 schema_version: 1
@@ -63,6 +64,18 @@ class Far:
         for relative, text in files.items():
             self.laptop.write(f"{name}/{relative}", text)
         return self.laptop.home / name
+
+    def terminal(self, words: Sequence[str], cwd: Path | None = None) -> Terminal:
+        """A command of lena's at a terminal."""
+        return Terminal(
+            self.lab.cluster.words(
+                "lena",
+                ["setsid", "-c", *words],
+                cwd=cwd,
+                env={"TERM": "xterm-256color"},
+                node="laptop",
+            )
+        )
 
     def in_front_of_ssh(self, script: str) -> dict[str, str]:
         """The variables with which a shell script of lena's is run in place of ssh."""

@@ -253,3 +253,32 @@ def test_questions_are_asked_here_and_answered_there(far: Far, lab: Lab) -> None
     code, shown = at_terminal(far, "delete", run_id, typed="y\n")
     assert code == 0 and "[y/N]" in shown
     assert lab.run("show", run_id).returncode == 9
+
+
+def test_a_shell_beside_a_job_has_the_terminal_of_the_laptop(
+    far: Far, talking: tuple[str, Path]
+) -> None:
+    run_id, _ = talking
+    eventually(lambda: far.lab.json("show", run_id)["status"] == "Running")
+    for site, host in (("far", "login"), ("alone", "behind")):
+        far.site(site, host=host)
+        at = far.terminal(far.words("shell", run_id, site=site))
+        at.shows(rf"\[{run_id} n\d\]")
+        at.type("tty; echo $HPCRUN_RUN_ID $((6 * 7)); stty size; exit 3\n")
+        at.shows(r"/dev/pts/\d+\r\n" + run_id + r" 42\r\n33 101\r\n")
+        assert at.ends() == 3
+    done = far.run("shell", run_id, "--", "sh", "-c", "tty; echo $HPCRUN_RUN_ID; exit 4")
+    assert (done.returncode, done.stdout) == (4, f"not a tty\n{run_id}\n"), done.stderr
+    at = far.terminal(far.words("shell", "none-of-this-name"))
+    at.shows("hpcrun: .*none-of-this-name")
+    assert at.ends() == 9
+
+
+def test_a_one_time_code_is_asked_for_once(far: Far) -> None:
+    far.site("code", host="code", more="auth: publickey_otp\n  multiplex: allowed")
+    at = far.terminal([f"{far.lab.venv}/bin/hpcrun", "-w", "code:", "list"])
+    at.shows("One-time password")
+    at.type(f"{far.laptop.code()}\n")
+    shown = at.shows(r"(?s).*(no runs|run +status|there (is|are) no).*").group()
+    assert at.ends() == 0
+    assert "One-time" not in shown + at.shown

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import pty
 import re
-import select
-import struct
 import subprocess
-import termios
-import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +14,7 @@ import pytest
 
 from hpcrun.layout import UserPaths
 from tests.lab import Lab, eventually
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.cluster
 
@@ -97,46 +91,12 @@ def job(lab: Lab) -> Iterator[Job]:
         yield job
 
 
-class Terminal:
-    """`hpcrun shell` in a pseudo-terminal of 33 lines and 101 columns."""
-
-    def __init__(self, job: Job, *words: str) -> None:
-        self._master, end = pty.openpty()
-        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
-        command = [str(job.lab.venv / "bin/hpcrun"), "shell", job.run_id, *words]
-        environ = job.lab.environment(TERM="xterm-256color")
-        del environ["COLUMNS"]
-        inside = job.lab.cluster.words("alice", ["setsid", "-c", *command], env=environ)
-        self.process = subprocess.Popen(inside, stdin=end, stdout=end, stderr=end)
-        os.close(end)
-        self.shown = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def shows(self, pattern: str) -> re.Match[str]:
-        """Waits until it does, behind what was looked for before."""
-        deadline = time.monotonic() + 60
-        while (match := re.search(pattern, self.shown)) is None:
-            assert time.monotonic() < deadline, self.shown
-            self._read()
-        self.shown = self.shown[match.end() :]
-        return match
-
-    def _read(self) -> None:
-        if select.select([self._master], (), (), 0.2)[0]:
-            with contextlib.suppress(OSError):
-                self.shown += os.read(self._master, 1 << 16).decode("utf-8", "replace")
-
-    def is_over(self) -> bool:
-        self._read()
-        return self.process.poll() is not None
-
-    def ends(self) -> int:
-        eventually(self.is_over)
-        self._read()
-        os.close(self._master)
-        return self.process.wait()
+def terminal_of(job: Job, *words: str) -> Terminal:
+    """`hpcrun shell` at a terminal."""
+    command = [str(job.lab.venv / "bin/hpcrun"), "shell", job.run_id, *words]
+    environ = job.lab.environment(TERM="xterm-256color")
+    del environ["COLUMNS"]
+    return Terminal(job.lab.cluster.words("alice", ["setsid", "-c", *command], env=environ))
 
 
 ENVIRONMENT = 'echo "$COLOR|$PWD|$(hostname)|$CUDA_VISIBLE_DEVICES|$RANK|$HPCRUN_RUN_ID"; umask'
@@ -218,7 +178,7 @@ def test_a_site_may_forbid_it(job: Job, rule: str, words: tuple[str, ...], said:
 
 
 def test_a_shell_in_a_terminal(job: Job) -> None:
-    with_terminal = Terminal(job)
+    with_terminal = terminal_of(job)
     with_terminal.shows(rf"\[{job.run_id} n1\]")
     with_terminal.type("tty; stty size; echo $TERM $COLOR; echo mark\n")
     with_terminal.shows(r"/dev/pts/\d+\r\n33 101\r\nxterm-256color dark blue\r\nmark")
@@ -234,7 +194,7 @@ def test_a_shell_in_a_terminal(job: Job) -> None:
 
 def test_a_port_of_the_node_is_one_of_the_login_node(job: Job) -> None:
     port = (job.files / "outputs/port").read_text()
-    terminal = Terminal(job, "--node", "1", "-L", f"0:{port}")
+    terminal = terminal_of(job, "--node", "1", "-L", f"0:{port}")
     here = terminal.shows(rf"127\.0\.0\.1:(\d+) is port {port} of n2").group(1)
     fetch = [job.lab.python, "-c", FETCH, f"http://127.0.0.1:{here}/outputs/big"]
     done = job.lab.cluster.run("alice", fetch)
@@ -253,7 +213,7 @@ def test_what_goes_on_beside_a_run_does_it_no_harm(job: Job) -> None:
     done = job.shell("--", "sh", "-c", 'python -c "$0"; echo $?; sleep 3', eat)
     assert done.stdout == "137\n"
     assert re.search("oom|out.of.memory", done.stderr, re.I), done.stderr
-    terminal = Terminal(job)
+    terminal = terminal_of(job)
     terminal.shows(rf"\[{job.run_id} n1\]")
     words = ["squeue", "--steps", "--noheader", "--user=alice", "--Format=StepID:20,StepName:20"]
     lines = job.lab.cluster.run("alice", words).stdout.split("\n")
@@ -272,7 +232,7 @@ def test_what_goes_on_beside_a_run_does_it_no_harm(job: Job) -> None:
 
 def test_a_cancel_does_not_wait_for_a_shell(lab: Lab) -> None:
     with begun(lab, "shell-canceled") as job:
-        terminal = Terminal(job, "--node", "n2")
+        terminal = terminal_of(job, "--node", "n2")
         terminal.shows(rf"\[{job.run_id} n2\]")
         terminal.type("trap 'echo hung up > outputs/trap' EXIT; echo mark\n")
         terminal.shows("\rmark\r\n")

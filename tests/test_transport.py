@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +90,12 @@ def test_the_command_of_the_site_file_starts_hpcrun_there() -> None:
     # csh takes neither a line end nor an exclamation mark, even in quotes.
     line = far_command(Access())
     assert "\n" not in line and "!" not in line and line.count("'") == 2
+    words = ["-w", "it's !here", "shell", "@last", "--", "a\nb"]
+    for access in (Access(), Access(command="/opt/hpcrun/bin/hpcrun")):
+        line = far_command(access, words)
+        (told,) = re.findall(r" serve ([0-9a-f]+)", line)
+        assert json.loads(bytes.fromhex(told)) == words
+        assert "\n" not in line and "!" not in line and line.count("'") in (0, 2)
 
 
 CLOSED = "kex_exchange_identification: Connection closed by remote host"

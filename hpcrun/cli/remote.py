@@ -45,12 +45,26 @@ def command(name: str, words: Sequence[str], place: Elsewhere) -> click.Command:
         if LOCAL_FILES.get(word) == name:
             message = f"`hpcrun {name} {word}` is for the machine where the run history is"
             raise ConfigError(Problem(message, f"log in to {login} for it"))
+    shown = at_terminal if name == "shell" and _is_interactive(words) else show
     return click.Command(
         name,
-        callback=lambda: show(place, [name, *words]),
+        callback=lambda: shown(place, [name, *words]),
         add_help_option=False,
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
+
+
+def _is_interactive(words: Sequence[str]) -> bool:
+    own = words[: words.index("--")] if "--" in words else words
+    return sys.stdin.isatty() and sys.stdout.isatty() and "--json" not in own
+
+
+def at_terminal(place: Elsewhere, words: Sequence[str]) -> int:
+    """Runs a command there at this terminal: what is typed and shown is between it and ssh."""
+    from hpcrun.transport import channel
+
+    folder = ["-w", place.folder] if place.folder else []
+    return channel.at_terminal(place.login, cache(), [*folder, *words])
 
 
 def show(place: Elsewhere, words: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -200,9 +201,23 @@ def connect(login: Login, cache: Path, alone: bool = False) -> Channel:
     return channel
 
 
-def login_words(login: Login, cache: Path, alone: bool = False) -> list[str]:
-    """`ssh` and its options for a login that may be tried now; parameters as for `connect`."""
-    words = ssh_words(login, _sharing(login, cache), batch=alone)
+def at_terminal(login: Login, cache: Path, words: Sequence[str]) -> int:
+    """Runs one command of hpcrun's there, at this terminal; gives its exit code. TransportError."""
+    ssh = login_words(login, cache, terminal=True)
+    try:
+        return subprocess.call([*ssh, "--", login.endpoint.host, far_command(login.access, words)])
+    except OSError as error:
+        raise TransportError(f"ssh cannot be run: {error.strerror}", "install OpenSSH") from error
+
+
+def login_words(
+    login: Login, cache: Path, alone: bool = False, terminal: bool = False
+) -> list[str]:
+    """`ssh` and its options for a login that may be tried now; parameters as for `connect`.
+
+    terminal: the command has one there.
+    """
+    words = ssh_words(login, _sharing(login, cache), alone, terminal)
     if not _shares(words, login):
         waited = keep_gap(cache / "logins", login.endpoint.host, login.access.connect_gap_seconds)
         if waited > 5:

@@ -6,6 +6,7 @@ configuration says.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -98,18 +99,22 @@ def lifetime_of(access: Access) -> float | None:
         return None
 
 
-def ssh_words(login: Login, sharing: Sharing | None = None, batch: bool = False) -> list[str]:
+def ssh_words(
+    login: Login, sharing: Sharing | None = None, batch: bool = False, terminal: bool = False
+) -> list[str]:
     """`ssh` and its options; the host and a command may follow, and so rsync may use them.
 
-    batch: nobody is there who could be asked for anything.
+    batch: nobody is there who could be asked for anything. terminal: the command has one there.
     """
     options = dict(_OPTIONS)
+    if terminal:
+        options["RequestTTY"] = "force"
     # Of what a server says while it asks, ssh tells at this level and not below; banners too.
     options["LogLevel"] = "INFO" if login.asks else "ERROR"
     if batch:
         options["BatchMode"] = "yes"
     options |= control(login.access, sharing)
-    words = ["ssh", "-T"]
+    words = ["ssh"] if terminal else ["ssh", "-T"]
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
     return [*words, *address_words(login.endpoint)]
@@ -132,13 +137,17 @@ NONE_THERE = "hpcrun-none-there"
 
 _FIND = (
     'for f in "$HOME/.local/share/hpcrun/current/bin/hpcrun" "$(command -v hpcrun-slurm)"'
-    ' "$(command -v hpcrun)"; do test -x "$f" && exec "$f" serve; done;'
+    ' "$(command -v hpcrun)"; do test -x "$f" && exec "$f" SERVE; done;'
     f" echo {NONE_THERE} >&2; exit 127"
 )
 
 
-def far_command(access: Access) -> str:
-    """The line that starts hpcrun there, for any login shell: csh too takes what is quoted so."""
+def far_command(access: Access, words: Sequence[str] = ()) -> str:
+    """The line that starts hpcrun there, for any login shell: csh too takes what is quoted so.
+
+    words: the one command that it is to run, at the terminal that it has; none: what it is told.
+    """
+    serve = f"serve {json.dumps([*words]).encode().hex()}" if words else "serve"
     if access.command is not None:
-        return f"{access.command} serve"
-    return f"exec sh -c '{_FIND}'"
+        return f"{access.command} {serve}"
+    return f"exec sh -c '{_FIND.replace('SERVE', serve)}'"
