@@ -49,6 +49,16 @@ def test_submit_follow_and_every_command_after_it(project: Path) -> None:
     assert told("logs", run_id)["text"] == "trained --lr 1e-3\n"
     copied = told("download", run_id, "outputs/deep/more.txt", "there.txt")
     assert Path(copied["path"]).read_text() == "more"
+    for words, prefix in ((("--all",), ""), (("--prefix", "outputs/d"), "outputs/d")):
+        many = told("download", *words, run_id, "many")
+        assert [(f["name"], f["path"]) for f in many] == [
+            (f["name"], f"many/{f['name']}")
+            for f in told("files", run_id)
+            if f["name"].startswith(prefix)
+        ]
+    assert Path("many/outputs/deep/more.txt").read_text() == "more"
+    hpcrun("download", run_id, "--all", "one", "two", code=2)
+    hpcrun("download", run_id, "--prefix", "none", code=8)
     assert told("cancel", run_id)[0]["status"] == "Completed"
     assert told("collect", run_id)["collected"] == []
     assert told("report", run_id)["run"]["run_id"] == run_id

@@ -20,6 +20,7 @@ from hpcrun.transport.wire import (
     Frame,
     Hello,
     Interrupt,
+    Lend,
     Output,
     Place,
     Request,
@@ -45,6 +46,13 @@ FRAMES = st.one_of(
     st.builds(Output, st.integers(1, 2), st.binary()),
     st.builds(Place, st.lists(TEXT), st.integers(0, 2), st.none() | st.floats(0, 1e9)),
     st.builds(Answer, TEXT),
+    st.builds(
+        Lend,
+        TEXT,
+        st.lists(st.tuples(TEXT, st.integers(), st.none() | TEXT).map(list)),
+        TEXT,
+        TEXT,
+    ),
     st.builds(Exit, st.integers(0, 255)),
     st.sampled_from([Ask(), Interrupt(), Alive()]),
 )

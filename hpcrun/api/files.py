@@ -9,19 +9,17 @@ from pathlib import Path
 from hpcrun.api.known import KnownRun
 from hpcrun.api.model import Model
 from hpcrun.arguments import checked
-from hpcrun.errors import ConfigError, Problem, StoreError
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.metrics.models import ModelRecord
 from hpcrun.workflow.code import code_of, known_digest
-from hpcrun.workflow.files import RunFile, fetch_file, files_of, files_on_disk
-
-
-def _of_all(failed: Sequence[StoreError], of: int) -> StoreError:
-    """One error that tells of all."""
-    first = failed[0]
-    if len(failed) == 1:
-        return first
-    some = "; ".join(error.message for error in failed[:5]) + ("; …" if len(failed) > 5 else "")
-    return StoreError(f"{len(failed)} of {of} files were not copied: {some}", first.hint)
+from hpcrun.workflow.files import (
+    RunFile,
+    each_there,
+    fetch_file,
+    files_of,
+    files_on_disk,
+    of_all,
+)
 
 
 @checked
@@ -80,16 +78,13 @@ class RunFiles(KnownRun):
 
         StoreError: some could not be read; all others have been copied.
         """
-        copies, failed = [], []
-        for name, target in pairs:
-            try:
-                copies.append(fetch_file(self._session.store, self.paths, name, target))
-            except StoreError as error:
-                gone = isinstance(error.__cause__, FileNotFoundError)
-                if not gone or self.record().state.is_end:
-                    failed.append(error)
+
+        def fetch(pair: tuple[str, Path]) -> Path:
+            return fetch_file(self._session.store, self.paths, *pair)
+
+        copies, failed = each_there(pairs, fetch, lambda: self.record().state.is_end)
         if failed:
-            raise _of_all(failed, len(pairs))
+            raise of_all(failed, len(pairs))
         return copies
 
     def get_all_logs(self, destination: str | Path | None = None) -> Sequence[Path]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hpcrun.cli import served
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say, size_of
 from hpcrun.errors import ConfigError, Problem, StoreError
@@ -71,8 +72,9 @@ def export(
         records = _chosen(session, wanted, user, notes)
     if not records:
         raise StoreError(f"there is no run to export in {session.workspace}", "see `hpcrun list`")
-    done = export_runs(session, records, output.absolute(), without)
-    _tell(done, [*notes, *done.notes], as_json)
+    with served.written(output) as place:
+        done = export_runs(session, records, place.absolute(), without)
+    _tell(done._replace(path=output), [*notes, *done.notes], as_json)
 
 
 def _chosen(

@@ -6,14 +6,25 @@ from pathlib import Path
 
 import click
 
+from hpcrun.cli import served
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
 from hpcrun.errors import StoreError
 from hpcrun.record import RunRecord
+from hpcrun.transport.wire import FILE, FOLDER
 from hpcrun.workflow.clean import clean as clean_run
 from hpcrun.workflow.clean import left_outside
 from hpcrun.workflow.collect import collect as collect_run
-from hpcrun.workflow.files import check_files, closed_on_disk, fetch_file, files_of
+from hpcrun.workflow.files import (
+    RunFile,
+    check_files,
+    closed_on_disk,
+    each_there,
+    fetch_file,
+    files_of,
+    lay_out,
+    of_all,
+)
 from hpcrun.workflow.inventory import CLOSED
 from hpcrun.workflow.session import Session, open_session
 
@@ -58,23 +69,96 @@ def _check(session: Session, record: RunRecord, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run")
-@click.argument("name")
+@click.argument("name", required=False)
 @click.argument("destination", required=False, type=click.Path())
+@click.option("--all", "every", is_flag=True, help="All its files, into the folder DESTINATION.")
+@click.option("--prefix", metavar="TEXT", help="Those whose names begin so, such as outputs/.")
 @json_option
 @click.pass_obj
 def download(
-    workspace: str | None, run: str, name: str, destination: str | None, as_json: bool
+    workspace: str | None,
+    run: str,
+    name: str | None,
+    destination: str | None,
+    every: bool,
+    prefix: str | None,
+    as_json: bool,
 ) -> None:
     """Copy the file NAME of a run here, or to DESTINATION: a file, or a folder (made if it ends
-    in /)."""
+    in /).
+
+    With --all or --prefix there is no NAME: files keep their names below the folder DESTINATION.
+    """
+    many = every or prefix is not None
+    if not many and name is None:
+        raise click.UsageError("which file? A NAME is needed, or --all, or --prefix")
+    if many and destination is not None:
+        raise click.UsageError("--all and --prefix choose the files: no NAME goes with them")
     session = open_session(given=workspace)
     user, run_id = session.store.find(run)
-    paths = session.store.paths(run_id, user)
-    copy = fetch_file(session.store, paths, name, destination or Path.cwd())
+    if many:
+        _download_all(session, session.store.read(run_id, user), prefix or "", name, as_json)
+        return
+    assert name is not None
+    path, size = _downloaded(session, run_id, user, name, destination)
     if as_json:
-        print_json({"run_id": run_id, "name": name, "path": str(copy), "size": copy.stat().st_size})
+        print_json({"run_id": run_id, "name": name, "path": str(path), "size": size})
     else:
-        say(str(copy))
+        say(str(path))
+
+
+def _downloaded(
+    session: Session, run_id: str, user: str, name: str, destination: str | None
+) -> tuple[Path, int]:
+    """The path and the bytes of a copy of one file."""
+    store, paths = session.store, session.store.paths(run_id, user)
+    if not served.is_elsewhere():
+        path = fetch_file(store, paths, name, destination or Path.cwd())
+        return path, path.stat().st_size
+    room, last = served.room(), Path(name).name
+    size = lay_out(store, paths, name, room / last)
+    digests = {file.name: file.sha256 for file in files_of(store, store.read(run_id, user))}
+    lent = RunFile(last, size, digests.get(name))
+    return served.lend(room, [lent], destination or "", FILE), size
+
+
+def _download_all(
+    session: Session, record: RunRecord, prefix: str, destination: str | None, as_json: bool
+) -> None:
+    store, paths = session.store, session.store.paths(record.run_id, record.user)
+    chosen = [file for file in files_of(store, record) if file.name.startswith(prefix)]
+    if not chosen:
+        message = f"run {record.run_id} has no file whose name begins with {prefix!r}"
+        raise StoreError(message, "hpcrun files RUN lists them")
+    folder = Path(destination) if destination else Path.cwd()
+    root = served.room() if served.is_elsewhere() else folder
+
+    def copied(file: RunFile) -> RunFile:
+        if served.is_elsewhere():
+            return file._replace(size=lay_out(store, paths, file.name, root / file.name))
+        copy = fetch_file(store, paths, file.name, root / file.name)
+        return file._replace(size=copy.stat().st_size)
+
+    def is_over() -> bool:
+        return session.record(record.run_id, record.user).state.is_end
+
+    copies, failed = each_there(chosen, copied, is_over)
+    if served.is_elsewhere():
+        folder = served.lend(root, copies, destination or "", FOLDER)
+    if as_json:
+        print_json(
+            [
+                {"run_id": record.run_id, "name": name, "path": str(folder / name), "size": size}
+                for name, size, _ in copies
+            ]
+        )
+    else:
+        say(f"{len(copies)} files ({size_of(sum(file.size for file in copies))}) in {folder}")
+    if record.user != session.user:
+        for name in closed_on_disk(paths):
+            say(f"hpcrun: {CLOSED}: {name}", err=True)
+    if failed:
+        raise of_all(failed, len(chosen))
 
 
 @click.command()

@@ -38,7 +38,7 @@ COMMANDS = {
     "diff": ("diff", THERE, "Print what differs between two runs."),
     "tensorboard": ("tensorboard", HERE, "Show runs in TensorBoard, on this machine only."),
     "files": ("files", THERE, "List a run's files."),
-    "download": ("files", HERE, "Copy a file of a run."),
+    "download": ("files", THERE, "Copy files of a run."),
     "snapshot": (
         "snapshot",
         THERE,

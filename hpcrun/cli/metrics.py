@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hpcrun.cli import served
 from hpcrun.cli.chart import draw
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import bad_lines_told, print_json, print_table, say
@@ -66,14 +67,15 @@ def metrics(
 def _export(record: RunRecord, chosen: Mapping[str, Metric], folder: Path, as_json: bool) -> None:
     from hpcrun.tensorboard.folder import RunEvents
 
-    events = RunEvents(folder / record.run_id, record.created)
-    if events.file.exists():
-        raise StoreError(f"{events.file} is there already", "name another folder")
-    count = events.show(chosen)
+    file = RunEvents(folder / record.run_id, record.created).file
+    if file.exists() and not served.is_elsewhere():
+        raise StoreError(f"{file} is there already", "name another folder")
+    with served.written(file) as place:
+        count = RunEvents(place.parent, record.created).show(chosen)
     if as_json:
-        print_json({"run_id": record.run_id, "path": str(events.file), "values": count})
+        print_json({"run_id": record.run_id, "path": str(file), "values": count})
     else:
-        say(f"{count} values in {events.file}")
+        say(f"{count} values in {file}")
 
 
 def _range(metric: Metric) -> str:

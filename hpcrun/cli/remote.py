@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from hpcrun.cli.output import say
 from hpcrun.errors import ConfigError, Problem, TransportError, WaitTimeout
 from hpcrun.transport.channel import Channel, connect
 from hpcrun.transport.ssh import Login
-from hpcrun.transport.wire import Answer, Ask, Exit, Interrupt, Output, Place, Request
+from hpcrun.transport.wire import Answer, Ask, Exit, Interrupt, Lend, Output, Place, Request
 from hpcrun.workflow.elsewhere import Elsewhere
 from hpcrun.workflow.pending import Pending
 
@@ -27,14 +28,11 @@ SHOWN = ("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR")
 """Variables that tell how to print."""
 
 LOCAL_FILES = {
-    "--csv": "metrics",
-    "--restore": "snapshot",
-    "export": "store",
     "import": "store",
     "setup": "store",
     "build": "env",
 }
-"""Words of commands that read or write files of the machine where they run."""
+"""Words of commands that read files of the machine where they run, or change much of it."""
 
 
 def command(name: str, words: Sequence[str], place: Elsewhere) -> click.Command:
@@ -207,6 +205,11 @@ class Shown:
         elif isinstance(frame, Place):
             self._place, self._begun = frame, time.monotonic()
             self._since = self._skipped
+        elif isinstance(frame, Lend):
+            from hpcrun.cli.lent import take
+
+            path = take(frame, self._request, channel, cache())
+            channel.send(Answer(json.dumps(str(path)) + "\n"))
         elif isinstance(frame, Exit):
             return frame.code
         return None

@@ -8,11 +8,11 @@ import io
 import json
 import os
 import selectors
+import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -149,12 +149,15 @@ class _Command:
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         before = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        own = Path(os.environ.get("TMPDIR") or "/tmp", f"hpcrun-{os.urandom(8).hex()}")
         process = os.fork()
         if process == 0:
             signal.set_wakeup_fd(-1)
+            for end in (answer, told, wake, woken, printed[0][0], printed[1][0]):
+                os.close(end)
             for number, file in ((0, answers), (1, printed[0][1]), (2, printed[1][1])):
                 os.dup2(file, number)
-            _become(self._request, tell)
+            _become(self._request, tell, own)
         with contextlib.suppress(OSError):
             os.setpgid(process, process)
         for end in (tell, answers, printed[0][1], printed[1][1]):
@@ -168,6 +171,7 @@ class _Command:
             signal.set_wakeup_fd(before)
             for end in (told, answer, wake, woken, *self._printed):
                 os.close(end)
+            shutil.rmtree(own, ignore_errors=True)  # whatever ended the command
 
     def _attend(self, wake: int, answer: int) -> int:
         line = self._line
@@ -288,6 +292,14 @@ class _Stream(io.RawIOBase):
         return self._number
 
 
+def _answer() -> str:
+    """The line that the near side answers with; empty: there is none, or nobody is there."""
+    line = b""
+    while not line.endswith((b"\n", b"\0")) and (byte := os.read(0, 1)):
+        line += byte
+    return line.rstrip(b"\0").decode("utf-8", "surrogateescape")
+
+
 class _Questions(io.TextIOBase):
     """Standard input: each line is asked of who sits at the near side."""
 
@@ -298,10 +310,7 @@ class _Questions(io.TextIOBase):
         sys.stdout.flush()
         sys.stderr.flush()
         self._tell(Ask())
-        line = b""
-        while not line.endswith((b"\n", b"\0")) and (byte := os.read(0, 1)):
-            line += byte
-        return line.rstrip(b"\0").decode("utf-8", "surrogateescape")
+        return _answer()
 
     def readable(self) -> bool:
         return True
@@ -310,11 +319,9 @@ class _Questions(io.TextIOBase):
         return self._terminal
 
 
-@contextlib.contextmanager
-def _beside(texts: Mapping[str, str]) -> Iterator[None]:
-    """The command runs in a folder with the near side's files, as it would there."""
+def _lay(texts: Mapping[str, str], own: Path) -> None:
+    """Goes to a folder with the near side's files, beside which the command runs."""
     if not texts.keys() - {"-"}:
-        yield
         return
     from hpcrun.workflow.session import CONFIG, find_config, named_folder, named_workspace
 
@@ -322,22 +329,22 @@ def _beside(texts: Mapping[str, str]) -> Iterator[None]:
     named = named_workspace(Path.cwd(), os.environ)
     if home is not None and named.origin == str(home):
         settings["workspace"] = str(named_folder(*named))
-    with tempfile.TemporaryDirectory(prefix="hpcrun-") as folder:
-        for name, text in {str(CONFIG): json.dumps(settings), **texts}.items():
-            file = Path(folder, name)
-            if ".." in file.parts or not file.is_relative_to(folder):
-                raise ConfigError(Problem(f"{name} is no name for a file that is sent"))
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(text.encode("utf-8", "surrogateescape"))
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir("/")
+    own.mkdir(mode=0o700, exist_ok=True)
+    folder = own / "beside"
+    for name, text in {str(CONFIG): json.dumps(settings), **texts}.items():
+        file = Path(folder, name)
+        if ".." in file.parts or not file.is_relative_to(folder):
+            raise ConfigError(Problem(f"{name} is no name for a file that is sent"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    os.chdir(folder)
 
 
-def _become(request: Request, told: int) -> NoReturn:
-    """The command itself, in its process: hpcrun as everywhere, with another way out."""
+def _become(request: Request, told: int, own: Path) -> NoReturn:
+    """The command itself, in its process: hpcrun as everywhere, with another way out.
+
+    own: the name of a folder that it may make, and that is removed when it has ended.
+    """
     code: object = 1
     try:
         os.setpgid(0, 0)
@@ -361,10 +368,10 @@ def _become(request: Request, told: int) -> NoReturn:
             buffered = number == 2 or terminal
             stream = io.TextIOWrapper(raw, "utf-8", errors, line_buffering=buffered)
             setattr(sys, "stdout" if number == 1 else "stderr", stream)
-        served.begin(tell, request.source)
+        served.begin(served.Near(tell, _answer, request.source, own))
         words = ["-w", request.workspace] if request.workspace else []
-        with _beside(request.texts):
-            main([*words, *request.words])
+        _lay(request.texts, own)
+        main([*words, *request.words])
     except SystemExit as end:
         code = end.code
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hpcrun.cli import served
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, say, size_of
 from hpcrun.manifest import Entry
@@ -30,7 +31,9 @@ def snapshot(workspace: str | None, run: str, restore: Path | None, as_json: boo
     user, run_id = session.store.find(run)
     code = code_of(session.workspace, session.store.read(run_id, user))
     if restore is not None:
-        lay_out(code.manifest, code.objects, restore)
+        digests = {file.path: file.sha256 for file in code.manifest.files}
+        with served.written(restore, digests) as place:
+            lay_out(code.manifest, code.objects, place)
     if as_json:
         print_json(
             {

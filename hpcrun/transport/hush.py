@@ -37,6 +37,7 @@ def command(words: Sequence[str], meanwhile: str) -> list[str]:
 
 def main(words: Sequence[str]) -> int:
     """The exit code of ssh."""
+    os.set_blocking(1, True)  # rsync makes its pipes such that they do not
     with subprocess.Popen(
         command(words, os.environ.get(MEANWHILE, "")), stdout=subprocess.PIPE
     ) as ssh:

@@ -9,31 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
-import shlex
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcrun.errors import HpcrunError, SnapshotError, StoreError, TransportError
+from hpcrun.errors import HpcrunError, SnapshotError, StoreError
 from hpcrun.manifest import Entry, Manifest, shown_size
 from hpcrun.offer import Offer, Reply, answered, contents
-from hpcrun.transport import hush
-
-Progress = Callable[[int, int], object]
-"""Told of a transfer as it goes on: bytes so far, bytes in all."""
-
-SILENT = 60
-"""Seconds without a byte after which both halves of rsync give up."""
-
-_FULL = re.compile(r"No space left on device|Disk quota exceeded")
-_PERCENT = re.compile(rb"\s([\d,.]+)\s+\d+%")
-_LOST = frozenset({10, 12, 30, 35, 255})
-"""Exit codes of rsync where the connection was lost (rsync(1), ssh(1))."""
+from hpcrun.transport.rsync import FULL, Progress, failure, lines_of, rsync, run
 
 
 @dataclass(frozen=True)
@@ -99,8 +84,11 @@ def _send(
     try:
         if lacking:
             with _staged(lacking, root) as staging:
-                words = rsync_words(staging, reply.folder, far, progress)
-                _run(words, reply.meanwhile, lacking, far, progress)
+                words = rsync_words(staging, reply.folder, far)
+                total = sum(entry.size for entry in lacking)
+                code, said = run(words, total, progress, reply.meanwhile)
+            if code:
+                raise _failure(code, said, total, far)
         answered(far.ask("take", sender))
     except StoreError:
         with contextlib.suppress(HpcrunError):
@@ -123,83 +111,34 @@ def _staged(lacking: Sequence[Entry], root: bytes) -> Iterator[str]:
         yield folder
 
 
-def rsync_words(staging: str, folder: str, far: Far, progress: Progress | None = None) -> list[str]:
+def rsync_words(staging: str, folder: str, far: Far) -> list[str]:
     """The words that send what is staged to a folder there.
 
     What is in `../basis` there is started from. Nothing is skipped for its size and time: the far
     side has said what it lacks.
     """
-    shell = [sys.executable, "-I", hush.__file__, str(len(far.ssh)), *far.ssh]
-    return [
-        *("rsync", "--recursive", "--copy-links", "--ignore-times", "--partial"),
-        *("--compare-dest=../basis", "--protect-args", f"--timeout={SILENT}"),
-        *(["--info=progress2", "--outbuf=N"] if progress is not None else []),
-        f"--rsh={shlex.join(shell)}",
-        f"{staging}/",
-        f"far:{folder}/",
-    ]
-
-
-def _run(
-    words: Sequence[str],
-    meanwhile: str,
-    lacking: Sequence[Entry],
-    far: Far,
-    progress: Progress | None,
-) -> None:
-    env = {**os.environ, hush.MEANWHILE: meanwhile}
-    total = sum(entry.size for entry in lacking)
-    with tempfile.TemporaryFile() as said:
-        try:
-            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, env=env) as rsync:
-                assert rsync.stdout is not None
-                done = 0
-                while text := os.read(rsync.stdout.fileno(), 1 << 16):
-                    done = _done(text, done)
-                    if progress is not None:
-                        progress(min(done, total), total)
-        except FileNotFoundError as error:
-            hint = "snapshots are sent by it: install rsync 3.1 or newer"
-            raise TransportError("there is no rsync on this machine", hint) from error
-        said.seek(0)
-        told = said.read().decode(errors="replace")
-    if rsync.returncode:
-        raise _failure(rsync.returncode, told, total, far)
-
-
-def _done(text: bytes, before: int) -> int:
-    found = _PERCENT.findall(b" " + text.replace(b"\r", b" "))
-    return int(re.sub(rb"\D", b"", found[-1])) if found else before
+    options = ("--copy-links", "--ignore-times", "--compare-dest=../basis")
+    return [*rsync(far.ssh, *options), f"{staging}/", f"far:{folder}/"]
 
 
 def _failure(code: int, said: str, total: int, far: Far) -> HpcrunError:
     """What it means that rsync failed, with its own words."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    first = next((line for line in lines if _FULL.search(line)), None)
+    lines = lines_of(said)
+    first = next((line for line in lines if FULL.search(line)), None)
     if first is not None:
         return StoreError(
             f"{far.name} has no room for the {shown_size(total)} that it lacks of the snapshot:"
             f" {first}",
             "free space there, choose another workspace, or leave out what the run does not need",
         )
-    told = f": {lines[0]}" if lines else ""
     if code in (23, 24):
+        told = f": {lines[0]}" if lines else ""
         return SnapshotError(
             f"a file changed after it was scanned, or cannot be read{told}",
             "submit again, when nothing writes to the source folder",
             transient=True,
         )
-    if code == 127 or re.search("rsync: .*not found|exec: rsync|rsync: No such", said):
-        hint = "snapshots are sent by it: rsync 3.1 or newer must be on the PATH there"
-        return TransportError(f"there is no rsync on {far.name}{told}", hint)
-    if code in _LOST:
-        return TransportError(
-            f"the connection to {far.name} was lost while {shown_size(total)} of the snapshot were"
-            f" sent{told}",
-            "try again: what has arrived is kept, and the rest is sent",
-            transient=True,
-        )
-    return TransportError(f"rsync to {far.name} exited {code}{told}")
+    return failure(code, said, far.name, f"{shown_size(total)} of the snapshot were sent")
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 
 from hpcrun.errors import TransportError
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Of what frames there are, and what they mean. Who speaks another is not understood."""
 
 MARK = b"hpcrun-wire "
 
 LONGEST = 64 * 1024 * 1024
 """Bytes of a frame, and of what a login shell may print before the first one, at most."""
+
+
+FILE, FOLDER, NEW_FILE, NEW_FOLDER = "file", "folder", "new file", "new folder"
 
 
 class Hello(NamedTuple):
@@ -57,7 +60,7 @@ class Ask(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """That line with its end; empty where there is none."""
+    """That line with its end; empty where there is none. To `Lend`: the path there, as JSON."""
 
     line: str
 
@@ -74,6 +77,21 @@ class Place(NamedTuple):
     seconds: float | None
 
 
+class Lend(NamedTuple):
+    """What the command has for the disk of the near side, until that answers where it is now.
+
+    folder: where it lies there. files: (name below the folder, bytes, SHA-256 in hex; None: it is
+    not known). target: where its user wants it, as they named it; empty: where they are. rule:
+    FILE, the one file is to be there, or in the folder there; FOLDER, all are to be below it;
+    NEW_FILE and NEW_FOLDER, the same where nothing is yet.
+    """
+
+    folder: str
+    files: list[Any]
+    target: str
+    rule: str
+
+
 class Interrupt(NamedTuple):
     """Ctrl-C."""
 
@@ -88,11 +106,11 @@ class Exit(NamedTuple):
     code: int
 
 
-Frame = Hello | Request | Output | Ask | Answer | Place | Interrupt | Alive | Exit
+Frame = Hello | Request | Output | Ask | Answer | Place | Lend | Interrupt | Alive | Exit
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Hello, Request, Output, Ask, Answer, Place, Interrupt, Alive, Exit)
+    for kind in (Hello, Request, Output, Ask, Answer, Place, Lend, Interrupt, Alive, Exit)
 }
 
 

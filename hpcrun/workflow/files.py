@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from hpcrun.agent.copying import SourceError, copy_all
 from hpcrun.errors import StoreError
@@ -28,6 +29,10 @@ __all__ = [
     "find_file",
     "take_inventory",
 ]
+
+
+Named = TypeVar("Named")
+Got = TypeVar("Got")
 
 
 def files_of(store: FileStore, record: RunRecord) -> list[RunFile]:
@@ -158,6 +163,54 @@ def find_file(paths: RunPaths, name: str) -> Path:
     ) from FileNotFoundError(name)
 
 
+def source_of(store: FileStore, paths: RunPaths, name: str) -> Path | bytes:
+    """A file of a run; the bytes of a logged image, which stands in the record. StoreError."""
+    if name.startswith(f"{IMAGES}/"):
+        content = content_of(store.facts(paths, JournalKind.ARTIFACTS)[0], name)
+        if content is not None:
+            return content
+    return find_file(paths, name)
+
+
+def each_there(
+    names: Iterable[Named], take: Callable[[Named], Got], is_over: Callable[[], bool]
+) -> tuple[list[Got], list[StoreError]]:
+    """What is got of each file, and what failed.
+
+    Those that a run which goes on has removed meanwhile are left out. is_over: whether it does not.
+    """
+    got, failed = [], []
+    for name in names:
+        try:
+            got.append(take(name))
+        except StoreError as error:
+            gone = isinstance(error.__cause__, FileNotFoundError)
+            if not gone or is_over():
+                failed.append(error)
+    return got, failed
+
+
+def of_all(failed: Sequence[StoreError], of: int) -> StoreError:
+    """One error that tells of all. of: how many files there are."""
+    first = failed[0]
+    if len(failed) == 1:
+        return first
+    some = "; ".join(error.message for error in failed[:5]) + ("; …" if len(failed) > 5 else "")
+    return StoreError(f"{len(failed)} of {of} files were not copied: {some}", first.hint)
+
+
+def lay_out(store: FileStore, paths: RunPaths, name: str, place: Path) -> int:
+    """Makes a link to a file of a run, or a logged image itself, at a place; gives its bytes."""
+    source = source_of(store, paths, name)
+    with told(f"write {place}"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, bytes):
+            place.write_bytes(source)
+        else:
+            place.symlink_to(source.resolve())
+        return place.stat().st_size
+
+
 def fetch_file(store: FileStore, paths: RunPaths, name: str, target: str | Path) -> Path:
     """Copies one file of a run, or a logged image; gives the copy's path.
 
@@ -168,20 +221,17 @@ def fetch_file(store: FileStore, paths: RunPaths, name: str, target: str | Path)
     with told(f"copy {name} to {target}"):
         if os.fspath(target).endswith("/") or destination.is_dir():
             destination /= Path(name).name
-    content = None
-    if name.startswith(f"{IMAGES}/"):
-        content = content_of(store.facts(paths, JournalKind.ARTIFACTS)[0], name)
-    source = find_file(paths, name) if content is None else None
+    source = source_of(store, paths, name)
     with told(f"copy {name} to {destination}"):
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
         except RecursionError as error:
             raise StoreError(f"{name} lies too deep to be copied with its folders") from error
         aside = destination.with_name(f".{destination.name}.part")
-        if source is not None:
-            _copy(source, aside)
+        if isinstance(source, bytes):
+            aside.write_bytes(source)
         else:
-            aside.write_bytes(content or b"")
+            _copy(source, aside)
         aside.rename(destination)
     return destination
 

@@ -154,13 +154,14 @@ class Laptop:
             )
 
     def slow(self, kbit: int | None) -> None:
-        """What the laptop sends goes out at so many kbit/s; None: as fast as it can."""
-        tc = hosts.inside(self.layout, LAPTOP.name, ["tc", "qdisc"])
-        processes.call([*tc, "delete", "dev", "eth0", "root"], check=False)
-        if kbit is not None:
-            burst = max(1 << 14, kbit)  # bytes: those of 8 ms, which no clock tick is longer than
-            shape = ["root", "tbf", "rate", f"{kbit}kbit", "burst", f"{burst}b", "latency", "400ms"]
-            processes.call([*tc, "add", "dev", "eth0", *shape])
+        """What the laptop sends and gets goes at so many kbit/s; None: as fast as it can."""
+        here = hosts.inside(self.layout, LAPTOP.name, ["tc", "qdisc"])
+        for tc, end in ((here, "eth0"), (["tc", "qdisc"], self.layout.cable(LAPTOP))):
+            processes.call([*tc, "delete", "dev", end, "root"], check=False)
+            if kbit is not None:
+                burst = max(1 << 14, kbit)  # bytes: those of 8 ms, as no clock tick is longer
+                shape = ["tbf", "rate", f"{kbit}kbit", "burst", f"{burst}b", "latency", "400ms"]
+                processes.call([*tc, "add", "dev", end, "root", *shape])
 
     def sent(self) -> int:
         """Bytes that have left the laptop, all headers included."""

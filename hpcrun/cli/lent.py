@@ -1,0 +1,106 @@
+"""What a far command has for the disk of this machine: brought aside, then to its place."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from hpcrun.cli.output import say
+from hpcrun.cli.progress import transfer
+from hpcrun.errors import StoreError, TransportError
+from hpcrun.faults import told
+from hpcrun.record import RunFile
+from hpcrun.transport.channel import Channel
+from hpcrun.transport.download import download
+from hpcrun.transport.wire import FILE, FOLDER, NEW_FILE, NEW_FOLDER, Lend, Request
+
+
+def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> Path:
+    """Brings what a command lends to where its user wants it; gives the path.
+
+    asked: the command: given again after a cut, it brings the rest. StoreError: it cannot be
+    written here, or something is there. TransportError: the connection was lost.
+    """
+    files = [RunFile(*file) for file in lent.files]
+    for file in files:
+        _check(file.name)
+    target = _target(lent, files)
+    is_one = lent.rule in (FILE, NEW_FILE)
+    known = repr((channel.login.name, asked.workspace, asked.words, str(target.absolute())))
+    own = hashlib.sha256(known.encode()).hexdigest()[:16]
+    base = target if target.is_dir() and not is_one else target.parent
+    aside = base / f".hpcrun-{own}.part"
+    _expect_room(lent.rule, target, aside)
+    with _alone(cache / f"lent-{own}.lock"):
+        with told(f"write {aside}"):
+            aside.mkdir(parents=True, exist_ok=True)
+        what = files[0].name if len(files) == 1 else f"{len(files)} files"
+        login = channel.login.name
+        with transfer(f"{what} from {login}") as progress:
+            gone = download(login, channel.another(), lent.folder, files, aside, progress)
+        _place(files, gone, aside, target, is_one)
+    if gone and is_one:
+        raise StoreError(f"{gone[0]} has gone there meanwhile", "hpcrun files RUN lists them")
+    for name in gone:
+        say(f"hpcrun: {name} has gone there meanwhile", err=True)
+    return target
+
+
+def _check(name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise TransportError(f"{name!r} is no name of a file that can be brought here")
+
+
+def _target(lent: Lend, files: Sequence[RunFile]) -> Path:
+    """Where it is to be; of one file, its own path."""
+    target = Path(lent.target) if lent.target else Path.cwd()
+    if lent.rule == FILE and (lent.target.endswith("/") or target.is_dir()):
+        return target / files[0].name
+    return target
+
+
+def _expect_room(rule: str, target: Path, aside: Path) -> None:
+    """StoreError: something is where something new is to be."""
+    if rule == NEW_FILE and os.path.lexists(target):
+        raise StoreError(f"there is a file {target} already", "name another one")
+    if rule == NEW_FOLDER and os.path.lexists(target):
+        with told(f"write into {target}"):
+            others = [name for name in os.listdir(target) if name != aside.name]
+        if others:
+            raise StoreError(f"{target} is not empty", "name a new folder, or an empty one")
+    if rule == FOLDER and os.path.lexists(target) and not target.is_dir():
+        raise StoreError(f"{target} is no folder", "name a folder")
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """The same is brought once at a time. Where no lock can be, none is waited for."""
+    from filelock import FileLock
+
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, NotImplementedError):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stack.enter_context(FileLock(file, mode=0o600, fallback_to_soft=False))
+        yield
+
+
+def _place(
+    files: Sequence[RunFile], gone: Sequence[str], aside: Path, target: Path, is_one: bool
+) -> None:
+    """Moves what is aside to its place: each file is there whole, or as it was."""
+    left = {*gone}
+    with told(f"write {target}"):
+        if not is_one and not target.exists() and target.parent == aside.parent:
+            aside.rename(target)
+            return
+        for file in files:
+            if file.name not in left:
+                place = target if is_one else target / file.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (aside / file.name).replace(place)
+        shutil.rmtree(aside)
