@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -16,6 +17,7 @@ from hpcrun.resolve.tasks import task_of
 from hpcrun.state import State
 from hpcrun.workflow.cut import array_of, element_of
 from hpcrun.workflow.gathering import arrays_of, gathered
+from hpcrun.workflow.submit import request_of, request_of_task
 from hpcrun.workflow.tasks import chunks_of
 from tests.make_plan import RUN_ID, SITE, from_yaml, plan, script, site
 
@@ -90,6 +92,24 @@ def test_no_task_takes_another_ones_environment_or_output_for_its_own() -> None:
         assert f"task.sh {place}/root/bin/python train.py" in text
         assert f"export HPCRUN_OUTPUT_MADE=/made/{run_id}\n" in text
         assert RUN_ID.rsplit("_", 1)[-1] not in text
+
+
+def test_a_record_names_the_places_of_its_own_task() -> None:
+    where = "working_directory: node\ninputs: {x: {path: /x, mode: stage}}\n"
+    parent = plan(from_yaml(ASKED + where))
+    request = request_of(parent, "digest", {"git.commit": "abc"}) | {"host": "login"}
+    request["agent"]["umask"] = "0027"
+    request["environment"]["packages"] = {"lock": ["a==1"]}
+    own = request_of_task(task_of(parent, 1, site().scheduler), request)
+    of_parent, of_task = (run_id[-8:] for run_id in (RUN_ID, task_ids(RUN_ID, 2)[1]))
+    assert of_parent in json.dumps(request) and of_parent not in json.dumps(own)
+    assert own["run_id"].endswith(of_task)
+    assert own["agent"]["spool"] == f"/tmp/hpcrun-{of_task}"
+    assert own["working_directory"]["folder"] == f"/tmp/hpcrun-{of_task}-work"
+    assert own["data"]["folder"] == f"/tmp/hpcrun-{of_task}-data"
+    assert (own["agent"]["umask"], own["host"]) == ("0027", "login")
+    assert own["environment"]["packages"] == {"lock": ["a==1"]}
+    assert (own["snapshot"], own["properties"]) == (request["snapshot"], {"git.commit": "abc"})
 
 
 def test_more_tasks_than_jobs_of_a_user_are_refused() -> None:

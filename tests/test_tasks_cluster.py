@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hpcrun.layout import task_ids
 from tests.lab import Lab, eventually
 from tests.submission import Place, make_place
 
@@ -161,3 +163,39 @@ def test_all_tasks_are_canceled_at_once(place: Place) -> None:
     for task in tasks_of(place, parent):
         assert "canceled by alice" in task["verdict"]["sentence"]
     assert [len(ran(place, task)) for task in tasks] == [1, 1] + [0] * 6
+
+
+WITH_DATA = """\
+import os, pathlib, sys, tempfile, time
+words, made = map(pathlib.Path, sys.argv[1:])
+(made / "same").write_text(os.environ["HPCRUN_TASK_INDEX"] + words.read_text())
+meeting = pathlib.Path(tempfile.gettempdir(), "tasks-that-meet")
+meeting.mkdir(exist_ok=True)
+(meeting / os.environ["HPCRUN_RUN_ID"]).touch()
+while len([*meeting.iterdir()]) < 2:
+    time.sleep(0.05)
+words.unlink()
+"""
+
+
+def test_tasks_on_one_node_have_each_their_own_data(lab: Lab) -> None:
+    data = lab.folder("tasks-data", {"words": " words"})
+    request = {
+        "script": "train.py",
+        "arguments": ["${{inputs.words}}", "${{outputs.made}}"],
+        "compute_target": "test-cluster",
+        "experiment": "tasks-with-data",
+        "inputs": {"words": {"path": str(data / "words"), "mode": "stage"}},
+        "outputs": {"made": f"{data}/made/{{run-id}}"},
+        "resources": {"time": "5m", "memory": "500M"},
+        "distributed_job_config": {"kind": "parallel_task", "task_count": 2},
+        "sbatch": {"nodelist": "n1"},
+    }
+    files = {"train.py": WITH_DATA, "run.yaml": json.dumps(request)}
+    run = lab.json("submit", cwd=lab.folder("tasks-with-data", files))
+    done = lab.wait(run["run_id"])
+    assert done["status"] == "Completed", done["verdict"]
+    made = {path.parent.name: path.read_text() for path in (data / "made").glob("*/same")}
+    assert made == {
+        run_id: f"{index} words" for index, run_id in enumerate(task_ids(run["run_id"], 2))
+    }

@@ -186,6 +186,20 @@ def request_of(plan: Plan, digest: str, properties: Mapping[str, str]) -> dict[s
     }
 
 
+def request_of_task(task: Plan, request: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json of one of a run's independent tasks. request: the run's; what names a place on a
+    node's disk is the task's own."""
+    own = request_of(task, "", {})
+    kept = {name: request[name] for name in ("properties", "snapshot")}
+    return {
+        **request,
+        **own,
+        **kept,
+        "agent": {**request["agent"], **own["agent"]},
+        "environment": {**request["environment"], **own["environment"]},
+    }
+
+
 def data_settings(plan: Plan) -> dict[str, Any]:
     """What the agent is told of the run's data."""
     names = ("name", "path", "mode", "place", "output")

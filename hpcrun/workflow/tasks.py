@@ -21,7 +21,13 @@ from hpcrun.store import FileStore
 from hpcrun.workflow.cut import array_of, element_of
 from hpcrun.workflow.prepare import Prepared
 from hpcrun.workflow.sent import go_on
-from hpcrun.workflow.submit import keep_source, refused, submission_of, write_intent
+from hpcrun.workflow.submit import (
+    keep_source,
+    refused,
+    request_of_task,
+    submission_of,
+    write_intent,
+)
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,8 @@ def _write_tasks(
             task, script = prepared.task(index)
             written.append(task.run_id)
             place = {"index": index, "array": chunk.name, "element": element}
-            said = {"run_id": task.run_id, "parent": prepared.plan.run_id, "task": place}
-            write_intent(task, {**request, **said}, script.text, store)
+            said = {"parent": prepared.plan.run_id, "task": place}
+            write_intent(task, {**request_of_task(task, request), **said}, script.text, store)
     except StoreError:
         for run_id in written:
             store.discard(run_id)
