@@ -36,7 +36,7 @@ sweep() {
 
 # A job that is canceled or requeued meanwhile: nobody else comes to this node.
 case $act in
-room | unpack) trap '[ ! -O "$place" ] || rm -rf "$place"; exit 143' TERM ;;
+room | unpack) trap 'trap "" TERM; [ ! -O "$place" ] || rm -rf "$place/packed" "$place"; exit 143' TERM ;;
 esac
 
 case $act in
