@@ -47,7 +47,7 @@ def fold(request: Mapping[str, Any], facts: Iterable[Fact], bad_lines: int = 0) 
     problems = [f.data["message"] for f in ordered if f.kind == "problem"]
     imported = _imported(ordered)
     if imported is not None:
-        problems += _left_behind(attempts)
+        problems += _left_behind(attempts, "mirrored" if imported.mirror else "exported")
         attempts = [attempt._replace(**_OUT_OF_REACH) for attempt in attempts]
     return RunRecord(
         run_id=request["run_id"],
@@ -122,13 +122,14 @@ def _imported(facts: Sequence[Fact]) -> Imported | None:
     if told is None:
         return None
     data = told.data
-    return Imported(data["user"], data["workspace"], told.time, data["left_out"])
+    mirror = data.get("mirror", False)
+    return Imported(data["user"], data["workspace"], told.time, data["left_out"], mirror)
 
 
-def _left_behind(attempts: Sequence[AttemptRecord]) -> list[str]:
+def _left_behind(attempts: Sequence[AttemptRecord], done: str) -> list[str]:
     """What may have been left on nodes that nobody here can reach."""
     nodes = dict.fromkeys(node for attempt in attempts for node in attempt.undrained)
-    return [f"records may have stayed on {', '.join(nodes)} when it was exported"] if nodes else []
+    return [f"records may have stayed on {', '.join(nodes)} when it was {done}"] if nodes else []
 
 
 def _distinct(facts: Iterable[Fact]) -> list[Fact]:

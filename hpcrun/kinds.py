@@ -115,9 +115,10 @@ KINDS: Mapping[str, Kind] = {
         may={"archived": is_anything, "until": or_none(is_time)},
     ),
     "imported": Kind(
-        "client: taken in from an export: whose run it was, in which workspace, how many of its"
-        " files were left out",
+        "client: taken in from an export, or mirrored: whose run it was, in which workspace, how"
+        " many of its files were left out",
         {"user": is_text, "workspace": is_text, "left_out": is_count},
+        may={"mirror": is_truth},
     ),
     "uploaded": Kind(
         "any: files were uploaded",

@@ -10,6 +10,8 @@
     <workspace>/users/<user>/models/<name>/<version>/    model.json, the model's files
     <workspace>/users/<user>/sdk/<version>/              what travels to the nodes
     <workspace>/users/<user>/.import-<8 hex>/            an export that is being taken in
+    <workspace>/users/<user>/mirrors/<site>.json         which runs of another machine are mirrored
+    <workspace>/users/<user>/.mirror-<8 hex>/            records of theirs that are being laid
     <workspace>/users/<user>/private/                    all of these again, mode 0700: private runs
 
 Names inside the job (HPCRUN_*) are here too, since agent, script and training process share them.
@@ -203,6 +205,10 @@ class UserPaths(NamedTuple):
     @property
     def environments(self) -> str:
         return posixpath.join(self.root, "environments")
+
+    @property
+    def mirrors(self) -> str:
+        return posixpath.join(self.root, "mirrors")
 
     @property
     def sdk(self) -> str:

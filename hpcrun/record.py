@@ -159,13 +159,15 @@ class Uncollected(NamedTuple):
 class Imported(NamedTuple):
     """Where a run was taken in from: whose it was, in which workspace; when, Unix seconds.
 
-    left_out: how many of its files did not come along.
+    left_out: how many of its files did not come along. mirror: whether it is the copy of a run that
+    lives there, as it was at that time.
     """
 
     user: str
     workspace: str
     time: float
     left_out: int = 0
+    mirror: bool = False
 
 
 class AttemptRecord(NamedTuple):

@@ -28,6 +28,7 @@ from hpcrun.store.wanted import Names
 from hpcrun.workflow.cancel import cancel
 from hpcrun.workflow.delete import Deletion, delete, plan_deletion
 from hpcrun.workflow.interactive import end
+from hpcrun.workflow.mirrored import expect_here
 from hpcrun.workflow.waiting import deadline
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
             yield record
             if self._session.is_over(record):
                 return
+            expect_here(record, "wait")
             goes_on = record.attempt.awaits_scheduler or record.attempt.may_go_on
             finalizing = record.state is State.FINALIZING and not goes_on
             if finalizing and not post_processing:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from hpcrun.arguments import checked
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.workflow.session import Session, find_config, named_folder, open_session
+from hpcrun.workflow.session import (
+    Session,
+    find_config,
+    is_elsewhere,
+    named_folder,
+    open_session,
+)
 
 if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
@@ -23,12 +29,17 @@ class Workspace:
     """The root of a run history: a folder that all nodes see.
 
     path: the folder; it is made at the first submission. For the one that the current project or
-    user has configured, use `Workspace.from_config()`. ConfigError: it is no path.
+    user has configured, use `Workspace.from_config()`. ConfigError: it is no path, or is on another
+    machine.
     """
 
     def __init__(self, path: str | Path) -> None:
         if not str(path):
             raise ConfigError(Problem("a workspace is a folder, and '' names none"))
+        if is_elsewhere(str(path)):
+            message = f"the workspace {path} is on another machine"
+            hint = f"`hpcrun sync {path}` mirrors its runs into one that is here"
+            raise ConfigError(Problem(message, hint))
         root = named_folder(str(path), "Workspace()")
         config = find_config(Path.cwd())
         import os

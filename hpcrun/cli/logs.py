@@ -18,6 +18,7 @@ from hpcrun.errors import StoreError
 from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
 from hpcrun.workflow.logs import Follower, Source, Tail, batch_source, log_source, rank_logs
+from hpcrun.workflow.mirrored import expect_here
 from hpcrun.workflow.session import Session, open_session
 
 LOOK = 1.0
@@ -129,6 +130,7 @@ def _follow(session: Session, paths: RunPaths, wanted: Followed, as_json: bool) 
             _tell_place(paths, wanted, follower, as_json)
         if session.is_over(record):
             return record
+        expect_here(record, "logs", "--follow")
         if follower.shown != record.attempt.attempt:
             said = _say_state(record, said)
             _tell_place(paths, wanted, follower, as_json)

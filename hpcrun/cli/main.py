@@ -36,6 +36,7 @@ COMMANDS = {
     "metrics": ("metrics", THERE, "Print a run's metrics."),
     "compare": ("compare", THERE, "Compare the metrics of runs, as a table or a chart."),
     "diff": ("diff", THERE, "Print what differs between two runs."),
+    "sync": ("sync", HERE, "Mirror runs of another machine here, to be read without it."),
     "tensorboard": ("tensorboard", HERE, "Show runs in TensorBoard, on this machine only."),
     "files": ("files", THERE, "List a run's files."),
     "download": ("files", THERE, "Copy files of a run."),
@@ -65,7 +66,13 @@ COMMANDS = {
 """Command → (module of hpcrun.cli, where it runs, its line in the help). Modules are loaded when
 they are used."""
 
-HIDDEN = {"serve": "serve", "receive": "receive", "settle": "settle", "site": "sites"}
+HIDDEN = {
+    "serve": "serve",
+    "receive": "receive",
+    "settle": "settle",
+    "site": "sites",
+    "told": "sync",
+}
 """Command → module, of those that nobody types; `site` is `sites`."""
 
 

@@ -13,6 +13,7 @@ from hpcrun.errors import Problem, RunCanceled, RunFailed, WaitTimeout
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 from hpcrun.workflow.cancel import cancel as cancel_run
+from hpcrun.workflow.mirrored import expect_here
 from hpcrun.workflow.session import Session, open_session
 from hpcrun.workflow.waiting import deadline
 
@@ -83,13 +84,15 @@ def cancel(workspace: str | None, runs: tuple[str, ...], as_json: bool) -> None:
 def wait_for(
     session: Session, run_id: str, user: str | None, timeout: float | None = None
 ) -> RunRecord:
-    """The record of a run once it has ended. WaitTimeout; ConfigError: no timeout."""
+    """The record of a run once it has ended. WaitTimeout; ConfigError: no timeout.
+    SchedulerError: it is a mirror of one that goes on."""
     until = deadline(timeout)
     pause = 0.2
     while True:
         record = session.record(run_id, user)
         if session.is_over(record):
             return record
+        expect_here(record, "wait")
         if until is not None and time.monotonic() >= until:
             raise WaitTimeout(f"run {run_id} is still {record.state}", "it goes on; wait again")
         time.sleep(pause if until is None else max(0.0, min(pause, until - time.monotonic())))

@@ -57,7 +57,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     yield "job", record.job_id or "-"
     yield "user", f"{record.user}, and nobody else sees it" if record.is_private else record.user
     if record.imported is not None:
-        yield "imported", _imported(record.imported)
+        yield "mirror" if record.imported.mirror else "imported", _imported(record.imported)
     yield "created", when(record.created)
     if record.started is not None:
         first = next(attempt for attempt in record.attempts if attempt.started is not None)
@@ -144,6 +144,8 @@ def _after(record: RunRecord) -> Iterator[tuple[str, str]]:
 def _imported(imported: Imported) -> str:
     left_out = f"; {imported.left_out} files were left out" if imported.left_out else ""
     whose = f"{imported.user}'s, from {imported.workspace}"
+    if imported.mirror:
+        return f"{whose}, as it was on {when(imported.time)}"
     return f"{whose}, on {when(imported.time)}{left_out}"
 
 

@@ -50,7 +50,7 @@ def main(words: Sequence[str]) -> int:
             if not more or len(data) > MOST_NOISE:
                 ssh.kill() if more else None
                 sys.stderr.buffer.write(data[-500:])
-                return ssh.wait()
+                return _exit_code(ssh.wait())
         data = data.partition(MARK)[2]
         try:
             while True:
@@ -60,7 +60,12 @@ def main(words: Sequence[str]) -> int:
                     break
         except BrokenPipeError:
             ssh.kill()
-    return ssh.returncode
+    return _exit_code(ssh.returncode)
+
+
+def _exit_code(code: int) -> int:
+    """ssh's own for a connection that is lost, where it was killed."""
+    return code if code >= 0 else 255
 
 
 def _write(data: bytes) -> None:

@@ -9,6 +9,7 @@ from hpcrun.record import RunRecord
 from hpcrun.state import Cause
 from hpcrun.workflow.cut import array_of
 from hpcrun.workflow.interactive import end
+from hpcrun.workflow.mirrored import expect_here
 from hpcrun.workflow.session import Session
 
 
@@ -18,9 +19,12 @@ def cancel(session: Session, record: RunRecord) -> list[RunRecord]:
 
     Children first: of one that ends with its job somebody has said so by then. One that has ended
     already is left as it is. Where one cannot be canceled, the others are all the same, and then
-    the error is raised: of the run itself, if it has one.
+    the error is raised: of the run itself, if it has one. SchedulerError: it is a mirror.
     """
     session.store.expect_own(record.run_id, record.user)
+    for each in _family(session, record):
+        if not each.state.is_end:
+            expect_here(each, "cancel")
     canceled: dict[str, RunRecord] = {}
     errors: dict[str, HpcrunError] = {}
 

@@ -41,7 +41,7 @@ class Deletion(NamedTuple):
 
 
 def plan_deletion(session: Session, records: Iterable[RunRecord]) -> Deletion:
-    """What deleting runs would remove. StoreError: one goes on. ForeignRun."""
+    """What deleting runs would remove. StoreError: one goes on, and not elsewhere. ForeignRun."""
     found: dict[str, RunRecord] = {}
     for record in records:
         session.store.expect_own(record.run_id, record.user)
@@ -50,7 +50,7 @@ def plan_deletion(session: Session, records: Iterable[RunRecord]) -> Deletion:
     for record in session.refreshed(found.values()):
         # A child that never began has no process that could begin it, but this one's.
         waits = record.target == INTERACTIVE and record.state is State.NOT_STARTED
-        if not session.is_over(record) and not waits:
+        if record.imported is None and not session.is_over(record) and not waits:
             hint = f"hpcrun cancel {record.run_id}"
             raise StoreError(f"run {record.run_id} is {record.state}; it has not ended", hint)
     return Deletion(

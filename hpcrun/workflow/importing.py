@@ -75,8 +75,8 @@ def take_in(session: Session, path: Path) -> list[Taken]:
     with Unpacking(path) as export:
         store.prepare()
         own = Path(store.own.root)
-        with told(f"take in {path}"), kept_to(str(own)), _stage(own) as stage:
-            importing = _Importing(session, export.bundle, FileStore(stage, store.user), str(path))
+        with told(f"take in {path}"), kept_to(str(own)), stage(own, STAGE) as folder:
+            importing = _Importing(session, export.bundle, FileStore(folder, store.user), str(path))
             importing.expect_room()
             export.unpack(importing.place)
             importing.prove()
@@ -89,21 +89,24 @@ def take_in(session: Session, path: Path) -> list[Taken]:
 
 
 @contextlib.contextmanager
-def _stage(own: Path) -> Iterator[Path]:
-    """A folder that goes at the end; those of killed processes go at the beginning."""
+def stage(own: Path, begin: str) -> Iterator[Path]:
+    """A folder that goes at the end; those of killed processes go at the beginning.
+
+    begin: how its name begins, and theirs.
+    """
     from filelock import FileLock
 
-    for left in (own / name for name in folders_in(own) if name.startswith(STAGE)):
+    for left in (own / name for name in folders_in(own) if name.startswith(begin)):
         _remove_left(left)
-    stage = own / f"{STAGE}{os.urandom(4).hex()}"
-    stage.mkdir(mode=0o700)
-    lock = FileLock(stage / "lock", timeout=0, fallback_to_soft=False)
+    folder = own / f"{begin}{os.urandom(4).hex()}"
+    folder.mkdir(mode=0o700)
+    lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
     try:
         with contextlib.suppress(OSError):  # no locks here: who finds the stage leaves it some days
             lock.acquire()
-        yield stage
+        yield folder
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
 

@@ -14,6 +14,7 @@ from hpcrun.record import RunRecord
 from hpcrun.state import Cause
 from hpcrun.store import FileStore
 from hpcrun.workflow.liveness import SILENCE, Heartbeats
+from hpcrun.workflow.mirrored import expect_here
 
 LOST = "its process is silent, and the run that made it has ended"
 NEVER_BEGUN = "nothing was ever told of it, and the run that made it has ended"
@@ -37,7 +38,9 @@ def is_left(record: RunRecord, store: FileStore) -> bool:
 
 
 def end(record: RunRecord, store: FileStore, cause: Cause, message: str) -> RunRecord:
-    """The record of an interactive run that is ended from outside of its process."""
+    """The record of an interactive run that is ended from outside of its process. SchedulerError:
+    it is a mirror."""
+    expect_here(record, "cancel")
     attempt = record.attempt.attempt
     store.append(store.paths(record.run_id), attempt, "ended", end_of(cause, message))
     return store.read(record.run_id)

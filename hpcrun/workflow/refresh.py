@@ -53,7 +53,9 @@ def refresh(
     """
     jobs, lives_of = _once(jobs_of), unless_away(lives_of)
     return [
-        _judged(record, store, heartbeats)
+        record  # no scheduler and no node here knows of it
+        if record.imported is not None
+        else _judged(record, store, heartbeats)
         if record.target == INTERACTIVE
         else _of_tasks(record, store, scheduler_of, jobs, lives_of, heartbeats)
         if record.request.get("tasks")
@@ -176,7 +178,7 @@ def _of_tasks(
     heartbeats: Heartbeats,
 ) -> RunRecord:
     """A run that is made of independent tasks has no job of its own: it is what they are."""
-    if record.state.is_end or record.imported is not None:
+    if record.state.is_end:
         return record
     from hpcrun.workflow.cut import goes_on
     from hpcrun.workflow.gathering import arrays_of, gathered

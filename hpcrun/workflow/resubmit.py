@@ -25,6 +25,7 @@ from hpcrun.store import FileStore
 from hpcrun.store.sealing import unseal
 from hpcrun.workflow.cut import known_jobs, this_client
 from hpcrun.workflow.inventory import forget
+from hpcrun.workflow.mirrored import expect_here
 from hpcrun.workflow.submit import hand_over, submission_of
 
 
@@ -112,6 +113,7 @@ def check(record: RunRecord, store: FileStore) -> None:
     """
     run_id = record.run_id
     store.expect_own(run_id, record.user, "submit its source as a run of your own")
+    expect_here(record, "resubmit")
     if record.imported is not None:
         message = f"run {run_id} was imported: its job was {record.imported.user}'s elsewhere"
         hint = f"`hpcrun snapshot {run_id} --restore FOLDER`, and submit that as a new run"

@@ -14,6 +14,7 @@ from hpcrun.ports import Command, JobId
 from hpcrun.record import RunRecord
 from hpcrun.site import SiteConfig
 from hpcrun.site.provenance import source_of
+from hpcrun.workflow.mirrored import expect_here
 from hpcrun.workflow.session import Session
 
 OVERLAP = "--overlap"
@@ -62,6 +63,7 @@ def beside(session: Session, record: RunRecord, node: str | None, rank: int | No
     """The place beside a run. record: up to date. node: a name, or a number from 0; default: the
     rank's, else the first. ForeignRun, PlanError, SchedulerError, ConfigError."""
     session.store.expect_own(record.run_id, record.user)
+    expect_here(record, "shell")
     _expect_a_job(session, record)
     nodes = record.attempt.nodes
     if record.state.is_end:

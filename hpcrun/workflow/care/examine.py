@@ -205,6 +205,8 @@ def _files(
         message = f"changed after its upload, before the run's end: {some(sorted(later))}"
         yield note(run, "file", run.paths.files, message)
     left_out = record.imported.left_out if record.imported is not None else 0
+    if record.imported is not None and record.imported.mirror:
+        odd["missing"].clear()  # a mirror has the files that were asked for
     if 0 < len(odd["missing"]) <= left_out:
         message = (
             f"{len(odd.pop('missing'))} of {len(told)} files did not come when it was imported"

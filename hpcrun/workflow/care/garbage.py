@@ -235,7 +235,7 @@ def _journals(store: ListedStore, now: float) -> Iterator[Garbage]:
 
 _HEX = "[0-9a-f]"
 _ASIDE = (
-    (".", rf"\.import-{_HEX}{{8}}"),
+    (".", rf"\.(import|mirror)-{_HEX}{{8}}"),
     ("active", rf"\..+\.deleted|\.given-.+|\.(?!sealed-).+\.{_HEX}{{8}}"),
     ("active/*", rf"\..+\.{_HEX}{{8}}|claim-\d+\.{_HEX}{{8}}"),
     ("runs/*", r"\..+\.h5\..+"),

@@ -1,0 +1,284 @@
+"""The near half of a mirror: brings runs of another workspace, as they are there now.
+
+    1  the records that are new there are laid aside, in `.mirror-<8 hex>/` of this user's folder
+    2  run by run: journals as they are there, beside what was told of the run here, and from where
+       they are; of a run that has ended, all of that is sealed
+    3  files come under their own names, each when it is whole
+
+Nothing is deleted here for being gone there. Killed anywhere, what is here can be read, and the
+next call goes on. Two at once on one host wait for each other; elsewhere they do no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from hpcrun.errors import HpcrunError, StoreError
+from hpcrun.faults import told as telling
+from hpcrun.layout import Attempt, RunPaths, UserPaths, experiment_of
+from hpcrun.record import Fact, RunRecord, encode
+from hpcrun.rights import kept_to
+from hpcrun.state import State
+from hpcrun.store import FileStore
+from hpcrun.store.publishing import replace, sync_folder
+from hpcrun.store.sealing import remove_journals, seal, unseal
+from hpcrun.transport.fetching import Source, fetch, tidy
+from hpcrun.transport.rsync import Progress
+from hpcrun.workflow.importing import stage
+from hpcrun.workflow.inventory import FILE
+from hpcrun.workflow.listing import index
+from hpcrun.workflow.session import Session
+from hpcrun.workflow.telling import Told, ToldFile, ToldRun
+
+STAGE = ".mirror-"
+"""How the name of a folder begins in which records are laid aside."""
+
+MARK = "mirror.jsonl"
+"""The journal in a record that tells from where it is."""
+
+NEW, NEWER, SAME, REFUSED, DELETED = "new", "newer", "same", "refused", "deleted here"
+
+
+class Mirrored(NamedTuple):
+    """What became of a run. outcome: one of the above. reason: why it was refused, or what of it
+    did not come."""
+
+    run: ToldRun
+    outcome: str
+    reason: str = ""
+
+
+class Mirror:
+    """What of a site is mirrored in a workspace here. Make one with `opened`.
+
+    known: run id → the versions of its record and its files that are here. It also tells which runs
+    were here once.
+    """
+
+    def __init__(self, session: Session, file: Path, known: dict[str, tuple[str, str]]) -> None:
+        self._session = session
+        self._store = session.store
+        self._file = file
+        self._known = known
+        self._here = set(session.store.run_ids())
+
+    def question(self, named: bool) -> dict[str, tuple[str, str]]:
+        """What the far side is told is here. named: whether each run is asked for by its name, and
+        comes back if it was deleted here."""
+        return {run: v for run, v in self._known.items() if not named or run in self._here}
+
+    def bring(
+        self, told: Told, source: Source, named: bool, progress: Progress | None = None
+    ) -> list[Mirrored]:
+        """Brings what is told and not here. StoreError, TransportError: what has come by then
+        stays."""
+        place = f"{source.name}:{told.workspace}"
+        done = {run.run_id: self._first_look(run, named) for run in told.runs}
+        try:
+            for room, runs in _by_room([r for r in told.runs if done[r.run_id].outcome != DELETED]):
+                own = self._store.prepare(room[1])
+                with telling(f"mirror {place}"), kept_to(own.root):
+                    for each in self._bring_records(room[0], runs, own, source, place):
+                        done[each.run.run_id] = each
+                    good = [r for r in runs if done[r.run_id].outcome != REFUSED]
+                    for each in self._bring_files(room[0], good, own, source, progress):
+                        before = done[each.run.run_id]
+                        is_news = each.outcome is NEWER and before.outcome is SAME
+                        done[each.run.run_id] = before._replace(
+                            outcome=NEWER if is_news else before.outcome, reason=each.reason
+                        )
+        finally:
+            self._keep()
+        with self._store.history() as history:
+            wanted = history.wants_index
+        if wanted:
+            index(self._session)
+        return list(done.values())
+
+    def _first_look(self, run: ToldRun, named: bool) -> Mirrored:
+        is_deleted = run.run_id in self._known and run.run_id not in self._here
+        return Mirrored(run, DELETED if is_deleted and not named else SAME)
+
+    # -- records ------------------------------------------------------------------------------
+
+    def _bring_records(
+        self, room: str, runs: Sequence[ToldRun], own: UserPaths, source: Source, place: str
+    ) -> Iterator[Mirrored]:
+        for run in runs:
+            if run.record is None and not run.ended:
+                self._mark(Path(own.run(run.run_id).record), run, place)  # so it is still
+        new = [run for run in runs if run.record is not None]
+        if not new:
+            return
+        with stage(Path(own.root), STAGE) as folder:
+            staged = FileStore(folder, self._store.user)
+            Path(staged.own.active).mkdir(parents=True)
+            names = [file.path for run in new for file in run.record or ()]
+            into = Path(staged.own.root)
+            said = fetch(source, room, names, into, folder / "apart", Path(own.root))
+            for run in new:
+                try:
+                    _expect_whole(run.record or (), staged.own, said)
+                    yield Mirrored(run, self._lay(run, staged, own, place))
+                except HpcrunError as error:
+                    yield Mirrored(run, REFUSED, error.message)
+
+    def _lay(self, run: ToldRun, staged: FileStore, own: UserPaths, place: str) -> str:
+        """Lays a record beside what is here of the run; gives whether it is new."""
+        came, here = staged.own.run(run.run_id), own.run(run.run_id)
+        run = run._replace(ended=_proven(run, staged).state.is_end and run.ended)
+        is_new = not self._store.has(run.run_id, self._store.user)
+        with telling(f"lay the record of run {run.run_id}"):
+            unseal(staged.stored(came))  # journals can stand beside those that are here
+            if is_new:
+                self._mark(Path(came.record), run, place)
+                self._store.make_folders(here)
+                Path(came.record).rename(here.record)
+                sync_folder(Path(own.active))
+            else:
+                self._lay_over(run, came, here, place)
+            stored = self._store.stored(here)
+            if run.ended:
+                seal(stored)
+                remove_journals(stored, before=math.inf)
+        _, files = self._known.get(run.run_id, ("", ""))
+        self._known[run.run_id] = (run.record_version, files)
+        self._here.add(run.run_id)
+        return NEW if is_new else NEWER
+
+    def _lay_over(self, run: ToldRun, came: RunPaths, here: RunPaths, place: str) -> None:
+        record = self._store.read(run.run_id)
+        if self._store.paths(run.run_id) != here:
+            raise StoreError("it is private here and not there, or there and not here")
+        mirror = record.imported
+        is_ours = mirror is not None and mirror.mirror
+        if mirror is None or not is_ours or (mirror.workspace, mirror.user) != (place, run.user):
+            message = f"there is a run of this name here, and it is no mirror of {place}"
+            raise StoreError(message, "it stays as it is; -w FOLDER names another workspace")
+        unseal(self._store.stored(here))
+        self._mark(Path(here.record), run, place)
+        names = {*os.listdir(came.record)} - {MARK}
+        for name in sorted(names, key=lambda name: (name == "run.json", name)):
+            Path(came.record, name).rename(Path(here.record, name))
+        if FILE not in names:  # other files have come there since
+            Path(here.record, FILE).unlink(missing_ok=True)
+        sync_folder(Path(here.record))
+
+    def _mark(self, record: Path, run: ToldRun, place: str) -> None:
+        """Tells in a record from where it is, and how the run was just now."""
+        now, attempt = time.time(), Attempt.parse(run.attempt)
+        origin = {"user": run.user, "workspace": place, "left_out": 0, "mirror": True}
+        facts = [Fact("imported", Attempt(1), now, 1, origin)]
+        if not (run.ended or State(run.state).is_end):
+            word = {"state": run.state, "raw": "", "reason": run.reason or None}
+            data = {key: value for key, value in word.items() if value is not None}
+            facts.append(Fact("scheduler", attempt, now, 2, data))
+        with contextlib.suppress(FileNotFoundError):  # it is being deleted here
+            replace(record / MARK, b"".join(map(encode, facts)))
+
+    # -- files --------------------------------------------------------------------------------
+
+    def _bring_files(
+        self,
+        room: str,
+        runs: Sequence[ToldRun],
+        own: UserPaths,
+        source: Source,
+        progress: Progress | None,
+    ) -> Iterator[Mirrored]:
+        lacking = {
+            run: [file for file in run.files if not _is_same(file, own)]
+            for run in runs
+            if run.files is not None
+        }
+        files = [file for found in lacking.values() for file in found]
+        said: Sequence[str] = ()
+        if files:
+            names, total = [file.path for file in files], sum(file.size for file in files)
+            apart = Path(own.mirrors, f"{source.name}.arriving")
+            into = Path(own.root)
+            said = fetch(source, room, names, into, apart, None, total, progress)
+            tidy(apart)
+        for run, found in lacking.items():
+            try:
+                _expect_whole(found, own, said)
+            except StoreError as error:
+                yield Mirrored(run, SAME, error.message)
+                continue
+            record, _ = self._known[run.run_id]
+            self._known[run.run_id] = (record, run.files_version)
+            yield Mirrored(run, NEWER if found else SAME)
+
+    def _keep(self) -> None:
+        value = {"runs": self._known}
+        with telling(f"write {self._file}"):
+            replace(self._file, json.dumps(value).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def opened(session: Session, site: str) -> Iterator[Mirror]:
+    """What of a site is mirrored here, for nobody else on this host meanwhile. StoreError."""
+    from filelock import FileLock
+
+    own = session.store.prepare()
+    folder = Path(own.mirrors)
+    with telling(f"prepare {folder}"), kept_to(own.root):
+        folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / f"{site}.lock", mode=0o600, fallback_to_soft=False)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, NotImplementedError):  # no locks here: no harm is done
+            stack.enter_context(lock)
+        file = folder / f"{site}.json"
+        yield Mirror(session, file, _read(file))
+
+
+def _read(file: Path) -> dict[str, tuple[str, str]]:
+    """What is known; nothing, where it cannot be read: then all is told anew."""
+    try:
+        runs: Mapping[str, Sequence[str]] = json.loads(file.read_bytes())["runs"]
+        return {run_id: (str(record), str(files)) for run_id, (record, files) in runs.items()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return {}
+
+
+def _by_room(runs: Sequence[ToldRun]) -> Iterator[tuple[tuple[str, bool], list[ToldRun]]]:
+    def room(run: ToldRun) -> tuple[str, bool]:
+        return run.room, run.private
+
+    for key, found in groupby(sorted(runs, key=room), key=room):
+        yield key, list(found)
+
+
+def _proven(run: ToldRun, staged: FileStore) -> RunRecord:
+    """The record that came. StoreError: it is not that run's, or cannot be read."""
+    if staged.request(staged.paths(run.run_id))["run_id"] != run.run_id:
+        raise StoreError("its record is that of another run")
+    record = staged.read(run.run_id)
+    if record.experiment != experiment_of(run.run_id):
+        raise StoreError(f"its record is of experiment {record.experiment!r}")
+    return record
+
+
+def _expect_whole(files: Sequence[ToldFile], own: UserPaths, said: Sequence[str]) -> None:
+    """StoreError: one has not come. They may have grown since they were told."""
+    for file in files:
+        path = Path(own.root, file.path)
+        if not path.is_file() or path.stat().st_size < file.size:
+            why = next((line for line in said if file.path in line), "it changed meanwhile")
+            raise StoreError(f"{file.path} has not come ({why})", "try again")
+
+
+def _is_same(file: ToldFile, own: UserPaths) -> bool:
+    try:
+        found = Path(own.root, file.path).lstat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (file.size, file.mtime)
