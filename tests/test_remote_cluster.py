@@ -68,7 +68,7 @@ def talking(lab: Lab) -> Iterator[tuple[str, Path]]:
 
 def test_each_command_says_there_what_it_says_here(far: Far, ended: str) -> None:
     for words in (
-        ("list",),
+        ("list", "-e", "remote"),  # others go on meanwhile
         ("show", "--json", ended),
         ("metrics", ended),
         ("logs", ended),
