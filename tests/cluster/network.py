@@ -47,8 +47,7 @@ def mount(layout: Layout, names: Iterable[str]) -> None:
         _unmount(layout, name)
         start(layout, client(name), inside(layout, name, _words(layout)))
     for name in names:
-        ready = partial(is_mounted, layout, name, layout.network)
-        wait_for(layout, client(name), ready, 20)
+        wait_for(layout, client(name), partial(_is_served, layout, name), 20)
 
 
 def unmount(layout: Layout) -> None:
@@ -65,6 +64,14 @@ def is_mounted(layout: Layout, name: str, path: Path) -> bool:
     """Whether something is mounted at a path of a host."""
     table = Path(f"/proc/{pid(layout, holder(name))}/mountinfo").read_text()
     return any(line.split()[4] == str(path) for line in table.splitlines())
+
+
+def _is_served(layout: Layout, name: str) -> bool:
+    """Whether a host sees there what is its owner's, and not the folder below it."""
+    if not is_mounted(layout, name, layout.network):
+        return False
+    words = ["stat", "--format=%u", str(layout.network)]
+    return call(inside(layout, name, words), check=False).strip() == str(layout.uid(OWNER))
 
 
 def _unmount(layout: Layout, name: str) -> None:
