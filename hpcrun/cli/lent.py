@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from hpcrun.cli.output import say
@@ -17,6 +16,7 @@ from hpcrun.record import RunFile
 from hpcrun.transport.channel import Channel
 from hpcrun.transport.download import download
 from hpcrun.transport.wire import FILE, FOLDER, NEW_FILE, NEW_FOLDER, Lend, Request
+from hpcrun.turns import alone
 
 
 def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> Path:
@@ -35,7 +35,7 @@ def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> Path:
     base = target if target.is_dir() and not is_one else target.parent
     aside = base / f".hpcrun-{own}.part"
     _expect_room(lent.rule, target, aside)
-    with _alone(cache / f"lent-{own}.lock"):
+    with alone(cache / f"lent-{own}.lock"):
         with told(f"write {aside}"):
             aside.mkdir(parents=True, exist_ok=True)
         what = files[0].name if len(files) == 1 else f"{len(files)} files"
@@ -75,18 +75,6 @@ def _expect_room(rule: str, target: Path, aside: Path) -> None:
             raise StoreError(f"{target} is not empty", "name a new folder, or an empty one")
     if rule == FOLDER and os.path.lexists(target) and not target.is_dir():
         raise StoreError(f"{target} is no folder", "name a folder")
-
-
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """The same is brought once at a time. Where no lock can be, none is waited for."""
-    from filelock import FileLock
-
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, NotImplementedError):
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            stack.enter_context(FileLock(file, mode=0o600, fallback_to_soft=False))
-        yield
 
 
 def _place(

@@ -10,16 +10,15 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcrun.environments import solving
 from hpcrun.environments.cache import LOCK, MARKER, Built, Wanted, listed, publish
 from hpcrun.errors import BuildError
 from hpcrun.faults import told
+from hpcrun.turns import alone
 
 _LAST_WORDS = 600
 """Characters of the builder's last words that an error repeats."""
@@ -191,23 +190,3 @@ def _run(step: str, words: Sequence[str]) -> str:
         message = f"{step} ended with {done.returncode}: {said[-_LAST_WORDS:]}"
         raise BuildError(message, "nothing was submitted; mend the requirements and submit again")
     return done.stdout
-
-
-@contextmanager
-def alone(path: str, say: Callable[[str], None]) -> Iterator[None]:
-    """While another process of this user makes the same, waits for it; where the file system has no
-    locks, both make it, and one of them is published."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path, mode=0o600, fallback_to_soft=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say("waiting for another process that makes the same environment")
-        lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        sys.stderr.write(f"hpcrun: no lock on {path}: {error}\n")
-    try:
-        yield
-    finally:
-        lock.release()

@@ -19,6 +19,7 @@ from hpcrun.errors import HpcrunError, SnapshotError, StoreError
 from hpcrun.manifest import Entry, Manifest, shown_size
 from hpcrun.offer import Offer, Reply, answered, contents
 from hpcrun.transport.rsync import FULL, Progress, failure, lines_of, rsync, run
+from hpcrun.turns import alone
 
 
 @dataclass(frozen=True)
@@ -154,18 +155,9 @@ class _Known:
         name = hashlib.sha256(f"{far.place}\0{sender}".encode(errors="surrogateescape"))
         return cls(cache / f"pushed-{name.hexdigest()[:32]}")
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """One push at a time from a folder to a store. Where no lock can be, none is waited for:
-        two at once may have to be tried again."""
-        from filelock import FileLock
-
-        with contextlib.ExitStack() as stack:
-            if self.file is not None:
-                with contextlib.suppress(OSError, NotImplementedError):
-                    self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    stack.enter_context(FileLock(f"{self.file}.lock", fallback_to_soft=False))
-            yield
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """One push at a time from a folder to a store; two at once may have to be tried again."""
+        return alone(f"{self.file}.lock") if self.file is not None else contextlib.nullcontext()
 
     def last(self) -> Manifest | None:
         if self.file is None:

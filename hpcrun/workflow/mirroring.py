@@ -32,6 +32,7 @@ from hpcrun.store.publishing import replace, sync_folder
 from hpcrun.store.sealing import remove_journals, seal, unseal
 from hpcrun.transport.fetching import Source, fetch, tidy
 from hpcrun.transport.rsync import Progress
+from hpcrun.turns import alone
 from hpcrun.workflow.importing import stage
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
@@ -226,16 +227,11 @@ class Mirror:
 @contextlib.contextmanager
 def opened(session: Session, site: str) -> Iterator[Mirror]:
     """What of a site is mirrored here, for nobody else on this host meanwhile. StoreError."""
-    from filelock import FileLock
-
     own = session.store.prepare()
     folder = Path(own.mirrors)
     with telling(f"prepare {folder}"), kept_to(own.root):
         folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / f"{site}.lock", mode=0o600, fallback_to_soft=False)
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, NotImplementedError):  # no locks here: no harm is done
-            stack.enter_context(lock)
+    with alone(folder / f"{site}.lock"):
         file = folder / f"{site}.json"
         yield Mirror(session, file, _read(file))
 

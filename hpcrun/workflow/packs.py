@@ -7,13 +7,13 @@ import posixpath
 import sys
 from pathlib import Path
 
-from hpcrun.environments.build import alone
 from hpcrun.environments.packing import PACKS, SUFFIX, is_packed, key_of, pack
 from hpcrun.errors import BuildError
 from hpcrun.faults import told
 from hpcrun.plan import Packing
 from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
+from hpcrun.turns import alone
 
 
 def file_of(prefix: str, store: FileStore, private: bool, is_managed: bool) -> str:
