@@ -314,6 +314,11 @@ _TEXTS: Sequence[Tuple[str, Hint]] = (
             r"\bNCCL error\b|\bnccl(?:System|UnhandledCuda|Internal|Remote)Error\b",
             r"`environment_variables: {NCCL_DEBUG: INFO}` makes NCCL say what failed",
         ),
+        (
+            r"^terminate called without an active exception",
+            r"a thread of compiled code still ran as the process ended: with torch.distributed,"
+            r" call `destroy_process_group()` last",
+        ),
     ),
     (r"CUDA out of memory", _gpu_memory),
     (

@@ -51,6 +51,7 @@ import torch.distributed as dist
 dist.init_process_group("gloo")
 names = [None] * dist.get_world_size()
 dist.all_gather_object(names, socket.gethostname())
+dist.destroy_process_group()
 """
 ALONE = "names = [socket.gethostname()]"
 

@@ -235,6 +235,7 @@ TEXTS = {
     "ncclSystemError: System call (e.g. socket, malloc) or external library call failed": (
         "NCCL_DEBUG"
     ),
+    "terminate called without an active exception": "`destroy_process_group()` last",
     "OSError: [Errno 28] No space left on device": "make room",
     "slurmstepd-n1: error: *** STEP 134.2 ON n1 CANCELLED AT 2026-11-26T01:18:58 ***": (
         "`scancel 134.2`"
