@@ -43,6 +43,8 @@ with open("outputs/%d.json" % me.rank, "w") as file:
     }}, file)
 for folder in sys.argv[4:]:
     open("%s/%d" % (folder, me.rank), "w").write(socket.gethostname())
+if "dist" in globals():
+    dist.destroy_process_group()
 """
 
 MPI4PY = "from mpi4py import MPI\nnames = MPI.COMM_WORLD.allgather(socket.gethostname())"
@@ -51,7 +53,6 @@ import torch.distributed as dist
 dist.init_process_group("gloo")
 names = [None] * dist.get_world_size()
 dist.all_gather_object(names, socket.gethostname())
-dist.destroy_process_group()
 """
 ALONE = "names = [socket.gethostname()]"
 
