@@ -17,6 +17,9 @@ FILES, SIZE = 5000, 20_000
 ROUNDS = 3
 """At most: each brings 200 MB to the disk."""
 
+LINES = {"on one machine": None, "at 200 Mbit/s": 200_000}
+"""In kbit/s; None: as fast as it can, where both halves share the processors."""
+
 MOST = 1.2
 MOST_BYTES = 64 << 10
 """Of a change of one line: two connections of SSH are a third of what leaves."""
@@ -39,27 +42,19 @@ def rows(lab: Lab, count: int) -> Iterator[Row]:
     alone = config.read_text()
     laptop.write(".ssh/config", alone + _SHARED)
     folder = lab.cluster.home(USER) / "bench-upload"
+    rounds = min(count, ROUNDS)
     try:
         _done(laptop, ["ssh", "login", f"mkdir {folder}"])
-        pushes: list[float] = []
-        copies: dict[str, list[float]] = {"rsync -a": [], "rsync -a --fsync": []}
-        for number in range(min(count, ROUNDS) + 1):
-            for words, times in copies.items():
-                began = time.perf_counter()
-                to = f"login:{folder}/{number}{words[-5:]}/"
-                _done(laptop, [*words.split(), f"{source}/", to])
-                times.append(time.perf_counter() - began)
-            pushes.append(_push(lab, laptop, source, folder / f"history{number}"))
-        megabytes = FILES * SIZE / 1e6
-        what = f"push of {FILES:,} new files, {megabytes:.0f} MB, over SSH"
-        for words, times in copies.items():
-            most = MOST if words == "rsync -a" else None
-            yield Row.times(f"{what}, against {words}", median(pushes[1:]), median(times[1:]), most)
+        for line, rate in LINES.items():
+            laptop.slow(rate)
+            place = folder / str(rate)
+            yield from _new(lab, laptop, source, place, line, rounds)
+        laptop.slow(None)
         laptop.write(".ssh/config", alone)
         laptop.mend()
         (source / "p1/1.py").write_bytes((source / "p1/1.py").read_bytes() + b"one more line\n")
         before = laptop.sent()
-        _push(lab, laptop, source, folder / f"history{number}")
+        _push(lab, laptop, source, place / f"history{rounds}")
         sent = laptop.sent() - before
         yield Row(
             "one changed line of these: bytes sent, with two logins",
@@ -72,6 +67,26 @@ def rows(lab: Lab, count: int) -> Iterator[Row]:
     finally:
         lab.cluster.run(USER, ["rm", "-rf", str(folder)], timeout=600)
         laptop.prepare()
+
+
+def _new(
+    lab: Lab, laptop: Laptop, source: Path, folder: Path, line: str, rounds: int
+) -> Iterator[Row]:
+    """A push of files of which nothing is there, against two ways of rsync's."""
+    pushes: list[float] = []
+    copies: dict[str, list[float]] = {"rsync -a": [], "rsync -a --fsync": []}
+    _done(laptop, ["ssh", "login", f"mkdir {folder}"])
+    for number in range(rounds + 1):
+        for words, times in copies.items():
+            began = time.perf_counter()
+            _done(laptop, [*words.split(), f"{source}/", f"login:{folder}/{number}{words[-5:]}/"])
+            times.append(time.perf_counter() - began)
+        pushes.append(_push(lab, laptop, source, folder / f"history{number}"))
+    megabytes = FILES * SIZE / 1e6
+    what = f"push of {FILES:,} new files, {megabytes:.0f} MB, over SSH, {line}"
+    for words, times in copies.items():
+        most = MOST if words == "rsync -a" else None
+        yield Row.times(f"{what}, against {words}", median(pushes[1:]), median(times[1:]), most)
 
 
 def _fill(laptop: Laptop) -> Path:
