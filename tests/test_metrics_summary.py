@@ -16,8 +16,8 @@ from hpcrun.metrics.line import MetricLines
 from hpcrun.metrics.series import numbers_of
 from hpcrun.metrics.summary import MetricSummary, numbers_in, summary_of
 from hpcrun.record import Fact, decode_page, encode
-from hpcrun.store import FileStore, stored
-from hpcrun.store.stored import Layers
+from hpcrun.store import FileStore, layers
+from hpcrun.store.layers import Layers
 
 FIRST, SECOND, THIRD = Attempt(1, 0), Attempt(1, 1), Attempt(2, 0)
 
@@ -149,7 +149,7 @@ def test_blocks_hold_what_the_facts_do(tmp_path: Path, monkeypatch: pytest.Monke
     Path(paths.record).mkdir(parents=True)
     lines = [line_of(metric(number, v=number / 3)) for number in range(1, 60)]
     Path(paths.record, "w.metrics.jsonl").write_bytes(b"".join(lines) + lines[0][:20])
-    monkeypatch.setattr(stored, "BLOCK", 250)
+    monkeypatch.setattr(layers, "BLOCK", 250)
     blocks = list(Layers(-1, None, [Path(paths.record)]).blocks(JournalKind.METRICS))
     assert len(blocks) > 5
     assert b"".join(block for _, block in blocks) == b"".join(lines)

@@ -18,9 +18,10 @@ from hpcrun.layout import Attempt
 from hpcrun.metrics import metrics_of
 from hpcrun.metrics.values import scalar
 from hpcrun.record import Fact, is_well_formed
+from hpcrun.store.content import Content, Journal, same
 from hpcrun.store.formats import NewerFormat
 from hpcrun.store.hdf5 import CHUNK, HEAD, WHOLE, Columns, Damaged, Head, check, encode
-from hpcrun.store.sealed import KIND, Content, Journal, open_sealed, same, sealed
+from hpcrun.store.sealed import KIND, open_sealed, sealed
 
 RUN_ID = "digits_1700000000_0123abcd"
 

@@ -25,7 +25,7 @@ from hpcrun.layout import (
 )
 from hpcrun.record import Fact, encode
 from hpcrun.store import FileStore
-from hpcrun.store.sealed import same
+from hpcrun.store.content import same
 from hpcrun.store.sealing import remove_journals, seal, unseal
 from tests.test_sealed import FOLLOWED, IMAGE
 from tests.test_sealed import facts as metric_facts

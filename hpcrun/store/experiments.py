@@ -18,8 +18,8 @@ from hpcrun.layout import Attempt, JournalKind, RunPaths, UserPaths, experiment_
 from hpcrun.record import RunRecord
 from hpcrun.rights import kept_to
 from hpcrun.store.files import FileStore
+from hpcrun.store.layers import facts_in
 from hpcrun.store.plain import folders_in
-from hpcrun.store.stored import facts_in
 from hpcrun.store.users import is_theirs
 
 

@@ -7,20 +7,17 @@ import heapq
 import json
 import os
 import shutil
-import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import hpcrun
 from hpcrun.errors import ForeignRun, StoreError
 from hpcrun.faults import told
 from hpcrun.fold import fold
 from hpcrun.journal import Journal
 from hpcrun.kinds import REQUEST
 from hpcrun.layout import (
-    FORMAT,
     FORMATS,
     JOURNAL_SUFFIX,
     RUN_ID,
@@ -33,13 +30,14 @@ from hpcrun.layout import (
 from hpcrun.record import Fact, RunRecord
 from hpcrun.rights import kept_to
 from hpcrun.store.formats import expect_known
+from hpcrun.store.layers import Logged
 from hpcrun.store.plain import folders_in, object_in
-from hpcrun.store.policy import Policy, give_to_group, read_policy
-from hpcrun.store.publishing import publish, sync_folder, take_name
+from hpcrun.store.policy import read_policy
+from hpcrun.store.publishing import sync_folder, take_name
 from hpcrun.store.rows import Row, newest_first
-from hpcrun.store.settings import NAME as SETTINGS
-from hpcrun.store.stored import Logged, StoredRun
-from hpcrun.store.users import is_theirs, login_of, owner
+from hpcrun.store.stored import StoredRun
+from hpcrun.store.users import is_theirs, owner
+from hpcrun.store.workspace import prepare
 
 if TYPE_CHECKING:
     from hpcrun.metrics import Metric
@@ -75,45 +73,7 @@ class FileStore:
 
         private: also those that nobody else may see; these are given then.
         """
-        with told(f"prepare the workspace {self.workspace}"):
-            policy = self._prepare_workspace()
-            root = Path(self.own.root)
-            root.mkdir(mode=0o777 if policy.mode is None else policy.mode & 0o777, exist_ok=True)
-            _expect_own(root)
-            give_to_group(root, policy)
-            own, hidden = self.own, self.own.private
-            _make(own.root, (own.active, own.files, own.objects, own.sdk))
-            if private or policy.group is not None:
-                Path(hidden.root).mkdir(mode=0o700, exist_ok=True)
-                _expect_own(Path(hidden.root))
-                # All that will ever lie there: neither its links nor its time tell of runs in it.
-                later = (hidden.runs, hidden.indexes, hidden.experiments, hidden.models)
-                _make(hidden.root, (hidden.active, hidden.files, hidden.objects, *later))
-        return hidden if private else own
-
-    def _prepare_workspace(self) -> Policy:
-        users = self.workspace / "users"
-        settings = self.workspace / SETTINGS
-        if not users.is_dir():
-            self.workspace.mkdir(parents=True, exist_ok=True)
-            users.mkdir(exist_ok=True)
-            # Every user of the group may make one folder, and remove only that one.
-            if self.workspace.stat().st_mode & stat.S_IWGRP:
-                users.chmod(0o3775)
-        mode = users.stat().st_mode
-        if mode & 0o022 and not mode & stat.S_ISVTX:
-            raise StoreError(
-                f"in {users} (mode {stat.S_IMODE(mode):o}) others can replace your folder",
-                f"its owner, {login_of(users.stat().st_uid)}, must set the sticky bit: chmod +t",
-            )
-        policy = read_policy(self.workspace)
-        if not settings.exists():
-            value = {"format": FORMAT, "hpcrun": hpcrun.__version__}
-            data = json.dumps(value, indent=2).encode() + b"\n"
-            # Where a file that is replaced is missing for a moment, it must not be made anew.
-            publish(settings, data, verify=lambda path: None)
-        policy.expect_member(self.workspace)
-        return policy
+        return prepare(self.workspace, self.own, private)
 
     def _expect_format(self) -> None:
         """NewerFormat where a later hpcrun has laid this workspace out in its own way."""
@@ -368,20 +328,6 @@ class FileStore:
     def notes(self, paths: RunPaths) -> list[Fact]:
         """What its journals of metrics tell besides numbers: images, files, samples of nodes."""
         return self.stored(paths).notes()
-
-
-def _make(room: str, folders: Iterable[str]) -> None:
-    with kept_to(room):
-        for folder in folders:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-
-
-def _expect_own(folder: Path) -> None:
-    if owner(folder) != os.getuid():
-        raise StoreError(
-            f"{folder} belongs to {login_of(folder.lstat().st_uid)}, not to you",
-            "try again, choose another workspace, or ask its owner to remove it",
-        )
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -29,6 +29,17 @@ def open_plain(path: Path) -> BinaryIO:
     return file
 
 
+def opens(path: Path) -> bool:
+    """Whether a file is there, by opening it: what a node remembers of a name may be gone."""
+    try:
+        open_plain(path).close()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, StoreError):
+        return True  # who reads it tells why it cannot be read
+    return True
+
+
 def plain_bytes(path: Path, most: int = MOST) -> bytes:
     """All of a file. OSError, and as `open_plain`; StoreError: another's, of more bytes than most.
 

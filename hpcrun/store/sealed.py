@@ -9,36 +9,28 @@
     lines     all other facts of journals of metrics, one JSON array (writer and fact) a line
     artifacts the journals of images, byte for byte
 
-What was read from journals and what is read from here is the same; `same` compares it.
+What was read from journals and what is read from here is the same; `content.same` compares it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import zlib
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hpcrun.forms import is_count, is_ordinal, is_time
 from hpcrun.layout import Attempt
 from hpcrun.metrics import Metric
-from hpcrun.metrics.series import (
-    EXACT,
-    SCALAR,
-    metric_of,
-    numbers_of,
-    ordered,
-    standing,
-    text_of,
-)
-from hpcrun.record import Fact, Numbers, is_well_formed
+from hpcrun.metrics.series import SCALAR, metric_of, ordered, text_of
+from hpcrun.record import Fact, is_well_formed
+from hpcrun.store.content import Content, Journal
 from hpcrun.store.hdf5 import Columns, encode, opened
+from hpcrun.store.table import Series, Table
 
 KIND, FORMAT = "run", 1
 
@@ -46,64 +38,9 @@ POINTS = "points/"
 """The group of the columns of numbers: a group of more than eight datasets takes up a kilobyte."""
 
 
-class Journal(NamedTuple):
-    """A journal as it was sealed. read: up to its last newline. size: with what came after."""
-
-    name: str
-    read: int
-    size: int
-    crc32: int
-    bad_lines: int
-
-    @classmethod
-    def of(cls, name: str, data: bytes, read: int, bad_lines: int) -> Journal:
-        return cls(name, read, len(data), zlib.crc32(data[:read]), bad_lines)
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a sealed run holds.
-
-    texts: run.json, script.sh and others by their names, journals of facts up to what was read.
-    metric_facts: what the journals of metrics tell. journals: all that are in here. artifacts:
-    the journals of images, up to what was read.
-    """
-
-    run_id: str
-    texts: Mapping[str, bytes]
-    metric_facts: Sequence[Fact]
-    journals: Sequence[Journal]
-    artifacts: Mapping[str, bytes] = field(default_factory=dict)
-
-
-class Series(NamedTuple):
-    """Where a metric lies: rows of the columns, or bytes of the lines.
-
-    kind, length: as `Metric` has them. last, min, max: its `Numbers`. stands: whether no value was
-    logged again by a newer attempt. whole: True if all values are ints, None if some are.
-    """
-
-    name: str
-    start: int
-    stop: int
-    kind: str
-    length: int
-    last: float | None
-    min: float | None
-    max: float | None
-    in_columns: bool
-    stands: bool
-    whole: bool | None
-
-    @property
-    def numbers(self) -> Numbers:
-        """What it came to."""
-        return Numbers(self.last, self.min, self.max)
-
-
 def sealed(content: Content) -> bytes:
     """The file of a run."""
-    table = _Table()
+    table = Table()
     facts = ordered(f for f in content.metric_facts if _has_name(f))
     by_name: dict[str, list[Fact]] = {}
     for fact in facts:
@@ -269,7 +206,7 @@ class SealedRun:
         if not series.in_columns:
             return self._lines(series.start, series.stop)
         rows = zip(
-            *(self._rows(name, series).tolist() for name in _Table.COLUMNS),
+            *(self._rows(name, series).tolist() for name in Table.COLUMNS),
             strict=True,
         )
         return [self._fact(series.name, *row) for row in rows]
@@ -314,24 +251,6 @@ def _is_series(series: Series) -> bool:
     return known and texts and all(map(is_count, places))
 
 
-def same(facts: Iterable[Fact], others: Iterable[Fact]) -> bool:
-    """Whether two readings of journals tell the same, in whatever order and however often."""
-    return _by_place(facts) == _by_place(others)
-
-
-def tells(facts: Iterable[Fact], others: Iterable[Fact]) -> bool:
-    """Whether a reading of journals tells all that another one does."""
-    return _by_place(others).items() <= _by_place(facts).items()
-
-
-def _by_place(facts: Iterable[Fact]) -> dict[tuple[object, ...], str]:
-    """As text, since nan is not nan, and 1 is not 1.0."""
-    return {
-        (f.writer, f.attempt, f.number, f.kind): repr((float(f.time), sorted(f.data.items())))
-        for f in facts
-    }
-
-
 def _plain_name(name: object) -> str:
     """The name of a file of a record: it leads nowhere else, whoever wrote it. ValueError."""
     if not isinstance(name, str) or "/" in name or "\0" in name or name in ("", ".", ".."):
@@ -341,88 +260,6 @@ def _plain_name(name: object) -> str:
 
 def _has_name(fact: Fact) -> bool:
     return fact.kind == "metric" and isinstance(fact.data.get("m"), str)
-
-
-class _Table:
-    """The columns while they are filled."""
-
-    COLUMNS = ("value", "step", "time", "number", "origin", "whole")
-
-    def __init__(self) -> None:
-        self.columns = {
-            name: array(code) for name, code in zip(self.COLUMNS, "dqqqIB", strict=True)
-        }
-        self.lines = bytearray()
-        self.origins: dict[tuple[str, Attempt, int], int] = {}
-
-    def add(self, name: str, facts: Sequence[Fact]) -> Series:
-        """Adds the facts of one metric, in the order of its series."""
-        metric = metric_of(name, facts)
-        in_columns = all(map(_fits, facts))
-        start = self._end(in_columns)
-        if in_columns:
-            for fact in facts:
-                self._add_row(fact)
-        else:
-            self.add_lines(facts)
-        kinds = {type(fact.data["v"]) for fact in facts}
-        return Series(
-            name,
-            start,
-            self._end(in_columns),
-            metric.kind,
-            metric.count,
-            *numbers_of(metric),
-            in_columns,
-            len(standing(facts)) == len(facts),
-            True if kinds == {int} else None if int in kinds else False,
-        )
-
-    def add_lines(self, facts: Iterable[Fact]) -> None:
-        """Adds facts whole."""
-        for fact in facts:
-            value = [fact.writer, *fact[:5]]
-            self.lines += json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-    def _end(self, in_columns: bool) -> int:
-        return len(self.columns["value"]) if in_columns else len(self.lines)
-
-    def _add_row(self, fact: Fact) -> None:
-        value = fact.data["v"]
-        origin = (fact.writer, fact.attempt, fact.data.get("r", 0))
-        row = (
-            float(value["f"] if isinstance(value, dict) else value),
-            fact.data.get("s", -1),
-            round(fact.time * 1000),
-            fact.number,
-            self.origins.setdefault(origin, len(self.origins)),
-            isinstance(value, int),
-        )
-        for column, cell in zip(self.columns.values(), row, strict=True):
-            column.append(cell)
-
-
-def _fits(fact: Fact) -> bool:
-    """Whether the columns can give the fact back as it is."""
-    data, number, time = fact.data, fact.number, fact.time
-    numbers = (data.get("s", 0), data.get("r", 1), number, *fact.attempt)
-    return (
-        data.keys() <= {"m", "v", "s", "r"}
-        and all(type(value) is int and 0 <= value < 2**62 for value in numbers)
-        and data.get("r", 1) > 0
-        and type(time) in (int, float)
-        and abs(time) < 2**40
-        and round(time * 1000) / 1000 == time
-        and _is_number(data["v"])
-    )
-
-
-def _is_number(value: object) -> bool:
-    if type(value) is float:
-        return math.isfinite(value)
-    if type(value) is int:
-        return abs(value) <= EXACT
-    return value in ({"f": "nan"}, {"f": "inf"}, {"f": "-inf"})
 
 
 def _plain(value: float) -> Any:

@@ -24,12 +24,14 @@ from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RUN_ID, Attempt, JournalKind, UserPaths, journal_kind
 from hpcrun.record import Fact, decode_page, encode
+from hpcrun.store.content import Content, same, tells
 from hpcrun.store.hdf5 import Damaged, check, whole
 from hpcrun.store.index import reopen
+from hpcrun.store.layers import kind_of
 from hpcrun.store.plain import folders_in
 from hpcrun.store.publishing import publish, replace, sync_folder
-from hpcrun.store.sealed import KIND, Content, open_sealed, same, sealed, tells
-from hpcrun.store.stored import StoredRun, kind_of
+from hpcrun.store.sealed import KIND, open_sealed, sealed
+from hpcrun.store.stored import RETIRED, StoredRun
 
 TORN = b"torn\n"
 """Stands for a line that was torn, where journals are written back."""
@@ -216,8 +218,6 @@ def _are_told(name: str, lines: bytes, content: Content) -> bool:
 
 def retired_runs(active: Path) -> list[str]:
     """The ids of the runs whose journals wait for their removal."""
-    from hpcrun.store.stored import RETIRED
-
     names = [name for name in folders_in(active) if name.startswith(RETIRED)]
     ids = {name.removeprefix(RETIRED).rpartition(".")[0] for name in names}
     return sorted(run_id for run_id in ids if RUN_ID.match(run_id))

@@ -36,13 +36,14 @@ from hpcrun.store.bundle import (
     RunEntry,
     object_path,
 )
+from hpcrun.store.content import Content, tells
 from hpcrun.store.hdf5 import check, whole
 from hpcrun.store.holes import survey
 from hpcrun.store.index import reopen
 from hpcrun.store.packing import Unpacking
 from hpcrun.store.plain import folders_in, open_plain
 from hpcrun.store.publishing import sync_folder, take_name
-from hpcrun.store.sealed import KIND, Content, open_sealed, tells
+from hpcrun.store.sealed import KIND, open_sealed
 from hpcrun.store.sealing import seal
 from hpcrun.store.stored import StoredRun
 from hpcrun.workflow.listing import index

@@ -12,8 +12,9 @@ from hpcrun.errors import StoreError
 from hpcrun.layout import JournalKind, RunPaths
 from hpcrun.record import RunRecord
 from hpcrun.store import FileStore
+from hpcrun.store.layers import kind_of
 from hpcrun.store.plain import open_plain
-from hpcrun.store.stored import StoredRun, kind_of
+from hpcrun.store.stored import StoredRun
 from hpcrun.workflow.care.finding import (
     Finding,
     Grade,

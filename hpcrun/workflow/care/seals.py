@@ -12,11 +12,13 @@ from typing import NamedTuple
 from hpcrun.errors import StoreError
 from hpcrun.kinds import REQUEST
 from hpcrun.record import Fact
+from hpcrun.store.content import Content, Journal
 from hpcrun.store.formats import NewerFormat
 from hpcrun.store.hdf5 import Damaged, check, whole
+from hpcrun.store.layers import kind_of
 from hpcrun.store.plain import files_in, open_plain, plain_bytes
-from hpcrun.store.sealed import KIND, Content, Journal, open_sealed
-from hpcrun.store.stored import StoredRun, kind_of
+from hpcrun.store.sealed import KIND, open_sealed
+from hpcrun.store.stored import StoredRun
 from hpcrun.workflow.care.finding import (
     Finding,
     Grade,
