@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from hpcrun.assets import Assets
 from hpcrun.config import RunConfiguration, checked
+from hpcrun.errors import ConfigError, PlanError
 from hpcrun.plan import Plan, Surroundings
 from hpcrun.reading import Read, read_partly
 from hpcrun.resolve import resolve
 from hpcrun.script import render
 from hpcrun.site import SiteConfig
 from hpcrun.workflow.site import load_site
+
+SCRIPT = "script: train.py\n"
+"""All that a run.yaml needs."""
 
 RUN_ID = "digits_1700000000_0123abcd"
 
@@ -46,10 +53,28 @@ targets:
     time: {default: 1h, max: 1-00:00:00, min: 5m}
 """
 
+TOLD = SITE.replace(
+    "launch:\n",
+    "launch:\n  pytorch: torchrun_ibrun\n"
+    "  master_address: {variable: HEAD_NODE}\n  master_port: {variable: FREE_PORT}\n",
+)
+"""The site, where variables of its jobs tell how the first process is reached."""
+
 
 def site(text: str = SITE) -> SiteConfig:
     """The site of a site file's text."""
     return read_partly(SiteConfig, text, "lab.yaml").sound().value
+
+
+def of_site(**rules: str) -> str:
+    """The site, with rules for its scheduler."""
+    lines = "".join(f"  {name}: {rule}\n" for name, rule in rules.items())
+    return SITE.replace("  gpu: {form: gres, typed: optional, types: {A100: a100}}\n", lines)
+
+
+def with_scratch(folder: str) -> str:
+    """The site, with a folder for scratch."""
+    return f"{SITE}storage: {{node_tmp: /local, scratch: {folder}}}\n"
 
 
 def shipped(name: str) -> SiteConfig:
@@ -86,4 +111,18 @@ def from_yaml(text: str) -> Read[RunConfiguration]:
     return read_partly(RunConfiguration, text, "run.yaml")
 
 
-__all__ = ["AROUND", "RUN_ID", "SDK", "SITE", "from_yaml", "plan", "script", "site"]
+def plan_of(text: str, where: str = SITE, target: str | None = None, **around: object) -> Plan:
+    """The plan of a run.yaml of this text, on a site of a site file's text."""
+    return plan(from_yaml(text), site(where), target, **around)
+
+
+def choices(made: Plan) -> Mapping[str, tuple[str, str]]:
+    """Name → (value, origin) of all that a plan tells."""
+    return {choice.name: (choice.value, choice.origin) for choice in made.choices}
+
+
+def refused(text: str, where: str = SITE, target: str | None = None) -> list[str]:
+    """The problems of a request, each with its place."""
+    with pytest.raises((PlanError, ConfigError)) as caught:
+        plan_of(text, where, target)
+    return [str(problem) for problem in caught.value.problems]

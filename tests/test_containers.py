@@ -29,9 +29,9 @@ from hpcrun.plan import Plan
 from hpcrun.site import SiteConfig
 from hpcrun.workflow.doctor.containers import containers
 from tests.commands import hpcrun, told
+from tests.ground import make_ground
 from tests.make_plan import SITE, from_yaml, plan, script, shipped, site
 from tests.nasty import WORDS
-from tests.test_script import AGENT, Ground
 
 GOLDEN = Path(__file__).with_name("golden") / "containers"
 
@@ -337,11 +337,7 @@ def test_a_site_file_whose_containers_cannot_be_is_refused(tmp_path: Path) -> No
 
 
 def test_the_container_engine_is_given_every_variable_as_it_is(tmp_path: Path) -> None:
-    ground = Ground(tmp_path)
-    (tmp_path / "bin").mkdir()
-    for name, text in (("agent", AGENT), ("bin/scontrol", "#!/bin/sh\necho n1\n")):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
+    ground = make_ground(tmp_path)
     given = {f"V{number}": word for number, word in enumerate(WORDS)}
     config = RunConfiguration(
         script="a.py",
