@@ -4,79 +4,23 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
-from enum import Enum
+from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
-from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from hpcrun.errors import ConfigError, Problem, SiteError
-from hpcrun.reading import Origin, check_value, nearest, read_partly, read_plain
-
-
-@dataclass
-class Cat:
-    kind: ClassVar[str] = "cat"
-    lives: int = 9
-
-
-@dataclass
-class Dog:
-    kind: ClassVar[str] = "dog"
-    name: str = "rex"
-
-
-@dataclass
-class House:
-    rooms: int | None = None
-    street: str | None = None
-
-
-@dataclass
-class Thing:
-    words: list[str] | None = None
-    pair: tuple[str, ...] = ()
-    names: dict[str, str] | None = None
-    flags: dict[str, str | None] | None = None
-    count: int | None = None
-    size: float | None = None
-    on: bool | None = None
-    text: str = "default"
-    level: Literal["Low", "High"] | None = None
-    pet: Cat | Dog | None = None
-    house: House = field(default_factory=House)
-    line: list[str] | str | None = None
-    place: House | str = "here"
-    anything: Any = None
+from hpcrun.reading import Origin, nearest, read_partly, read_plain
+from tests.things import Cat, Dog, House, Thing, problem, problems, read
 
 
 @dataclass
 class Strict:
     id: str
     inner: Thing | None = None
-
-
-def read(text: str, *overrides: str) -> Thing:
-    return read_partly(Thing, text, "f.yaml", overrides=overrides).sound().value
-
-
-def problems(text: str, *overrides: str) -> list[str]:
-    with pytest.raises(ConfigError) as raised:
-        read(text, *overrides)
-    return [str(problem) for problem in raised.value.problems]
-
-
-def problem(text: str, *overrides: str) -> str:
-    (only,) = problems(text, *overrides)
-    return only
 
 
 # -- scalars ------------------------------------------------------------------------------------
@@ -311,131 +255,6 @@ def test_a_key_that_is_no_word_is_a_problem(text: str) -> None:
     assert problems(text)[1] == "f.yaml:3: a key must be a word"
 
 
-# -- syntax -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "said"),
-    [
-        ("count: 1\nwords: [a\ntext: b\n", 3, "expected ',' or ']', but got ':'"),
-        ("house:\n\trooms: 3\n", 2, "found character '\\t'"),
-        ("count: 1\ntext: a: b\n", 2, "mapping values are not allowed here"),
-        ("text: 'a\nb\n", 4, "found unexpected end of stream"),
-        ("count: 1\ntext: *x\n", 2, "found undefined alias"),
-        ("count: 1\n---\ncount: 2\n", 2, "expected a single document"),
-        ("count: 1\ntext: \x07\n", 2, "special characters are not allowed"),
-        ("count: 1\ntext: @x\n", 2, "cannot start any token"),
-        ("count: 1\n house: 2\n", 2, "mapping values are not allowed here"),
-        ('text: "\\q"\n', 1, "unknown escape character"),
-        ("%YAML 3.0\n---\na: 1\n", 1, "incompatible YAML document"),
-    ],
-)
-def test_an_error_of_syntax_is_told_alone_with_its_line(text: str, line: int, said: str) -> None:
-    (only,) = problems(text + "unknown: 1\n")
-    assert only.startswith(f"f.yaml:{line}: not YAML: ") and said in only
-
-
-def test_an_open_bracket_is_told_with_the_line_where_it_opens() -> None:
-    assert problem("count: 1\nwords: [a\n\n\n").endswith(
-        "(while parsing a flow sequence, from line 2)"
-    )
-
-
-@pytest.mark.parametrize("text", ['text: "\\UFFFFFFFF"', 'text: "\\U00110000"'])
-def test_an_escape_that_is_no_character_is_no_yaml(text: str) -> None:
-    assert problem(text).startswith("f.yaml: not YAML: ")
-
-
-@given(st.text(st.sampled_from("ab:,[]{}\"'&*!%@|>-? \n\t#<~1\\.x\r"), max_size=40))
-def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        assert isinstance(read(text), Thing)
-    except ConfigError as error:
-        assert error.problems and all(problem.message for problem in error.problems)
-
-
-# -- tags, aliases, merge keys ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "text: !env HOME",
-        "house: !foo {rooms: 1}",
-        "words: !!set {a}",
-        "text: !!python/name:os.x ''",
-    ],
-)
-def test_a_tag_that_has_no_meaning_is_refused(text: str) -> None:
-    assert "there is no tag " in problems("\n" + text)[0]
-    assert problems("\n" + text)[0].startswith("f.yaml:2: ")
-
-
-def test_tags_of_yaml_itself_are_read() -> None:
-    assert read("text: !!str 5\ncount: !!int '5'\nwords: !!seq [! a]\n") == Thing(
-        text="5", count=5, words=["a"]
-    )
-
-
-def test_an_alias_is_the_value_of_its_anchor() -> None:
-    assert read("words: &w [a, 1e-3]\npair: *w\n") == Thing(words=["a", "1e-3"], pair=("a", "1e-3"))
-    assert read("text: &a x\nwords: [&a y, *a]\n") == Thing(text="x", words=["y", "y"])
-
-
-def test_a_problem_under_an_alias_is_told_once_for_each_key() -> None:
-    text = "house: &h\n  rooms: x\nplace: *h\n"
-    assert problems(text) == [
-        "f.yaml:2: `house.rooms` must be a whole number, not 'x'",
-        "f.yaml:2: `place.rooms` must be a whole number, not 'x'",
-    ]
-    assert problems("house: &h {rooms: 1, rooms: 2}\nplace: *h\n") == [
-        "f.yaml:1: `rooms` is given twice (first on line 1)"
-    ]
-
-
-def test_keys_of_the_mapping_win_over_merged_ones_and_earlier_merged_ones_over_later() -> None:
-    text = """\
-names: &a {x: 1, y: 1}
-flags: &b {x: 2, y: 2, z: 2}
-anything:
-  one: {<<: *a, x: own}
-  two: {<<: [*a, *b], w: own}
-  three: {x: own, <<: *b}
-"""
-    assert read(text).anything == {
-        "one": {"x": "own", "y": 1},
-        "two": {"x": 1, "y": 1, "z": 2, "w": "own"},
-        "three": {"x": "own", "y": 2, "z": 2},
-    }
-
-
-@pytest.mark.parametrize("source", ["5", "[a]", "''", "[{a: b}, c]"])
-def test_a_merge_key_takes_only_mappings(source: str) -> None:
-    assert problems(f"\nnames:\n  <<: {source}\n")[0].startswith("f.yaml:3: `<<` takes mappings")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "anything: &a [*a]",
-        "anything: &a {b: *a}",
-        "anything: &a [*a, *a, *a]",
-        "names: &a\n  <<: *a\n",
-        "words: " + "[" * 50 + "]" * 50,
-        "words: " + "[" * 600 + "]" * 600,
-    ],
-)
-def test_a_value_without_end_is_refused(text: str) -> None:
-    assert "nested more than 40 levels deep" in problem(text)
-
-
-def test_aliases_that_grow_without_bound_are_refused() -> None:
-    text = "a0: &a0 [x]\n" + "".join(
-        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 20)
-    )
-    assert "more than 100000 values" in problem(text)
-
-
 # -- overrides ----------------------------------------------------------------------------------
 
 
@@ -490,99 +309,6 @@ def test_an_override_is_the_origin_of_its_value() -> None:
         "house": Origin("--set house.rooms"),
         "house.rooms": Origin("--set house.rooms"),
     }
-
-
-# -- values made in Python ----------------------------------------------------------------------
-
-
-class Colour(str, Enum):  # noqa: UP042  StrEnum writes its value, this one its name
-    RED = "red"
-
-
-def test_a_checked_value_is_an_equal_copy_that_shares_nothing() -> None:
-    value = Thing(["a"], ("b",), {"a": "b"}, {"c": None}, 1, 0.5, True, "t", "Low", Cat(1))
-    copy = check_value(Thing, value)
-    assert copy == value
-    assert copy is not value and copy.words is not value.words and copy.pet is not value.pet
-
-
-@pytest.mark.parametrize(
-    ("word", "text"),
-    [
-        (1, "1"),
-        (0.001, "0.001"),
-        (True, "True"),
-        (Path("a/b"), "a/b"),
-        (np.int64(7), "7"),
-        (np.float32(0.1), "0.1"),
-        (np.float64(0.1), "0.1"),
-        (np.array(7), "7"),
-        (np.bool_(True), "True"),
-        (np.str_("s"), "s"),
-        (Colour.RED, "red"),
-        ("\udcff", "\udcff"),
-    ],
-)
-def test_numbers_paths_and_scalars_of_numpy_become_text(word: Any, text: str) -> None:
-    (made,) = check_value(Thing, Thing(words=[word])).words or []
-    assert (made, type(made)) == (text, str)
-
-
-def test_scalars_of_numpy_become_numbers_and_switches() -> None:
-    value: Any = Thing(count=np.int64(3), size=np.float32(0.5), on=np.bool_(False))  # type: ignore[arg-type]
-    made = check_value(Thing, value)
-    assert (made.count, made.size, made.on) == (3, 0.5, False)
-    assert [type(v) for v in (made.count, made.size, made.on)] == [int, float, bool]
-
-
-def test_a_timedelta_becomes_seconds() -> None:
-    assert check_value(Thing, Thing(text=timedelta(hours=2))).text == "7200s"  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"words": [None]}, "`words[0]` is empty (write '' for an empty text)"),
-        ({"words": [b"a"]}, "`words[0]` must be a text or number, not a bytes"),
-        ({"words": [object()]}, "`words[0]` must be a text or number, not an object"),
-        ({"words": [np.array([1, 2])]}, "`words[0]` must be a text or number, not a ndarray"),
-        ({"words": "a b"}, "`words` must be a list, not 'a b' ([a, b])"),
-        ({"words": {"a"}}, "`words` must be a list, not a set ([a, b])"),
-        ({"words": ["a\0"]}, "`words[0]` holds a NUL character (no program can receive it)"),
-        ({"words": ["\ud800"]}, "`words[0]` holds half a character: '\\ud800'"),
-        ({"names": {"a": None}}, "`names.a` is empty (write '' for an empty text)"),
-        ({"names": House()}, "`names` must be a mapping, not a House ({a: b})"),
-        ({"count": "3"}, "`count` must be a whole number, not '3'"),
-        ({"count": 3.0}, "`count` must be a whole number, not '3.0'"),
-        ({"count": True}, "`count` must be a whole number, not 'True'"),
-        ({"on": 1}, "`on` must be true or false, not '1' (true or false)"),
-        ({"text": Thing}, "`text` must be a text or number, not a type"),
-        ({"text": House()}, "`text` must be a text, not a House"),
-        ({"house": Cat()}, "`house` must be a House, not a Cat"),
-        ({"house": House}, "`house` must be a House, not a type"),
-        ({"pet": House()}, "`pet` must be Cat or Dog, not a House"),
-        ({"place": Cat()}, "`place` must be a House, not a Cat"),
-        ({"level": "mid"}, "`level` cannot be 'mid' (known are Low, High)"),
-        ({"count_": 3}, "there is no key `count_` (did you mean `count`?)"),
-    ],
-)
-def test_a_wrong_value_in_python_is_told_in_one_sentence(
-    changes: Mapping[str, Any], told: str
-) -> None:
-    value = Thing()
-    for name, wrong in changes.items():
-        setattr(value, name, wrong)
-    with pytest.raises(ConfigError) as raised:
-        check_value(Thing, value)
-    assert str(raised.value) == told
-    assert raised.value.problems[0].file == ""
-
-
-def test_a_list_that_holds_itself_is_refused() -> None:
-    endless: list[Any] = []
-    endless += [endless, endless]
-    with pytest.raises(ConfigError, match="nested more than 40 levels deep"):
-        check_value(Thing, Thing(words=endless))
 
 
 def test_plain_reading_gives_dicts_lists_and_scalars() -> None:
