@@ -42,6 +42,11 @@ def of_command(command: Process, interrupted: bool) -> End:
     return End(code, None if number is None else int(number), cause, interrupted)
 
 
+def interrupted(number: int) -> End:
+    """The end of a command that was not started, since a signal asked for the end before."""
+    return End(None, int(number), "signal", interrupted=True)
+
+
 def not_launched(problems: Sequence[str], words: Sequence[str]) -> End:
     """The end of a command that was not started. problems: why, in sentences, the root first.
 
