@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/hpcrun demo
 
 test: $(VENV)/.test $(if $(and $(ROOT),$(APT)),cluster-install)
-	$(BIN)/python -m pytest --numprocesses=2 $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses=3 $(PYTEST)
 
 campaign: $(VENV)/.test $(if $(and $(ROOT),$(APT)),cluster-install)
 	HPCRUN_CAMPAIGN=1 $(BIN)/python -m pytest -m campaign $(PYTEST)

@@ -39,7 +39,10 @@ settings.load_profile("hpcrun")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes share the tests, each has a cluster of its own, for whole files."""
+    """Where several processes share the tests, each has a cluster of its own, for whole files.
+
+    The last of them begins with what needs none: it computes while the others wait for Slurm.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -49,11 +52,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return nodeid
             return file if has_controllers() else "the cluster"
 
+        def _assign_work_unit(self, node: Any) -> None:
+            if node.gateway.id == f"gw{self.numnodes - 1}":
+                alone = next((scope for scope in self.workqueue if "::" in scope), None)
+                if alone is not None:
+                    self.workqueue.move_to_end(alone, last=False)
+            super()._assign_work_unit(node)
+
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The processes begin with what takes longest."""
+    """Most processes begin with what takes longest."""
     if _WORKER:
         items.sort(key=lambda item: not _on_cluster(item.path))
 
