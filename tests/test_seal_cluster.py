@@ -34,14 +34,15 @@ def test_a_run_is_sealed_once_slurm_has_forgotten_its_job(place: Place) -> None:
     assert done.returncode == StoreError.exit_code
     assert f"its job {before['job_id']} may be requeued" in done.stderr
     assert (place.active / run_id / "run.json").exists()
-    done = eventually(
-        lambda: (
-            done
-            if (done := place.run("store", "seal", "--json", run_id)).returncode == 0
-            else waits(done)
-        ),
-        240,
-    )
+    with place.lab.cluster.short_memory():
+        done = eventually(
+            lambda: (
+                done
+                if (done := place.run("store", "seal", "--json", run_id)).returncode == 0
+                else waits(done)
+            ),
+            240,
+        )
     (sealed,) = json.loads(done.stdout)
     assert sealed["sealed"].endswith(f"{run_id}.h5")
     after = place.json("show", run_id)

@@ -177,6 +177,16 @@ class Cluster:
         text = None if script is None else f"#!/bin/bash\n{script}\n"
         slurm.set_prolog(self.layout, text, self.has_accounting())
 
+    @contextlib.contextmanager
+    def short_memory(self) -> Iterator[None]:
+        """The controller forgets jobs ten to twenty seconds after their end, and not after one to
+        two minutes."""
+        slurm.remember_jobs(self.layout, 10)
+        try:
+            yield
+        finally:
+            slurm.remember_jobs(self.layout, slurm.REMEMBERED)
+
     def drop_jobs(self) -> None:
         """Back to the beginning between tests: links, controller and nodes up, no prolog, no jobs,
         all nodes idle."""

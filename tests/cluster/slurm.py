@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import time
@@ -42,7 +43,7 @@ PreemptMode=REQUEUE
 JobRequeue=1
 KillWait=5
 OverTimeLimit=0
-MinJobAge=60
+MinJobAge={remembered}
 SlurmdTimeout=20
 ReturnToService=2
 {prolog}
@@ -78,6 +79,10 @@ ConstrainDevices=no
 """
 
 
+REMEMBERED = 60
+"""Seconds for which the controller remembers a job that has ended, and up to as many more."""
+
+
 def write_configuration(layout: Layout, accounting: bool) -> None:
     """slurm.conf, cgroup.conf, gres.conf and the fake GPUs."""
     nodes = "\n".join(
@@ -93,6 +98,7 @@ def write_configuration(layout: Layout, accounting: bool) -> None:
         state=layout.state,
         log=layout.log,
         nodes=nodes,
+        remembered=REMEMBERED,
         prolog=f"Prolog={layout.prolog}" if layout.prolog.exists() else "",
         accounting=_ACCOUNTING.format(address=layout.address(CONTROLLER))
         if accounting
@@ -175,6 +181,14 @@ def set_prolog(layout: Layout, script: str | None, accounting: bool) -> None:
         layout.prolog.write_text(script)
         layout.prolog.chmod(0o755)
     write_configuration(layout, accounting)
+    call(inside(layout, CONTROLLER.name, ["scontrol", "reconfigure"]))
+
+
+def remember_jobs(layout: Layout, seconds: int) -> None:
+    """For how long the controller remembers a job that has ended; it drops those that are older
+    every so many seconds, every ten at the most (22.05)."""
+    conf = layout.slurm / "slurm.conf"
+    conf.write_text(re.sub(r"^MinJobAge=.*$", f"MinJobAge={seconds}", conf.read_text(), flags=re.M))
     call(inside(layout, CONTROLLER.name, ["scontrol", "reconfigure"]))
 
 
