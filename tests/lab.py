@@ -101,6 +101,20 @@ class Lab:
         return folder
 
 
+def go_on(lab: Lab, job_id: str) -> None:
+    """Waits until a job was requeued for the first time, and lets it begin: Slurm would have it
+    wait for as long as a credential lives."""
+    look = ["squeue", "-h", "--states=all", "-j", job_id, "-O", "RestartCnt:|,State:|"]
+
+    def is_requeued() -> bool:
+        restarts, state, _ = lab.cluster.run("root", look).stdout.split("|")
+        return restarts != "0" and state != "COMPLETING"
+
+    eventually(is_requeued, 120)
+    # In the second in which it ended, its nodes would refuse it. It may have begun meanwhile.
+    lab.cluster.run("root", ["scontrol", "update", f"jobid={job_id}", "StartTime=now+1"])
+
+
 def make_lab(cluster: Cluster) -> Lab:
     """Installs hpcrun for the users of a cluster that is up."""
     # Two sessions would remove each other's half-made environment.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab import Lab, eventually
+from tests.lab import Lab, eventually, go_on
 
 pytestmark = pytest.mark.cluster
 
@@ -61,6 +61,21 @@ for _ in range(6000):
     time.sleep(0.05)
 raise SystemExit(1)
 """
+
+GOES_ON = """\
+import os, time
+from hpcrun import Run
+run = Run.get_context()
+first = os.environ["HPCRUN_ATTEMPT"] == "1.0"
+run.log("loss", 1, step=0 if first else 1)
+print("up", flush=True)
+"""
+
+SAVES = (
+    "import signal, sys\n" + GOES_ON + "def save(*_):\n"
+    "    time.sleep(1)\n    open(f'outputs/saved-{run.rank}', 'w').close()\n    sys.exit()\n"
+    "signal.signal(signal.SIGTERM, save)\ntime.sleep(600 if first else 0)\n"
+)
 TWO_NODES = ("--set", "distributed_job_config={kind: mpi, node_count: 2}")
 
 
@@ -68,10 +83,29 @@ def is_up(lab: Lab, run_id: str) -> bool:
     return "up" in lab.run("logs", run_id).stdout
 
 
-def test_slurm_warns_all_ranks_on_all_nodes_before_the_limit(lab: Lab) -> None:
-    source = folder(lab, "warned", UNTIL_TOLD)
-    limits = ("--set", "resources.time=2m", "--set", "stop.lead=70s")
-    run = lab.wait(lab.submit(source, *TWO_NODES, *limits), timeout=150)
+@pytest.fixture(scope="module")
+def near_limit(lab: Lab) -> Mapping[str, str]:
+    """The ids of runs that come near their time limit together: Slurm looks every 30 s, and warns
+    by as much too early."""
+    soon = ("--set", "stop.lead=10s", *TWO_NODES)
+    saves = folder(lab, "ended", SAVES, "requeue: {at_time_limit: true}\n")
+    ids = {
+        "warned": lab.submit(folder(lab, "warned", UNTIL_TOLD), *soon),
+        "ended": lab.submit(saves, *soon, "--set", "distributed_job_config.launcher=srun"),
+    }
+    for run_id in ids.values():
+        eventually(lambda name=run_id: is_up(lab, name))
+        # Slurm counts whole minutes; an administrator may set the end of a job that runs.
+        job_id = lab.json("show", run_id)["job_id"]
+        limit = ["scontrol", "update", f"jobid={job_id}", "EndTime=now+41"]
+        assert lab.cluster.run("root", limit).returncode == 0
+    return ids
+
+
+def test_slurm_warns_all_ranks_on_all_nodes_before_the_limit(
+    lab: Lab, near_limit: Mapping[str, str]
+) -> None:
+    run = lab.wait(near_limit["warned"])
     assert run["status"] == "Completed", lab.ok("show", run["run_id"])
     nodes = {Path(run["files"], f"outputs/rank-{rank}").read_text() for rank in range(2)}
     assert len(nodes) == 2
@@ -98,6 +132,7 @@ def test_a_preempted_run_hears_it_in_its_grace_time(lab: Lab) -> None:
     eventually(lambda: is_up(lab, run_id))
     whole = ["sbatch", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"]
     assert lab.cluster.run("bob", whole, cwd=lab.cluster.shared).returncode == 0
+    go_on(lab, lab.json("show", run_id)["job_id"])
     run = lab.wait(run_id, timeout=150)
     assert run["status"] == "Completed", run
     assert [a["attempt"] for a in run["attempts"]] == ["1.0", "1.1"]
@@ -164,6 +199,7 @@ def test_a_requeued_run_goes_on_from_its_newest_checkpoint(lab: Lab, launcher: s
     run = lab.json("show", run_id)
     eventually(lambda: len(list(Path(run["files"], "outputs").glob("up-*"))) == 2)
     assert lab.cluster.run("alice", ["scontrol", "requeue", run["job_id"]]).returncode == 0
+    go_on(lab, run["job_id"])
     run = lab.wait(run_id)
     assert run["status"] == "Completed", lab.ok("show", run_id)
     expected = f"['--resume-from', '{run['files']}/outputs/checkpoint-1']\n"
@@ -174,45 +210,9 @@ def test_a_requeued_run_goes_on_from_its_newest_checkpoint(lab: Lab, launcher: s
 
 # -- requeues that the run asks for ---------------------------------------------------------------
 
-GOES_ON = """\
-import os, time
-from hpcrun import Run
-run = Run.get_context()
-first = os.environ["HPCRUN_ATTEMPT"] == "1.0"
-run.log("loss", 1, step=0 if first else 1)
-print("up", flush=True)
-"""
-
-
-@pytest.fixture(params=["accounting", "no accounting"])
-def either(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Lab]:
-    """The cluster with slurmdbd, then without it."""
-    before = lab.cluster.has_accounting()
-    lab.cluster.set_accounting(request.param == "accounting")
-    yield lab
-    lab.cluster.set_accounting(before)
-
 
 def causes(run: Any) -> list[tuple[str, str]]:
     return [(a["attempt"], a["verdict"]["cause"]) for a in run["attempts"]]
-
-
-def test_an_exit_code_asks_slurm_for_the_next_attempt(either: Lab) -> None:
-    # The first rank that ends so ends the others.
-    text = GOES_ON + "logged = 'outputs/logged-' + os.environ['HPCRUN_ATTEMPT']\n"
-    text += "run.rank == 0 and open(logged, 'w').close()\n"
-    text += "while not os.path.exists(logged): time.sleep(0.05)\n"
-    text += "raise SystemExit(42 if first else 0)\n"
-    run_id = either.submit(folder(either, "exit-code", text), *TWO_NODES)
-    eventually(lambda: len(either.json("show", run_id)["attempts"]) == 2)
-    assert either.json("show", run_id)["status"] in ("Queued", "Starting", "Running", "Finalizing")
-    run = either.wait(run_id)
-    assert run["status"] == "Completed", either.ok("show", run_id)
-    assert causes(run) == [("1.0", "requeued"), ("1.1", "completed")]
-    sentence = "the command asked for a requeue with exit code 42"
-    assert run["attempts"][0]["verdict"]["sentence"] == sentence
-    assert run["attempts"][0]["job_id"] == run["attempts"][1]["job_id"]
-    assert either.json("metrics", run_id) == {"loss": [1, 1]}
 
 
 def test_a_job_that_may_not_be_requeued_says_so(lab: Lab) -> None:
@@ -229,24 +229,22 @@ def test_a_run_that_stops_for_the_time_limit_goes_on(lab: Lab) -> None:
     source = folder(lab, "stops", text, "requeue: {at_time_limit: true}\n")
     run_id = lab.submit(source, *TWO_NODES)
     eventually(lambda: is_up(lab, run_id))
-    words = ["scancel", "--batch", "--signal=USR1", lab.json("show", run_id)["job_id"]]
+    job_id = lab.json("show", run_id)["job_id"]
+    words = ["scancel", "--batch", "--signal=USR1", job_id]
     assert lab.cluster.run("alice", words).returncode == 0
+    go_on(lab, job_id)
     run = lab.wait(run_id)
     assert causes(run) == [("1.0", "requeued"), ("1.1", "completed")], run
     sentence = run["attempts"][0]["verdict"]["sentence"]
     assert sentence == "the command stopped for the time limit"
 
 
-def test_a_run_that_does_not_stop_is_ended_before_the_limit_and_goes_on(lab: Lab) -> None:
-    text = (
-        "import signal, sys\n" + GOES_ON + "def save(*_):\n"
-        "    time.sleep(1)\n    open(f'outputs/saved-{run.rank}', 'w').close()\n    sys.exit()\n"
-        "signal.signal(signal.SIGTERM, save)\ntime.sleep(600 if first else 0)\n"
-    )
-    source = folder(lab, "ended", text, "requeue: {at_time_limit: true}\n")
-    limits = ("--set", "resources.time=2m", "--set", "stop.lead=60s")
-    srun = ("--set", "distributed_job_config.launcher=srun")
-    run = lab.wait(lab.submit(source, *TWO_NODES, *srun, *limits), timeout=200)
+def test_a_run_that_does_not_stop_is_ended_before_the_limit_and_goes_on(
+    lab: Lab, near_limit: Mapping[str, str]
+) -> None:
+    run_id = near_limit["ended"]
+    go_on(lab, lab.json("show", run_id)["job_id"])
+    run = lab.wait(run_id)
     saved = Path(run["files"], "outputs").glob("saved-*")
     assert sorted(path.name for path in saved) == ["saved-0", "saved-1"]
     assert causes(run) == [("1.0", "requeued"), ("1.1", "completed")], run

@@ -138,19 +138,6 @@ def test_memory_beyond_the_limit_kills(cluster: Cluster) -> None:
     eventually(lambda: job(cluster, number, "JobState") == "OUT_OF_MEMORY")
 
 
-def test_high_preempts_low_which_runs_again(cluster: Cluster, folder: Path) -> None:
-    whole = ("--nodes=4", "--exclusive")
-    script = "echo life ${SLURM_RESTART_COUNT:-0} >>lives; exec sleep 300"
-    low = submit(cluster, "--partition=low", *whole, cwd=folder, script=script)
-    eventually(lambda: job(cluster, low, "JobState") == "RUNNING")
-    high = submit(cluster, "--partition=high", *whole, script="sleep 1")
-    eventually(lambda: job(cluster, low, "JobState") == "PENDING")
-    eventually(lambda: job(cluster, high, "JobState") == "COMPLETED")
-    eventually(lambda: job(cluster, low, "JobState") == "RUNNING")
-    assert job(cluster, low, "Restarts") == "1"
-    eventually(lambda: (folder / "lives").read_text() == "life 0\nlife 1\n")
-
-
 def test_main_does_not_preempt_low(cluster: Cluster) -> None:
     low = submit(cluster, "--partition=low", "--nodes=4", "--exclusive", script="sleep 300")
     eventually(lambda: job(cluster, low, "JobState") == "RUNNING")

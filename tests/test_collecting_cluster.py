@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Lab, eventually
+from tests.lab import Lab, eventually, go_on
 from tests.test_kills import ended, processes_of
 
 pytestmark = pytest.mark.cluster
@@ -185,6 +185,7 @@ def test_a_requeued_job_finds_its_checkpoint(lab: Lab) -> None:
     eventually(lambda: "outputs/checkpoint" in names(lab, run_id))
     job_id = lab.json("show", run_id)["job_id"]
     assert lab.cluster.run("alice", ["scontrol", "requeue", job_id]).returncode == 0
+    go_on(lab, job_id)
     run = lab.wait(run_id, timeout=120)
     assert run["status"] == "Completed", run
     assert lab.ok("logs", run_id).splitlines()[-1] == "resumed step 7"

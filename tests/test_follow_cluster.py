@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpcrun.record import decode_page
-from tests.lab import Lab, eventually
+from tests.lab import Lab, eventually, go_on
 from tests.test_kills import count, ended, processes_of
 
 pytestmark = pytest.mark.cluster
@@ -60,6 +60,7 @@ def running(lab: Lab, name: str) -> Any:
 def test_a_requeue_goes_on_with_the_files_and_doubles_nothing(lab: Lab) -> None:
     run = running(lab, "follow-requeue")
     assert lab.cluster.run("alice", ["scontrol", "requeue", run["job_id"]]).returncode == 0
+    go_on(lab, run["job_id"])
     run = lab.wait(run["run_id"], timeout=120)
     assert [a["attempt"] for a in run["attempts"]] == ["1.0", "1.1"], run
     assert (run["status"], run["problems"]) == ("Completed", [])

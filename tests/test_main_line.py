@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster
-from tests.lab import REPOSITORY, Lab, eventually
+from tests.lab import REPOSITORY, Lab, eventually, go_on
 
 pytestmark = pytest.mark.cluster
 
@@ -50,6 +50,19 @@ def either(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Lab]:
     lab.cluster.set_accounting(before)
 
 
+@pytest.fixture(scope="module")
+def over_limit(either: Lab) -> str:
+    """A run that reaches its time limit while other tests go on: Slurm looks every 30 s."""
+    text = "import time\nprint('up', flush=True)\ntime.sleep(300)\n"
+    run_id = either.submit(script(either, "limit", text))
+    run = eventually(lambda: _running(either, run_id))
+    # Slurm counts whole minutes; an administrator may set the end of a job that runs.
+    limit = ["scontrol", "update", f"jobid={run['job_id']}", "EndTime=now+3"]
+    done = either.cluster.run("root", limit, node="ctl")
+    assert done.returncode == 0, done.stderr
+    return run_id
+
+
 @pytest.fixture
 def source(lab: Lab, request: pytest.FixtureRequest) -> Path:
     """A user's folder with a run.yaml and a script."""
@@ -65,6 +78,7 @@ def squeue(cluster: Cluster, job_id: str, field: str) -> str:
     return cluster.run("alice", ["squeue", "-h", "-j", job_id, "-o", field]).stdout.strip()
 
 
+@pytest.mark.usefixtures("over_limit")
 def test_a_run_from_submit_to_the_history(either: Lab, source: Path) -> None:
     said = either.ok("submit", cwd=source)
     run_id = re.search(r"submitted run (\S+) as job \d+ to test-cluster/main", said)[1]  # type: ignore[index]
@@ -259,16 +273,8 @@ def test_cancel_while_it_waits(lab: Lab, source: Path) -> None:
     assert (run["status"], run["verdict"]["cause"]) == ("Canceled", "canceled")
 
 
-def test_the_time_limit(either: Lab) -> None:
-    text = "import time\nprint('up', flush=True)\ntime.sleep(300)\n"
-    run_id = either.submit(script(either, "limit", text))
-    job_id = eventually(lambda: either.json("show", run_id)["job_id"])
-    eventually(lambda: either.json("show", run_id)["status"] == "Running")
-    # Slurm counts whole minutes; an administrator may set the end of a job that runs.
-    limit = ["scontrol", "update", f"jobid={job_id}", "EndTime=now+3"]
-    done = either.cluster.run("root", limit, node="ctl")
-    assert done.returncode == 0, done.stderr
-    run = either.wait(run_id, timeout=90)
+def test_the_time_limit(either: Lab, over_limit: str) -> None:
+    run = either.wait(over_limit, timeout=90)
     assert (run["status"], run["verdict"]["cause"]) == ("Failed", "time_limit"), run
 
 
@@ -285,6 +291,7 @@ def test_a_requeue_is_a_second_attempt_of_the_same_run(either: Lab) -> None:
     run = eventually(lambda: (r := lab.json("show", run_id))["status"] == "Running" and r)
     eventually(lambda: lab.json("metrics", run_id).get("loss") == [1, 1, 1])
     assert lab.cluster.run("alice", ["scontrol", "requeue", run["job_id"]]).returncode == 0
+    go_on(lab, run["job_id"])
     run = lab.wait(run_id, timeout=90)
     assert [a["attempt"] for a in run["attempts"]] == ["1.0", "1.1"]
     assert run["status"] == "Completed"
@@ -300,10 +307,34 @@ def test_a_requeue_is_a_second_attempt_of_the_same_run(either: Lab) -> None:
     assert logs == ["user_logs/1.0/rank-0.log", "user_logs/1.1/rank-0.log"]
 
 
-@pytest.mark.parametrize(
-    "more", [(), ("--set", "distributed_job_config={kind: mpi, node_count: 2}")]
-)
-def test_a_preempted_run_goes_on_as_its_next_attempt(accounted: Lab, more: tuple[str, ...]) -> None:
+def test_an_exit_code_asks_slurm_for_the_next_attempt(either: Lab) -> None:
+    # The first rank that ends so ends the others.
+    text = (
+        "import os, time\nfrom hpcrun import Run\nrun = Run.get_context()\n"
+        "first = os.environ['HPCRUN_ATTEMPT'] == '1.0'\n"
+        "run.log('loss', 1, step=0 if first else 1)\n"
+        "logged = 'outputs/logged-' + os.environ['HPCRUN_ATTEMPT']\n"
+        "run.rank == 0 and open(logged, 'w').close()\n"
+        "while not os.path.exists(logged): time.sleep(0.05)\n"
+        "raise SystemExit(42 if first else 0)\n"
+    )
+    two_nodes = ("--set", "distributed_job_config={kind: mpi, node_count: 2}")
+    run_id = either.submit(script(either, "exit-code", text), *two_nodes)
+    run = eventually(lambda: len((r := either.json("show", run_id))["attempts"]) == 2 and r)
+    assert run["status"] in ("Queued", "Starting", "Running", "Finalizing")
+    go_on(either, run["job_id"])
+    run = either.wait(run_id)
+    assert run["status"] == "Completed", either.ok("show", run_id)
+    first, second = run["attempts"]
+    assert (first["attempt"], second["attempt"]) == ("1.0", "1.1")
+    assert first["job_id"] == second["job_id"]
+    requeued = first["verdict"]
+    assert (requeued["cause"], second["verdict"]["cause"]) == ("requeued", "completed")
+    assert requeued["sentence"] == "the command asked for a requeue with exit code 42"
+    assert either.json("metrics", run_id) == {"loss": [1, 1]}
+
+
+def test_preempted_runs_go_on_as_their_next_attempts(accounted: Lab) -> None:
     """The batch script hears nothing at first: only steps get TERM, and a rank may heed it."""
     lab = accounted
     text = (
@@ -313,19 +344,22 @@ def test_a_preempted_run_goes_on_as_its_next_attempt(accounted: Lab, more: tuple
         "time.sleep(300 if first else 0)\n"
     )
     source = script(lab, "preempted", text)
-    run_id = lab.submit(
-        source, "-t", "test-cluster/low", "--set", "resources.exclusive=true", *more
-    )
-    run = eventually(lambda: (r := lab.json("show", run_id))["status"] == "Running" and r)
+    low = ("-t", "test-cluster/low", "--set", "resources.exclusive=true")
+    two_nodes = ("--set", "distributed_job_config={kind: mpi, node_count: 2}")
+    ids = [lab.submit(source, *low, *more) for more in ((), two_nodes)]
+    runs = [eventually(lambda name=run_id: _running(lab, name)) for run_id in ids]
     whole = ["sbatch", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"]
     done = lab.cluster.run("bob", whole, cwd=lab.cluster.shared)
     assert done.returncode == 0, done.stderr
-    run = lab.wait(run_id, timeout=120)
-    first, second = run["attempts"]
-    assert run["status"] == "Completed", run
-    assert (first["attempt"], second["attempt"]) == ("1.0", "1.1")
-    assert first["verdict"]["cause"] == "preempted", first
-    assert first["verdict"]["sentence"] == "the job was preempted"
+    for run in runs:
+        go_on(lab, run["job_id"])
+    for run_id in ids:
+        run = lab.wait(run_id, timeout=120)
+        first, second = run["attempts"]
+        assert run["status"] == "Completed", run
+        assert (first["attempt"], second["attempt"]) == ("1.0", "1.1")
+        assert first["verdict"]["cause"] == "preempted", first
+        assert first["verdict"]["sentence"] == "the job was preempted"
 
 
 def test_a_second_job_of_a_submission_is_a_duplicate(lab: Lab, source: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hpcrun.layout import task_ids
-from tests.lab import PYTHON, Lab, eventually
+from tests.lab import PYTHON, Lab, eventually, go_on
 from tests.wheels import make_wheel
 
 pytestmark = pytest.mark.cluster
@@ -178,6 +178,7 @@ def test_jobs_of_two_users_on_one_node_and_a_requeue_keep_to_their_own(
         os.utime(path, (0, 0))
     eventually(lambda: lab.json("show", runs["one"])["status"] == "Running")
     assert lab.cluster.run("alice", ["scontrol", "requeue", job]).returncode == 0
+    go_on(lab, job)
     eventually(lambda: lab.json("show", runs["one"])["attempts"][-1]["attempt"] == "1.1", 150)
     first = lab.wait(runs["one"], timeout=200)
     (rank,) = told(first)
