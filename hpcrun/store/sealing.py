@@ -48,11 +48,12 @@ def seal(run: StoredRun, is_over: Callable[[], bool] = lambda: True) -> Path:
         raise StoreError(f"{run.paths.record} is no run: it has no run.json")
     _expect_end(run, is_over)
     with told(f"seal run {run.paths.run_id}"):
-        known = run.seals()
-        number = _published(run, content)
+        number, is_new = _published(run, content)
         reopen(run.paths.owner, run.paths.run_id, time.time())
         _retire(run, number, content)
-        if not run.retired_folders() and not Path(run.paths.record).exists() and not known:
+        others = set(run.seals()) - {number}
+        kept = run.retired_folders() or Path(run.paths.record).exists()
+        if is_new and not others and not kept:
             # Its journals went while this process made a file of them: it was deleted.
             run.sealed_path(number).unlink(missing_ok=True)
             raise StoreError(f"run {run.paths.run_id} was deleted")
@@ -69,8 +70,8 @@ def _expect_end(run: StoredRun, is_over: Callable[[], bool]) -> None:
         raise StoreError(f"run {run.paths.run_id} goes on again", "seal it when it has ended")
 
 
-def _published(run: StoredRun, content: Content) -> int:
-    """The number of the sealed file that holds all of it, an older or a new one."""
+def _published(run: StoredRun, content: Content) -> tuple[int, bool]:
+    """The number of the sealed file that holds all of it, and whether this process made it."""
     Path(run.paths.sealed).mkdir(parents=True, exist_ok=True)
     # A folder of kept journals whose sealed file is missing takes its number, too.
     number = max([*run.seals(), *run.retired_numbers()], default=-1)
@@ -79,8 +80,8 @@ def _published(run: StoredRun, content: Content) -> int:
         number += 1
         data = data or sealed(content)
         if publish(run.sealed_path(number), data, lambda aside: _verify(aside, content)):
-            break
-    return number
+            return number, True
+    return number, False
 
 
 def _is_unsealed(run: StoredRun, number: int) -> bool:
