@@ -10,7 +10,7 @@ from tests.cluster.failure import ClusterError
 from tests.cluster.hosts import inside
 from tests.cluster.layout import CLUSTER, CONTROLLER, LAB, USERS, Layout
 from tests.cluster.lock import alone
-from tests.cluster.processes import MARK, call, pid, start, stop, wait_for
+from tests.cluster.processes import MARK, call, pid, start, stop, wait_for, wait_until
 
 _CONF = """\
 AuthType=auth/munge
@@ -136,16 +136,20 @@ def _empty_database(layout: Layout) -> Path:
 
 def _add_users(layout: Layout) -> None:
     """The account and its users: with enforced associations, jobs of others are refused."""
-    known = _manage(layout, ["-n", "-P", "show", "association", "format=user,account"]) or ""
-    if f"{USERS[-1]}|{LAB}" in known.split():
-        return
     names = ",".join(USERS)
     for words in (
         ["add", "cluster", CLUSTER],
         ["add", "account", LAB],
         ["add", "user", names, f"account={LAB}"],
     ):
-        call(inside(layout, CONTROLLER.name, ["sacctmgr", "-i", "-Q", *words]))
+        # It is an error where they are there already.
+        call(inside(layout, CONTROLLER.name, ["sacctmgr", "-i", "-Q", *words]), check=False)
+    look = ["-n", "-P", "show", "association", "format=user,account"]
+
+    def are_known() -> bool:
+        return f"{USERS[-1]}|{LAB}" in (_manage(layout, look) or "").split()
+
+    wait_until(are_known, 30, "slurmdbd does not know the users")
 
 
 def _manage(layout: Layout, words: list[str]) -> str | None:
