@@ -79,6 +79,9 @@ ConstrainDevices=no
 """
 
 
+_PORT = 6818
+"""Where a slurmd listens, unless it is told otherwise."""
+
 REMEMBERED = 60
 """Seconds for which the controller remembers a job that has ended, and up to as many more."""
 
@@ -142,9 +145,23 @@ def stop_controller(layout: Layout) -> None:
 
 
 def start_node(layout: Layout, node: str) -> None:
-    """Starts a node's slurmd."""
+    """Starts a node's slurmd and waits until it listens: a job that came earlier would fail."""
     (layout.state / f"slurmd-{node}").mkdir(exist_ok=True)
-    start(layout, f"slurmd-{node}", inside(layout, node, ["slurmd", "-D", "-N", node]))
+    name = f"slurmd-{node}"
+    start(layout, name, inside(layout, node, ["slurmd", "-D", "-N", node]))
+    wait_for(layout, name, lambda: _listens(pid(layout, name)), 30)
+
+
+def _listens(slurmd: int | None) -> bool:
+    """Whether a process of this number is there, and its host's slurmd listens."""
+    try:
+        lines = Path(f"/proc/{slurmd}/net/tcp").read_text().splitlines()[1:]
+    except OSError:
+        return False
+    # Addresses and ports are in hexadecimal, and so is the state, which is 0A for a listener.
+    return any(
+        line.split()[1].endswith(f":{_PORT:04X}") and line.split()[3] == "0A" for line in lines
+    )
 
 
 def stop_node(layout: Layout, node: str) -> None:
