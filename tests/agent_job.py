@@ -154,11 +154,12 @@ def status_of(process: subprocess.Popen[bytes]) -> int:
 
 
 def until(true: Callable[[], object]) -> None:
-    """Waits for something that will be; the whole test run has its own patience."""
-    end = time.monotonic() + 60
+    """Waits for something that will be, more patiently the longer it takes."""
+    began = time.monotonic()
     while not true():
-        assert time.monotonic() < end, "waited for a minute in vain"
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < 60, "waited for a minute in vain"
+        time.sleep(min(max(0.02, waited / 20), 0.5))
 
 
 def alive(pid: int) -> bool:

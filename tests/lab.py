@@ -208,11 +208,15 @@ def _call(*words: str) -> None:
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """What a condition gives once it is true."""
-    deadline = time.monotonic() + seconds
+    """What a condition gives once it is true.
+
+    It is looked at more rarely the longer it takes: looks are commands, and others compute.
+    """
+    began = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
+        waited = time.monotonic() - began
+        assert waited < seconds, "it did not happen"
+        time.sleep(min(max(0.1, waited / 20), 1))
     return found
 
 
