@@ -69,6 +69,7 @@ class Job:
 
     memory is in bytes, per node; 0 means all of it. warning: how long before the time limit the
     batch script gets a signal. requeue: whether it may be requeued; None: as the cluster has it.
+    gres: parts of --gres besides GPUs. of_storage: whole directives for the nodes' disks.
     """
 
     name: str
@@ -92,6 +93,8 @@ class Job:
     mail_types: tuple[str, ...] = ()
     mail_user: str | None = None
     comment: str | None = None
+    gres: tuple[str, ...] = ()
+    of_storage: tuple[str, ...] = ()
     extra: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -100,7 +103,10 @@ def directives(job: Job, rules: SchedulerRules) -> tuple[Directive, ...]:
     if rules.kind == "local":
         return ()
     given = [*_identity(job), *_size(job, rules), *_place(job), *_mail(job)]
-    texts = (*rules.directives.always, *(rules.directives.multi_node if job.nodes > 1 else ()))
+    if rules.export in ("all", "none"):
+        given.append(Directive("--export", rules.export.upper()))
+    of_several = rules.directives.multi_node if job.nodes > 1 else ()
+    texts = (*rules.directives.always, *of_several, *job.of_storage)
     always = [Directive(*_split(text)) for text in texts]
     return (*given, *always, *(Directive(flag, value) for flag, value in job.extra.items()))
 
@@ -242,14 +248,17 @@ def _whole_mebibytes(size: int, shares: int) -> int:
 
 
 def _gpus(job: Job, rules: SchedulerRules) -> Iterator[Directive]:
-    if not job.gpus_per_node or rules.gpu.form == "implicit":
-        return
+    """What is asked for GPUs, and for other generic resources."""
+    form = rules.gpu.form if job.gpus_per_node else "implicit"
     model = "" if rules.gpu.typed == "never" or job.gpu_type is None else f"{job.gpu_type}:"
-    if rules.gpu.form == "gres":
-        yield Directive("--gres", f"gpu:{model}{job.gpus_per_node}")
-    elif rules.gpu.form == "total":
+    gres = [f"gpu:{model}{job.gpus_per_node}"] if form == "gres" else []
+    if gres or job.gres:
+        yield Directive("--gres", ",".join((*gres, *job.gres)))
+    if form == "total":
         yield Directive("--gpus", f"{model}{job.gpus_per_node * job.nodes}")
-    else:
+    elif form == "per_task":
+        yield Directive("--gpus-per-task", f"{model}{job.gpus_per_node // job.tasks_per_node}")
+    elif form == "gpus_per_node":
         yield Directive("--gpus-per-node", f"{model}{job.gpus_per_node}")
 
 

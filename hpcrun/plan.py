@@ -58,6 +58,7 @@ class Launch:
     placeholders: how many words of the command come before those in which each task puts its own
     values (see `placeholders`); None: there are none. parameter_servers: how many processes there
     are besides, one on each of the first nodes. gpu_order: reversed, or as Slurm numbers them.
+    gpu_visibility: all, localid, or as Slurm has it.
     """
 
     launcher: str
@@ -75,6 +76,7 @@ class Launch:
     placeholders: int | None = None
     parameter_servers: int = 0
     gpu_order: str | None = None
+    gpu_visibility: str | None = None
 
     @property
     def world_size(self) -> int:
@@ -174,7 +176,8 @@ class Container:
 @dataclass(frozen=True)
 class Setting:
     """What the batch shell prepares before the launch. prefix: of the environment on each node.
-    packing: None: it is used where it is."""
+    packing: None: it is used where it is. unset: variables that it takes away. exports: whether it
+    says that steps have its own environment."""
 
     lines: tuple[str, ...]
     module_purge: bool
@@ -185,6 +188,8 @@ class Setting:
     variables: Mapping[str, str]
     secrets: Mapping[str, str]
     packing: Packing | None = None
+    unset: tuple[str, ...] = ()
+    exports: bool = False
 
     @property
     def shared_prefix(self) -> str | None:
@@ -197,12 +202,14 @@ class Stopping:
     """How the run hears that its time is nearly over.
 
     lead: how long before the time limit; None: it does not. own_clock: whether the agent's clock
-    says so, not Slurm. signal: what each rank gets as well, such as USR1.
+    says so, not Slurm. signal: what each rank gets as well, such as USR1. checkpoint: how long it
+    takes to save one, where the run says so.
     """
 
     lead: timedelta | None
     own_clock: bool = False
     signal: str | None = None
+    checkpoint: timedelta | None = None
 
 
 @dataclass(frozen=True)

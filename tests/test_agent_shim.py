@@ -80,6 +80,30 @@ def test_gpus_are_given_from_the_last_where_the_site_says_so(job: Job, shell: li
         assert log(job).splitlines()[-1] == f"{seen} None"
 
 
+@SHELLS
+def test_a_process_sees_the_gpus_that_the_site_wants(job: Job, shell: list[str]) -> None:
+    show = "import os; print(*(os.environ.get(f'{n}_VISIBLE_DEVICES') for n in ('CUDA', 'ROCR')))"
+    own = "ROCR" if Path("/dev/kfd").exists() else "CUDA"
+    for told, seen in (
+        ({"HPCRUN_GPU_VISIBILITY": "localid", "CUDA_VISIBLE_DEVICES": "4,5"}, "5 None"),
+        ({"HPCRUN_GPU_VISIBILITY": "localid", "ROCR_VISIBLE_DEVICES": "a,b"}, "None b"),
+        (
+            {
+                "HPCRUN_GPU_VISIBILITY": "localid",
+                "CUDA_VISIBLE_DEVICES": "0,1",
+                "HPCRUN_GPU_ORDER": "reversed",
+            },
+            "0 None",
+        ),
+        ({"HPCRUN_GPU_VISIBILITY": "all", "CUDA_VISIBLE_DEVICES": "0"}, "0,1,2 None"),
+        ({"HPCRUN_GPU_VISIBILITY": "localid"}, "1 None" if own == "CUDA" else "None 1"),
+    ):
+        told = {**told, "SLURM_GPUS_ON_NODE": "3"}
+        with task(job, shell, sys.executable, "-c", show, **srun(1, 2, 2), **told) as child:
+            assert child.wait() == 0
+        assert log(job, 1).splitlines()[-1] == seen
+
+
 LAUNCHERS = {
     "plain": (
         {"RANK": "7", "WORLD_SIZE": "9", "MASTER_ADDR": "stale"},

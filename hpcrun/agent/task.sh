@@ -140,6 +140,38 @@ if [ "$HPCRUN_GPU_ORDER" = reversed ]; then # the last is nearest to the first C
     [ -z "$ROCR_VISIBLE_DEVICES" ] || ROCR_VISIBLE_DEVICES=$(turned "$ROCR_VISIBLE_DEVICES")
 fi
 
+# The numbers of this node's GPUs, with commas.
+every_gpu() {
+    left=0
+    place=1
+    while [ "$place" -lt "${SLURM_GPUS_ON_NODE:-1}" ]; do
+        left=$left,$place
+        place=$((place + 1))
+    done
+    echo "$left"
+}
+
+# The GPUs that a site wants the process to see, of a list with commas.
+visible() {
+    case $HPCRUN_GPU_VISIBILITY in
+    all) every_gpu ;;
+    *) echo "$1" | cut -d , -f "$((LOCAL_RANK + 1))" ;;
+    esac
+}
+
+if [ -n "$HPCRUN_GPU_VISIBILITY" ]; then
+    # Where Slurm told neither, AMD's driver tells whose GPUs they are. ROCm heeds both variables.
+    if [ -z "$CUDA_VISIBLE_DEVICES$ROCR_VISIBLE_DEVICES" ]; then
+        if [ -e /dev/kfd ]; then
+            export ROCR_VISIBLE_DEVICES="$(every_gpu)"
+        else
+            export CUDA_VISIBLE_DEVICES="$(every_gpu)"
+        fi
+    fi
+    [ -z "$CUDA_VISIBLE_DEVICES" ] || CUDA_VISIBLE_DEVICES=$(visible "$CUDA_VISIBLE_DEVICES")
+    [ -z "$ROCR_VISIBLE_DEVICES" ] || ROCR_VISIBLE_DEVICES=$(visible "$ROCR_VISIBLE_DEVICES")
+fi
+
 # -- where does it write? -----------------------------------------------------------------------
 
 if [ -n "$HPCRUN_SPOOL" ]; then

@@ -72,6 +72,8 @@ class Resources:
     """Features that the nodes must have."""
     reservation: str | None = None
     """The reservation to use."""
+    storage: list[str] = field(default_factory=list)
+    """Disks of the nodes that a job only has when it asks, by the site's names, such as nvme."""
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from hpcrun.config import PyTorchConfiguration, nodes_key, parse_memory, parse_time, processes_key
@@ -10,6 +10,8 @@ from hpcrun.directives import Job, format_memory, format_time
 from hpcrun.layout import RunPaths, UserPaths
 from hpcrun.plan import LOCAL, Choice, Launch
 from hpcrun.resolve.request import Request
+from hpcrun.resolve.storage import storage
+from hpcrun.site.storage import Request as Disk
 from hpcrun.site.target import TimeLimits
 
 COMES_WITH = {"by_cpus": "the CPUs", "by_gpus": "the GPUs", "whole_node": "the whole node"}
@@ -24,7 +26,8 @@ def job(request: Request, launch: Launch) -> Job:
     mail = request.config.mail
     _check_nodes(request, launch.nodes)
     _check_cpus(request, launch.tasks_per_node * (launch.cpus_per_task or 1))
-    gpus, model = _gpus(request, launch.nodes), _gpu_type(request)
+    gpus, model = _gpus(request, launch.nodes, launch.tasks_per_node), _gpu_type(request)
+    disks = storage(request)
     by_constraint = request.site.scheduler.gpu.by_constraint.get(model or "")
     pick("internet", (target.internet, in_target))
     pick("preemptible", (target.preemptible or None, in_target))
@@ -40,7 +43,7 @@ def job(request: Request, launch: Launch) -> Job:
         cpus_per_task=launch.cpus_per_task,
         gpus_per_node=gpus,
         gpu_type=None if by_constraint else model,
-        memory=_memory(request),
+        memory=_memory(request, gpus, launch.tasks_per_node * (launch.cpus_per_task or 1)),
         exclusive=_exclusive(request),
         time=_time(request, launch.nodes),
         partition=pick(
@@ -50,7 +53,7 @@ def job(request: Request, launch: Launch) -> Job:
         ),
         qos=pick("qos", (resources.qos, "resources.qos"), (target.qos, in_target)),
         account=_account(request),
-        constraint=_constraint(request, gpus, by_constraint),
+        constraint=_constraint(request, gpus, by_constraint, disks),
         reservation=pick(
             "reservation",
             (resources.reservation, "resources.reservation"),
@@ -59,6 +62,8 @@ def job(request: Request, launch: Launch) -> Job:
         mail_types=tuple(t.upper() for t in mail.on) if mail else (),
         mail_user=mail.address if mail else None,
         comment=f"hpcrun:{request.run_id}.1" if request.site.scheduler.comment else None,
+        gres=tuple(disk.gres for disk in disks if disk.gres is not None),
+        of_storage=tuple(disk.directive for disk in disks if disk.directive is not None),
         extra=_extra(request, launch.nodes),
     )
 
@@ -74,8 +79,10 @@ def _exclusive(request: Request) -> bool:
     )
 
 
-def _constraint(request: Request, gpus: int, of_model: str | None) -> str | None:
-    """What the run or the target asks for, and what the site's GPUs are chosen by."""
+def _constraint(
+    request: Request, gpus: int, of_model: str | None, disks: Sequence[Disk]
+) -> str | None:
+    """What the run or the target asks for, and what the site's GPUs and disks are chosen by."""
     asked = request.choose(
         "constraint",
         (request.config.resources.constraint, "resources.constraint"),
@@ -86,9 +93,9 @@ def _constraint(request: Request, gpus: int, of_model: str | None) -> str | None
         (of_model if gpus else None, request.of_site),
         (None if gpus else request.site.scheduler.gpu.none_constraint, request.of_site),
     )
-    if asked and of_gpus and of_gpus not in asked.split("&"):
-        return f"{asked}&{of_gpus}"
-    return asked or of_gpus
+    every = [*(asked or "").split("&"), *(of_gpus or "").split("&")]
+    every += [disk.constraint for disk in disks if disk.constraint is not None]
+    return "&".join(dict.fromkeys(filter(None, every))) or None
 
 
 def _paths(request: Request) -> RunPaths:
@@ -96,7 +103,7 @@ def _paths(request: Request) -> RunPaths:
     return (own.private if request.is_private else own).run(request.run_id)
 
 
-def _gpus(request: Request, nodes: int) -> int:
+def _gpus(request: Request, nodes: int, tasks: int) -> int:
     given = request.config.resources.gpus_per_node
     asked = request.choose("gpus per node", (given, "resources.gpus_per_node"), (0, "default"))
     assert asked is not None
@@ -127,6 +134,11 @@ def _gpus(request: Request, nodes: int) -> int:
             "resources.gpus_per_node",
             nodes_key(request.config.distributed_job_config),
         )
+    if request.site.scheduler.gpu.form == "per_task" and asked % tasks:
+        message = f"{request.site.id} gives GPUs to tasks, and {tasks} cannot share {asked}"
+        distributed = request.config.distributed_job_config
+        hint = "ask for as many on each node as there are processes, or a multiple"
+        request.refuse(message, hint, "resources.gpus_per_node", processes_key(distributed))
     _check_backend(request, asked)
     if asked:
         in_target = request.of_target
@@ -179,9 +191,17 @@ def _gpu_type(request: Request) -> str | None:
     return model
 
 
-def _memory(request: Request) -> int | None:
+def _memory(request: Request, gpus: int, cpus: int) -> int | None:
+    """Bytes on each node. gpus, cpus: how many a node gives."""
     asked, key = request.config.resources.memory, "resources.memory"
-    mode = request.site.scheduler.memory.mode
+    rules, whole = request.site.scheduler.memory, _is_whole(request)
+    mode = rules.mode
+    if asked is None and rules.default is not None and not whole:
+        share = {"mem": 1, "mem_per_cpu": cpus, "mem_per_gpu": gpus}[rules.flag]
+        if share:
+            size = parse_memory(rules.default) * share
+            request.note("memory per node", format_memory(size), request.of_site)
+            return size
     if asked is None:
         if mode == "required":
             request.refuse(f"{request.site.id} wants a memory request", f"set {key}", key)
@@ -191,7 +211,6 @@ def _memory(request: Request) -> int | None:
         told = f"{format_memory(size)} is not asked for: it comes with {COMES_WITH[mode]}"
         request.note("memory per node", told, request.of_site)
         return None
-    whole = bool(request.config.resources.exclusive or request.target.exclusive or request.local)
     told = "" if size or whole else " (all of it: on shared nodes the job waits for empty ones)"
     request.note("memory per node", format_memory(size) + told, key)
     if mode == "forbidden":
@@ -206,6 +225,11 @@ def _memory(request: Request) -> int | None:
             key,
         )
     return size
+
+
+def _is_whole(request: Request) -> bool:
+    """Whether nobody else is on the nodes."""
+    return bool(request.config.resources.exclusive or request.target.exclusive or request.local)
 
 
 def _time(request: Request, nodes: int) -> timedelta | None:
@@ -319,13 +343,17 @@ def _check_cpus(request: Request, asked: int) -> None:
 def _account(request: Request) -> str | None:
     rules, suffix = request.site.scheduler.account, request.target.account_suffix
     asked = request.config.resources.account
-    account = asked or rules.default
+    named = request.around.environ.get(rules.variable or "")
+    account = asked or named or rules.default
     if account is None:
         if rules.required:
             message, key = f"{request.site.id} wants an account", "resources.account"
-            request.refuse(message, f"set {key}{rules.known_by}", key)
+            variable = f", or {rules.variable} where you submit" if rules.variable else ""
+            request.refuse(message, f"set {key}{variable}{rules.known_by}", key)
         return None
     origin = request.origin("resources.account") if asked else request.of_site
+    if not asked and named:
+        origin = f"{request.of_site}, ${rules.variable}"
     for name, target in request.site.targets.items():
         other = target.account_suffix
         wrong = suffix and other and other != suffix and account.endswith(other)

@@ -25,6 +25,8 @@ OVER_SRUN = TORCHRUN[:2]
 
 _WITHOUT_STEPS = ("plain", "mpirun", "ibrun", *TORCHRUN[2:])
 _ONE_EACH = (type(None), ParallelTaskConfiguration)
+_CHOOSING = (PyTorchConfiguration, HorovodConfiguration)
+"""Their programs choose the GPU of their local rank, among all."""
 
 
 def launch(request: Request, container: Container | None = None) -> Launch:
@@ -73,6 +75,7 @@ def launch(request: Request, container: Container | None = None) -> Launch:
         placeholders=len(before) if placeholders.are_in(words) else None,
         parameter_servers=getattr(distributed, "parameter_server_count", 0),
         gpu_order=_gpu_order(request),
+        gpu_visibility=_gpu_visibility(request, launcher, distributed),
     )
 
 
@@ -132,14 +135,30 @@ def _gpu_order(request: Request) -> str | None:
     return request.choose("order of GPUs", (request.target.node.gpu_order, request.of_target))
 
 
+def _gpu_visibility(
+    request: Request, launcher: str, distributed: DistributedConfiguration | None
+) -> str | None:
+    """Which GPUs each process sees, where that is not as Slurm has it."""
+    told = request.site.launch.gpu_visibility
+    by_itself = isinstance(distributed, _CHOOSING) or launcher != "srun"
+    if told == "slurm" or not request.config.resources.gpus_per_node:
+        return None
+    if launcher not in ("srun", "tensorflow") or (told == "localid" and by_itself):
+        return None
+    request.note("visible GPUs", told, request.of_site)
+    return told
+
+
 def _bindings(request: Request, tasks: int) -> tuple[str, ...]:
     """What srun is told to bind each of so many processes on a node to."""
     rules, resources = request.site.launch, request.config.resources
     # A list of CPUs, or masks of them, means those of a whole node.
     whole = request.target.exclusive or resources.exclusive
     cpus = rules.cpu_binds.get(str(tasks), rules.cpu_bind) if whole else rules.cpu_bind
-    told = {"cpu": cpus, "gpu": rules.gpu_bind if resources.gpus_per_node else None}
-    return tuple(f"--{what}-bind={to}" for what, to in told.items() if to is not None)
+    told = {"cpu-bind": cpus}
+    if resources.gpus_per_node:
+        told |= {"gpu-bind": rules.gpu_bind, "gres-flags": rules.gres_flags}
+    return tuple(f"--{flag}={to}" for flag, to in told.items() if to is not None)
 
 
 def _note_master(request: Request) -> None:
@@ -158,7 +177,9 @@ def _note_master(request: Request) -> None:
         request.note("master address", named, of_site)
     variable = f"${port.variable}" if port.variable is not None else None
     command = f"by {port.command}" if port.command is not None else None
-    request.choose("master port", (port.number, of_site), (variable, of_site), (command, of_site))
+    ports = f"of {port.first} to {port.last}" if port.first is not None else None
+    told = (port.number, variable, command, ports)
+    request.choose("master port", *((each, of_site) for each in told))
 
 
 def _mpi_type(

@@ -7,6 +7,7 @@ from datetime import timedelta
 from hpcrun.config import Requeue
 from hpcrun.plan import Requeueing
 from hpcrun.resolve.request import Request
+from hpcrun.site.scheduler import RequeueRules
 
 
 def requeueing(request: Request) -> Requeueing:
@@ -30,13 +31,27 @@ def requeueing(request: Request) -> Requeueing:
 
 def may_requeue(request: Request) -> bool | None:
     """Whether Slurm may requeue the job; None: as the cluster has it."""
-    asked = request.config.requeue
+    asked, rules = request.config.requeue, request.site.scheduler.requeue
     if request.local:
         return None
+    if request.target.preemptible and rules != RequeueRules():
+        request.note("preemption", _contract(rules), request.of_site)
     if asked.allowed is not None:
         request.note("requeue by Slurm", "yes" if asked.allowed else "no", "requeue.allowed")
         return asked.allowed
     return True if asked.at_time_limit else None
+
+
+def _contract(rules: RequeueRules) -> str:
+    """What a site says of jobs that others push off, in words."""
+    told = []
+    if rules.guaranteed_seconds is not None:
+        told.append(f"not in the first {rules.guaranteed_seconds} s")
+    if rules.notice_seconds is not None:
+        told.append(f"{rules.signal or 'a signal'} {rules.notice_seconds} s before the end")
+    if rules.default is not None:
+        told.append("requeued unless told otherwise" if rules.default else "requeued only if told")
+    return "; ".join(told) or f"by {rules.signal}"
 
 
 def _note(request: Request, name: str, value: object, field: str) -> None:

@@ -47,6 +47,14 @@ def setting(request: Request, nodes: int, container: Container | None = None) ->
     request.choose("modules", (own, "environment.modules"))
     runtime = rules_of(request, container.runtime) if container is not None else Runtime()
     request.choose("modules", (runtime.modules, of_site))
+    if rules.system == "none" and (own or environment.module_profile):
+        message = f"{request.site.id} has no modules, and {', '.join(own or profile)} asked"
+        key = "environment.modules" if own else "environment.module_profile"
+        request.refuse(message, "leave them out", key)
+    launch, exports = request.site.launch, request.site.scheduler.export in ("none", "reset")
+    request.choose("unset variables", (launch.unset, of_site))
+    if exports and not request.local:
+        request.note("environment of steps", "that of the batch script", of_site)
     values = _variables(request, nodes, runtime)
     secrets = dict(request.config.secrets or {})
     for secret, file in secrets.items():
@@ -63,6 +71,8 @@ def setting(request: Request, nodes: int, container: Container | None = None) ->
         variables=values,
         secrets=secrets,
         packing=_packing(request, nodes),
+        unset=launch.unset,
+        exports=exports and not request.local,
     )
 
 

@@ -28,6 +28,7 @@ LEAST = timedelta(seconds=10)
 def stopping(request: Request, time: timedelta | None) -> Stopping:
     """How the run is told. time: its limit, if that is known."""
     asked = request.config.stop
+    checkpoint = parse_time(asked.checkpoint_time) if asked.checkpoint_time else None
     lead, source = _default(asked.checkpoint_time, time), "default"
     if asked.checkpoint_time is not None:
         source = "stop.checkpoint_time"
@@ -40,11 +41,11 @@ def stopping(request: Request, time: timedelta | None) -> Stopping:
         if not request.local:
             why = "the time limit is too short" if lead is None else "no time limit is known"
             request.note("stop", f"not told: {why}", source)
-        return Stopping(None, signal=asked.signal)
+        return Stopping(None, signal=asked.signal, checkpoint=checkpoint)
     by = "by the agent" if own_clock else "by Slurm"
     request.note("stop", f"{format_time(lead)} before the time limit, {by}", source)
     request.choose("stop signal", (asked.signal, "stop.signal"))
-    return Stopping(lead, own_clock, asked.signal)
+    return Stopping(lead, own_clock, asked.signal, checkpoint)
 
 
 def _default(checkpoint: str | None, time: timedelta | None) -> timedelta | None:

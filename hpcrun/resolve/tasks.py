@@ -24,20 +24,30 @@ def tasks(request: Request) -> Tasks | None:
         return None
     count = request.choose("tasks", (asked.task_count, f"{KEY}.task_count"))
     assert count is not None
-    request.choose("tasks at once", (asked.max_parallel, f"{KEY}.max_parallel"))
+    rules = request.site.scheduler
+    at_once = request.choose(
+        "tasks at once",
+        (asked.max_parallel, f"{KEY}.max_parallel"),
+        (rules.max_parallel, request.of_site),
+    )
+    if rules.max_parallel is not None and at_once is not None and at_once > rules.max_parallel:
+        message = f"{at_once} tasks at once asked of {request.of_target}, which runs"
+        request.refuse(f"{message} {rules.max_parallel}", "ask for fewer", f"{KEY}.max_parallel")
     if request.local:
         message = "independent tasks are a job array, which target local has not"
         request.refuse(message, "choose a target with Slurm: -t SITE/TARGET", KEY)
-    reason = request.site.scheduler.directives.forbid.get("--array")
-    if reason is not None or request.site.scheduler.max_array_size == 0:
+    reason = rules.directives.forbid.get("--array")
+    if reason is not None or rules.max_array_size == 0:
         message = f"{request.site.id} takes no job arrays, and independent tasks are one"
         request.refuse(message, reason or "scheduler.max_array_size is 0", KEY)
-    most = request.site.scheduler.max_jobs
+    most, running = rules.max_jobs, rules.max_running_jobs
+    if running is not None and min(count, at_once or count) > running:
+        request.note("tasks that run at a time", running, request.of_site)
     if most is not None and count > most:
         message = f"{count} tasks asked of {request.of_target}, which takes {most} jobs of a user"
         hint = f"each task is one: at most {most}, each with more to do"
         request.refuse(message, hint, f"{KEY}.task_count")
-    return Tasks(count, asked.max_parallel)
+    return Tasks(count, at_once)
 
 
 def _refuse_placeholders(request: Request) -> None:

@@ -30,13 +30,14 @@ def choose(
     client_env: Mapping[str, str] = {},
     environ: Mapping[str, str] | None = None,
     error_hints: Mapping[str, str] = {},
+    accounting: bool = True,
 ) -> Choice:
     """The adapter that was asked for. `auto` takes pyslurm where it can be loaded and is made for
     the release of the Slurm that runs, and the commands otherwise."""
-    commands = Slurm(client_env, environ, error_hints)
+    commands = Slurm(client_env, environ, error_hints, accounting)
     if asked == "commands":
         return Choice(commands, "commands", "as configured")
-    library = LibSlurm(client_env, environ, error_hints)
+    library = LibSlurm(client_env, environ, error_hints, accounting)
     if asked == "pyslurm":
         return Choice(library, "pyslurm", "as configured")
     if importlib.util.find_spec("pyslurm") is None:

@@ -41,6 +41,9 @@ class SiteConfig:
     written `name+` appends to a list. A file's own name means the file that it hides."""
     docs_url: str = ""
     """The site's own documentation."""
+    remarks: tuple[str, ...] = ()
+    """What its users had better know, a sentence each, such as that idle jobs are canceled: doctor
+    tells them."""
     status: Literal["active", "retiring", "restricted", "abstract"] = "active"
     """Whether it goes on, closes, is not for everybody, or is there for others to inherit."""
     valid_until: str | None = None

@@ -19,6 +19,9 @@ class Modules:
     """Modules to load before the run's own, in order."""
     profiles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Named sets of further modules, such as pytorch, for runs that ask for one."""
+    system: Literal["lmod", "tmod", "none"] | None = None
+    """Which it is: Lmod, Environment Modules, or none: then a run that asks for modules is
+    refused. Absent: that is not known."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class MasterPort:
     """The variable of jobs in which the site tells it."""
     command: str | None = None
     """What prints a free one on the first node, such as get_free_port."""
+    first: int | None = None
+    """The least of those of which one follows from the job id."""
+    last: int | None = None
+    """The greatest of them."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,11 @@ class LaunchRules:
     """The same by the number of processes on a node, for jobs that have whole nodes."""
     gpu_bind: str | None = None
     """srun's --gpu-bind= for such processes of a job with GPUs, such as none."""
+    gres_flags: str | None = None
+    """srun's --gres-flags= for them, such as allow-task-sharing."""
+    gpu_visibility: Literal["slurm", "all", "localid"] = "slurm"
+    """Which GPUs such a process sees: as Slurm has it; all of its node; or only the one of its
+    local rank, as number 0. The last is not for PyTorch and Horovod, whose programs choose it."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables for every command."""
     single_node_env: Mapping[str, str] = field(default_factory=dict)
@@ -91,5 +103,7 @@ class LaunchRules:
     """Variables for commands over several nodes."""
     gpu_env: Mapping[str, str] = field(default_factory=dict)
     """Variables for commands with GPUs."""
+    unset: tuple[str, ...] = ()
+    """Variables of the submission's environment or of modules that the command must not find."""
     discouraged: Mapping[str, str] = field(default_factory=dict)
     """Launchers that do badly here, with the site's reason: their use is warned of."""

@@ -18,6 +18,9 @@ class Account:
     """Whether a job without one is refused."""
     default: str | None = None
     """The account of runs that name none."""
+    variable: str | None = None
+    """The variable that names it where you submit, such as PAWSEY_PROJECT; `default` is for where
+    it is not set. PROJECT or ACCOUNT is in its name."""
     form: str | None = None
     """How accounts are written, for people, such as project_<number>."""
     list_command: str | None = None
@@ -34,8 +37,8 @@ class Account:
 class Gpu:
     """How GPUs are asked for."""
 
-    form: Literal["gpus_per_node", "gres", "total", "implicit"] = "gpus_per_node"
-    """Which flag: --gpus-per-node, --gres=gpu:, --gpus (for all nodes), or none."""
+    form: Literal["gpus_per_node", "gres", "total", "per_task", "implicit"] = "gpus_per_node"
+    """Which flag: --gpus-per-node, --gres=gpu:, --gpus for all nodes, --gpus-per-task, or none."""
     typed: Literal["never", "optional", "required"] = "optional"
     """Whether the model is part of the request."""
     types: Mapping[str, str] = field(default_factory=dict)
@@ -61,6 +64,9 @@ class Memory:
     the whole node, and is not asked for."""
     flag: Literal["mem", "mem_per_cpu", "mem_per_gpu"] = "mem"
     """Which flag is written."""
+    default: str | None = None
+    """What is asked for when the run names none, such as 60G: for each node, CPU or GPU, as the
+    flag has it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,22 @@ class Poll:
     """Between two questions of one user on one host."""
     max_interval_seconds: int = 180
     """Up to which that grows while nothing changes."""
+    submit_gap_seconds: float = 0.0
+    """Between two submissions of one user on one host, at least; 60 at most."""
+
+
+@dataclass(frozen=True)
+class RequeueRules:
+    """What becomes of jobs that others push off their nodes."""
+
+    default: bool | None = None
+    """Whether they are requeued when nobody says; absent: that is not known."""
+    signal: str | None = None
+    """The signal that a job gets first, such as TERM."""
+    notice_seconds: int | None = None
+    """How long before its end it comes."""
+    guaranteed_seconds: int | None = None
+    """How long a job runs before it can be pushed off."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +132,22 @@ class SchedulerRules:
     """How often it may be asked."""
     max_array_size: int | None = None
     """MaxArraySize: one more than the greatest index in a job array; default: Slurm is asked."""
+    max_parallel: int | None = None
+    """How many tasks of a job array may run at a time."""
     max_jobs: int | None = None
     """How many jobs you may have at a time: those that wait, and each task of an array, count."""
+    max_running_jobs: int | None = None
+    """How many of them run at a time: the others wait."""
+    export: Literal["all", "none", "reset"] | None = None
+    """What of the submission's environment a job gets: all writes --export=ALL; none writes
+    --export=NONE, and lets steps have what the batch script has; reset does only that. Absent:
+    nothing is written. What hpcrun submits with is little in any case."""
+    requeue: RequeueRules = RequeueRules()
+    """What becomes of jobs that others push off."""
+    submit_from: Literal["login", "anywhere"] = "anywhere"
+    """Whether jobs can submit jobs."""
+    accounting: bool = True
+    """Whether sacct tells of jobs that have ended; false: it is not asked."""
     error_hints: Mapping[str, str] = field(default_factory=dict)
     """A part of what sbatch says when it refuses a job, or of the reason for which one waits, to
     what that means here."""

@@ -15,6 +15,20 @@ class Purge:
     """Those that are older."""
     basis: Literal["atime", "mtime"] = "atime"
     """By their last reading, or their last change."""
+    login_reads_count: bool = True
+    """Whether reading on a login node counts."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a job asks for a folder that it would not have otherwise."""
+
+    gres: str | None = None
+    """A part of --gres, such as nvme or nvme:100."""
+    constraint: str | None = None
+    """A part of --constraint, such as nvme."""
+    directive: str | None = None
+    """A whole directive, such as --bb=..."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,8 @@ class Root:
     """Where it lies, such as /scratch/$USER."""
     env: str | None = None
     """The variable that names it."""
+    env_after: str | None = None
+    """What is run before that variable is there, such as module reset."""
     scope: Literal["shared", "node"] = "shared"
     """Whether all nodes see it, or each has its own."""
     writable_on_compute: bool = True
@@ -35,6 +51,12 @@ class Root:
     """How much it holds, such as 20T."""
     files: int | None = None
     """How many files it holds."""
+    quota_of: Literal["user", "group", "project"] | None = None
+    """Whose files these limits count; absent: that is not known."""
+    request: Request | None = None
+    """How a job asks for it: runs that name it in resources.storage, and those that work on it."""
+    counts_as_memory: bool = False
+    """Whether what lies there counts as memory of the job."""
     flock: bool = True
     """Whether locks on it work."""
 
@@ -59,3 +81,6 @@ class Storage:
     the like as in `scratch`."""
     quota_command: str | None = None
     """What you run to see how much is left."""
+    pack_environment: Literal["sbcast", "mpi4py"] | None = None
+    """How the site wants environments brought to the nodes' own disks (environment.pack): runs of
+    several nodes that do not are told so."""

@@ -90,6 +90,7 @@ class Session:
                 _adapter(self.assets.folders) or rules.adapter,
                 rules.client_env,
                 error_hints=rules.error_hints,
+                accounting=rules.accounting,
             )
             if choice.is_less:
                 sys.stderr.write(f"hpcrun: Slurm is asked by its commands: {choice.why}\n")
@@ -184,12 +185,25 @@ class Session:
         for doubt, cure in self.misplaced(prepared.site):
             sys.stderr.write(f"hpcrun: {doubt}: {cure}\n")
         plan, scheduler = prepared.plan, self.scheduler(prepared.plan.target)
+        self._before_submission(prepared.site)
         try:
             waits = self._dependency(plan.awaiting, plan.target)
             act = submit if plan.tasks is None else submit_tasks
             return act(prepared, self.store, scheduler, parent, waits)
         finally:
             self._forget_jobs(prepared.plan.target)
+
+    def _before_submission(self, site: SiteConfig) -> None:
+        """Waits as long as the site wants between two. SchedulerError: it takes none from here."""
+        from hpcrun.transport.pace import keep_gap
+        from hpcrun.workflow.doubts import jobs_of_jobs
+
+        refused = jobs_of_jobs(site, os.environ)
+        if refused is not None:
+            raise refused
+        gap = site.scheduler.poll.submit_gap_seconds
+        if gap:
+            keep_gap(self.cache / "submissions", site.id, gap)
 
     def misplaced(self, site: SiteConfig) -> Iterator[tuple[str, str]]:
         """That a site wants its history elsewhere than in the workspace, which nobody has named;
@@ -212,6 +226,7 @@ class Session:
 
         (record,) = self.refreshed([record])
         check(record, self.store)
+        self._before_submission(self.site(record.target))
         comment = self.site(record.target).scheduler.comment
         waits = self._dependency(Awaiting.of(record.request.get("after")), record.target)
         try:

@@ -12,6 +12,9 @@ from hpcrun.plan import Surroundings
 from hpcrun.store.policy import read_policy
 from hpcrun.store.users import own_name
 
+_NAMED = ("SCRATCH", "PROJECT", "ACCOUNT")
+"""What stands in the names of variables that site files may name."""
+
 _KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH", "USER")
 
 
@@ -26,8 +29,12 @@ def here(workspace: Path, source: Path) -> Surroundings:
         workspace=str(workspace),
         source=str(source.resolve()),
         private=read_policy(workspace).private,
-        environ={k: v for k, v in os.environ.items() if k in _KEPT or "SCRATCH" in k},
+        environ={name: text for name, text in os.environ.items() if _is_kept(name)},
     )
+
+
+def _is_kept(name: str) -> bool:
+    return name in _KEPT or any(part in name for part in _NAMED)
 
 
 def new_token() -> str:
