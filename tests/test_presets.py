@@ -48,6 +48,8 @@ SAID_BY = {
     "--mem": ("scheduler.memory.mode", "scheduler.memory.flag"),
     "--mem-per-cpu": ("scheduler.memory.flag",),
     "--mem-per-gpu": ("scheduler.memory.flag",),
+    "--gpus-per-task": ("scheduler.gpu.form",),
+    "--export": ("scheduler.export",),
     "--account": ("scheduler.account.required", "scheduler.account.default"),
     "--exclusive": ("target.exclusive",),
     "--partition": ("target.partition",),

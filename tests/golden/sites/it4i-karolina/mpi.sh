@@ -21,6 +21,8 @@ export HPCRUN_RECORD=/lab/history/users/ada/active/digits_1700000000_0123abcd
 export HPCRUN_FILES=/lab/history/users/ada/files/2023-11/digits_1700000000_0123abcd
 export HPCRUN_LAUNCHER=mpirun
 export HPCRUN_DISTRIBUTED=mpi
+# What the job was not given of the submission's environment, its steps would not be given of this one.
+export SLURM_EXPORT_ENV=ALL
 # hpcrun resubmit --resume-from gives the checkpoint as the second argument.
 [ -z "${2:-}" ] || export HPCRUN_RESUME_ANEW=yes HPCRUN_RESUME_FROM=$2 HPCRUN_RESUME_ARGUMENT=--resume-from
 # The submission (`hpcrun resubmit` gives a later one its number), and the count of requeues in it;

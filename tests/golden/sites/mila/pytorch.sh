@@ -63,7 +63,7 @@ export HPCRUN_MASTER_PORT
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh python3 train.py)
 step=(srun --nodes=2 --ntasks=4 --ntasks-per-node=2)
-step+=(--kill-on-bad-exit=1 --wait=60)
+step+=(--kill-on-bad-exit=1 --wait=60 --gres-flags=allow-task-sharing)
 command=("${step[@]}" "${task[@]}")
 
 agent=(/opt/hpcrun/bin/python -I -S /lab/history/users/ada/sdk/0.1.0-0123456789ab)

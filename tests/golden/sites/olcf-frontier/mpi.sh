@@ -58,12 +58,7 @@ export HPCRUN_NPROC_PER_NODE=2
 export HPCRUN_WORLD_SIZE=4
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export HPCRUN_NODELIST="${nodes[*]}" HPCRUN_MASTER_ADDR=${nodes[0]}
-# Below the range that Linux gives to clients, seven for each job in turn; the first that is free here.
-HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
-while grep -qs ":$(printf %04X "$HPCRUN_MASTER_PORT") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6; do
-    HPCRUN_MASTER_PORT=$((HPCRUN_MASTER_PORT + 1))
-done
-export HPCRUN_MASTER_PORT
+export HPCRUN_MASTER_PORT=3442
 # As Azure ML tells MPI programs where the first node is.
 export AZ_BATCHAI_MPI_MASTER_NODE=$HPCRUN_MASTER_ADDR
 export AZ_BATCH_MASTER_NODE=$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT
