@@ -7,7 +7,7 @@ Types are dataclasses of text, numbers, lists, mappings and further dataclasses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any, NamedTuple
@@ -74,10 +74,11 @@ class Layer(NamedTuple):
         found = part_of(self.tree, *path)
         return None if found is None else Layer(found)
 
-    def texts(self, key: str) -> Sequence[str]:
-        """The texts in the list under a key."""
+    def texts(self, key: str) -> Mapping[str, Origin]:
+        """The texts in the list under a key, each with its place."""
         found = part_of(self.tree, key)
-        return [item.text for item in items(found) if isinstance(item, Leaf)] if found else ()
+        leaves = [item for item in items(found) if isinstance(item, Leaf)] if found else ()
+        return {leaf.text: leaf.origin for leaf in leaves}
 
 
 def read_layer(text: str, file: str, error: Raised = ConfigError) -> Layer:

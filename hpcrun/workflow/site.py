@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from hpcrun.assets import Assets, Templates
 from hpcrun.errors import ConfigError, Problem, SiteError
 from hpcrun.plan import split_target
-from hpcrun.reading import Finding, Layer, read_layer, read_layers
+from hpcrun.reading import Finding, Layer, Read, read_layer, read_layers
 from hpcrun.site import SiteConfig
 from hpcrun.site.target import Override
 from hpcrun.workflow.unsound import unsound
@@ -25,14 +25,33 @@ def load_site(name: str, assets: Assets, target: str | None = None) -> SiteConfi
     return site if target is None else _as_wanted(site, target, stack)
 
 
+def problems_of(name: str, assets: Assets) -> list[Problem]:
+    """All that is wrong with a site's files, and with what each of its targets wants.
+
+    SiteError, ConfigError where they cannot be read at all.
+    """
+    stack = _stack(name, assets)
+    read = _read(name, [layer for _, layer in stack])
+    found = [*read.problems]
+    for target, rules in read.value.targets.items():
+        if rules.override != Override():
+            found += _read(name, _wanted(target, stack)).problems
+    return list(dict.fromkeys(found))
+
+
 def _as_wanted(site: SiteConfig, target: str, stack: Stack) -> SiteConfig:
-    """The site as a target wants it; one that there is not wants nothing.
+    """The site as a target wants it; one that there is not wants nothing."""
+    if target not in site.targets or site.targets[target].override == Override():
+        return site
+    return _site(site.id, _wanted(target, stack))
+
+
+def _wanted(target: str, stack: Stack) -> list[Layer]:
+    """What a site is made of as a target wants it.
 
     What a file's targets want counts less than the file that hides it: who writes one of their own
     means all that it says.
     """
-    if target not in site.targets or site.targets[target].override == Override():
-        return site
     last = {hidden: number for number, (hidden, _) in enumerate(stack)}
     layers: list[Layer] = []
     for number, (hidden, layer) in enumerate(stack):
@@ -40,19 +59,25 @@ def _as_wanted(site: SiteConfig, target: str, stack: Stack) -> SiteConfig:
         if last[hidden] == number:
             parts = (one.part("targets", target, "override") for h, one in stack if h == hidden)
             layers += filter(None, parts)
-    return _site(site.id, layers)
+    return layers
 
 
 def _site(name: str, layers: Sequence[Layer]) -> SiteConfig:
+    return _read(name, layers).sound(SiteError).value
+
+
+def _read(name: str, layers: Sequence[Layer]) -> Read[SiteConfig]:
     read = read_layers(SiteConfig, layers, SiteError)
     site = read.value
-    for key, given, wanted, why in (
-        ("schema_version", site.schema_version, 1, "it must be 1"),
-        ("id", site.id, name, f"the file's name says {name!r}"),
-    ):
-        if given != wanted:
-            raise SiteError(read.problem(Finding(key, f"{key} is {given!r}", why)))
-    return read.with_findings(unsound(site)).sound(SiteError).value
+    misnamed = [
+        Finding(key, f"{key} is {given!r}", why)
+        for key, given, wanted, why in (
+            ("schema_version", site.schema_version, 1, "it must be 1"),
+            ("id", site.id, name, f"the file's name says {name!r}"),
+        )
+        if given != wanted
+    ]
+    return read.with_findings([*misnamed, *unsound(site)])
 
 
 def layers_of(name: str, assets: Assets) -> list[Layer]:
@@ -69,7 +94,7 @@ def _stack(
     text, file = files[place]
     layer = read_layer(text, file, SiteError)
     stack: Stack = []
-    for base in layer.texts("inherits"):
+    for base, origin in layer.texts("inherits").items():
         next_place = place + 1 if base == name else 0
         if base == name and next_place == len(files):
             raise SiteError(
@@ -78,7 +103,11 @@ def _stack(
         if base != name and base in above:
             raise SiteError(Problem(f"{base} and {name} inherit each other", "", file))
         below = hidden + (base == name and set(above) <= {name})
-        stack += _stack(base, assets, next_place, below, (*above, name))
+        try:
+            stack += _stack(base, assets, next_place, below, (*above, name))
+        except ConfigError as error:  # there is no such site
+            told = (one._replace(file=origin.source, line=origin.line) for one in error.problems)
+            raise SiteError(*told) from None
     return [*stack, (hidden, layer)]
 
 
@@ -94,7 +123,7 @@ def _lineage(name: str, assets: Assets) -> Iterator[str]:
     """A site's name, then those that it inherits, the top one first."""
     yield name
     for text, file in assets.site(name):
-        for base in reversed(read_layer(text, file, SiteError).texts("inherits")):
+        for base in reversed([*read_layer(text, file, SiteError).texts("inherits")]):
             if base != name:
                 yield from _lineage(base, assets)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.assets import Assets
 from hpcrun.config import RunConfiguration
-from hpcrun.errors import HpcrunError
+from hpcrun.errors import HpcrunError, Problem
 from hpcrun.plan import Surroundings
 from hpcrun.reading import read_value, scalars
 from hpcrun.resolve import resolve
@@ -18,8 +18,9 @@ from hpcrun.site import SiteConfig, Source, source_of
 from hpcrun.workflow.doubts import closed
 from hpcrun.workflow.finding import Finding
 from hpcrun.workflow.places import objections, place_of
-from hpcrun.workflow.site import layers_of, load_site, templates_of
+from hpcrun.workflow.site import layers_of, load_site, problems_of, templates_of
 from hpcrun.workflow.smallest import smallest
+from hpcrun.workflow.unsound import contradictions
 
 UNSOURCED = (
     "schema_version",
@@ -65,16 +66,27 @@ def check_file(path: Path, assets: Assets) -> list[Finding]:
         ]
     name, beside = path.name.removesuffix(".yaml"), assets.with_file(path)
     try:
-        site = load_site(name, beside)
-        wanted = {target: load_site(name, beside, target) for target in site.targets}
+        problems: Sequence[Problem] = problems_of(name, beside)
     except HpcrunError as error:
-        problems = getattr(error, "problems", ()) or (error,)
+        problems = getattr(error, "problems", ()) or (Problem(str(error)),)
+    if problems:
         return [Finding("error", "file", str(problem)) for problem in problems]
+    site = load_site(name, beside)
     findings = [*_unsourced(name, beside), *_dated(site), *_stored(site)]
-    for target, as_wanted in wanted.items():
-        findings += _tried(as_wanted, target, beside)
+    places = {fact.key: fact.origin for fact in facts_of(name, beside)}
+    for target in site.targets:
+        as_wanted = load_site(name, beside, target)
+        wrong = [*_contradicting(as_wanted, target, places)]
+        findings += wrong or _tried(as_wanted, target, beside)
     targets = ", ".join(site.targets) or "none"
     return [*findings, Finding("ok", f"site {name}", f"can be read; its targets: {targets}")]
+
+
+def _contradicting(site: SiteConfig, target: str, places: Mapping[str, str]) -> Iterator[Finding]:
+    """What a target says against its site as it wants it. places: where each key stands."""
+    for key, message, cure in contradictions(site, target):
+        told = places.get(f"targets.{target}.override.{key}", places.get(key, key))
+        yield Finding("error", f"targets.{target}", f"{told}: {message}", cure)
 
 
 def _unsourced(name: str, assets: Assets) -> Iterator[Finding]:
