@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,84 @@ def test_a_run_names_a_registered_environment(project: Path) -> None:
     config = ScriptRunConfig(".", "train.py", environment="mine:1")
     prepared = workspace.session.prepare(read_value(type(config.run_config), config.asked()))
     assert prepared.plan.launch.python == "/first/python"
+
+
+DAMAGES = {
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:40]),
+    "another's": lambda file: file.write_text(file.read_text().replace('"torch"', '"other"')),
+    "a list": lambda file: file.write_text("[1]"),
+    "no text": lambda file: file.write_bytes(b"\xff\xfe\x00"),
+    "a later one": lambda file: file.write_text(file.read_text().replace('"pip"', '"pipp"')),
+    "a number": lambda file: file.write_text(file.read_text().replace('"/own/python"', "[7]")),
+}
+
+
+def test_a_damaged_one_is_told_and_never_yields_to_the_sites(project: Path) -> None:
+    sites = project / ".hpcrun/site_configs"
+    sites.mkdir(parents=True)
+    (sites / "lab.yaml").write_text(
+        "schema_version: 1\nid: lab\ndefault_target: cpu\ntargets: {cpu: {}}\n"
+        "environments: {torch: {interpreter_path: /site/python}}\n"
+    )
+    (project / "run.yaml").write_text("script: train.py\ncompute_target: lab\nenvironment: torch\n")
+    workspace = Workspace.from_config()
+    assert "/site/python train.py" in hpcrun("render").stdout
+    Environment("torch", PythonSection("/own/python")).register(workspace)
+    (file,) = (project / "ws").glob("users/*/environments/names/torch/1.json")
+    whole = file.read_bytes()
+    for damage in DAMAGES.values():
+        damage(file)
+        said = hpcrun("render", code=2).stderr
+        assert f"run.yaml:3: the registered environment {file} is damaged" in said, said
+        with pytest.raises(StoreError, match="is damaged, or of a later hpcrun"):
+            Environment.get(workspace, "torch")
+        file.write_bytes(whole)
+    assert "/own/python train.py" in hpcrun("render").stdout
+    assert "it has 1" in hpcrun("render", "--set", "environment=torch:2", code=2).stderr
+    file.unlink()
+    file.parent.rmdir()
+    file.parent.write_text("planted")
+    assert f"environment torch in {file.parent}: " in hpcrun("render", code=8).stderr
+
+
+def test_labels_stand_for_a_version_and_can_be_moved(project: Path) -> None:
+    workspace = Workspace.from_config()
+    for place in ("first", "second", "third"):
+        Environment("mine", PythonSection(f"/{place}/python")).register(workspace)
+    Environment.label(workspace, "mine", 1, ["stable", "old"])
+    assert Environment.get(workspace, "mine", label="stable").version == "1"
+    Environment.label(workspace, "mine", "2", "stable")
+    (project / "run.yaml").write_text("script: train.py\nenvironment: mine@stable\n")
+    assert "environment\tmine:2\trun.yaml:2" in hpcrun("explain").stdout
+    assert Environment.get(workspace, "mine", label="latest").version == "3"
+    assert Environment.get(workspace, "mine", label="old").version == "1"
+    said = hpcrun("explain", "--set", "environment=mine@stabel", code=2).stderr
+    assert "'mine' with the label 'stabel' (did you mean `stable`?" in said
+    with pytest.raises(ConfigError, match="'latest' is no label"):
+        Environment.label(workspace, "mine", 1, ["latest"])
+    with pytest.raises(StoreError, match=r"no environment 'mine', version 7 \(it has 1, 2, 3"):
+        Environment.label(workspace, "mine", 7, ["new"])
+    with pytest.raises(ConfigError, match="both say which 'mine' is meant"):
+        Environment.get(workspace, "mine", 1, "stable")
+
+
+REGISTERS = """\
+import sys
+from hpcrun import Environment, Workspace
+workspace = Workspace.from_config()
+for number in range(5):
+    print(Environment("mine", modules=[f"{sys.argv[1]}-{number}"]).register(workspace).version)
+"""
+
+
+def test_of_those_who_register_at_once_each_has_a_version(project: Path) -> None:
+    words = [sys.executable, "-c", REGISTERS]
+    with (
+        subprocess.Popen([*words, "a"], stdout=subprocess.PIPE, text=True) as one,
+        subprocess.Popen([*words, "b"], stdout=subprocess.PIPE, text=True) as two,
+    ):
+        said = [process.communicate()[0].split() for process in (one, two)]
+    assert sorted(int(version) for versions in said for version in versions) == [*range(1, 11)]
 
 
 # -- Azure ML's other words -----------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,11 +87,19 @@ class Workspace:
 
         return registered(self.session.store)
 
-    def environment(self, name: str, version: str | int | None = None) -> Environment:
+    def environment(
+        self, name: str, version: str | int | None = None, label: str | None = None
+    ) -> Environment:
         """A registered environment; see `Environment.get`. StoreError."""
         from hpcrun.workflow.registered import get
 
-        return get(self.session.store, name, None if version is None else str(version))
+        return get(self.session.store, name, None if version is None else str(version), label)
+
+    def label_environment(self, name: str, version: str | int, labels: Iterable[str]) -> None:
+        """Has labels stand for a version of an environment; see `Environment.label`."""
+        from hpcrun.workflow.registered import label
+
+        label(self.session.store, name, str(version), labels)
 
     def register_environment(self, environment: Environment) -> Environment:
         """Keeps an environment under its name; see `Environment.register`."""

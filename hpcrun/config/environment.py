@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -26,7 +26,11 @@ class Registry(Protocol):
 
     def register_environment(self, environment: Environment) -> Environment: ...
 
-    def environment(self, name: str, version: str | int | None = None) -> Environment: ...
+    def environment(
+        self, name: str, version: str | int | None = None, label: str | None = None
+    ) -> Environment: ...
+
+    def label_environment(self, name: str, version: str | int, labels: Iterable[str]) -> None: ...
 
     @property
     def environments(self) -> Mapping[str, Environment]: ...
@@ -205,9 +209,31 @@ class Environment:
         return workspace.register_environment(self)
 
     @staticmethod
-    def get(workspace: Registry, name: str, version: str | int | None = None) -> Environment:
-        """A registered one of this user's; without a version the newest. StoreError: none is."""
-        return workspace.environment(name, version)
+    def get(
+        workspace: Registry,
+        name: str,
+        version: str | int | None = None,
+        label: str | None = None,
+    ) -> Environment:
+        """A registered one of this user's; without a version the newest, or that of a label.
+
+        ConfigError: both are given. StoreError: there is none.
+        """
+        if version is not None and label is not None:
+            message = f"version {version} and label {label!r} both say which {name!r} is meant"
+            raise ConfigError(Problem(message, "keep one of them"))
+        return workspace.environment(name, version, label)
+
+    @staticmethod
+    def label(
+        workspace: Registry, name: str, version: str | int, labels: str | Iterable[str]
+    ) -> None:
+        """Has labels stand for a version of a registered one, whatever they stood for before.
+
+        ConfigError: one is malformed, or `latest`, which always is the newest. StoreError.
+        """
+        several = [labels] if isinstance(labels, str) else labels
+        workspace.label_environment(name, version, several)
 
     @staticmethod
     def list(workspace: Registry) -> Mapping[str, Environment]:

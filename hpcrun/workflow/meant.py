@@ -43,17 +43,21 @@ def with_named(
     name = asked.value.environment
     if not isinstance(name, str) or "/" in name:
         return asked
-    from hpcrun.workflow.registered import get
+    from hpcrun.workflow.registered import get, is_registered
 
     config = asked.value.copy()
+    plain, at, label = name.partition("@")
+    plain, colon, version = plain.partition(":")
     try:
-        config.environment = get(store, *name.split(":", 1))
+        config.environment = get(store, plain, version if colon else None, label if at else None)
     except StoreError as error:
+        if is_registered(store, plain):  # the site's of that name is not what is meant
+            return asked.with_findings([Finding("environment", error.message, error.hint)])
         of_site = _curated(asked, assets)
         if name in of_site:
             config.environment = of_site[name]
             return replace(asked, value=config)
-        near = nearest(name, of_site) if of_site and ":" not in name else error.hint
+        near = nearest(name, of_site) if of_site and name == plain else error.hint
         hint = near or "name the folder of a virtual environment, or write {name: …, modules: […]}"
         finding = Finding("environment", error.message, hint)
         return asked.with_findings([finding])

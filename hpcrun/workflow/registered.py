@@ -1,6 +1,7 @@
 """Environments that a user has registered by name: versions 1, 2, …, each written once.
 
 environments/names/<name>/<version>.json
+environments/names/<name>/<label>.label     the version that it stands for; it can be moved
 """
 
 from __future__ import annotations
@@ -8,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hpcrun.config import CondaDependencies, DockerSection, Environment, is_file
-from hpcrun.config.environment import PythonSection
+from hpcrun.config import CondaDependencies, Environment, is_file
 from hpcrun.environments.requirements import read_requirements
 from hpcrun.errors import ConfigError, Problem, StoreError
 from hpcrun.faults import told
@@ -22,8 +22,14 @@ from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.store.policy import read_policy
 from hpcrun.store.publishing import publish
+from hpcrun.store.publishing import replace as put
+
+LATEST = "latest"
+"""The label that stands for the newest version, whatever that is."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
+_VERSION = re.compile(r"(?P<number>[1-9][0-9]*)\.json\Z")
+_LABEL = ".label"
 
 
 def register(store: FileStore, environment: Environment, folder: Path) -> Environment:
@@ -50,11 +56,18 @@ def register(store: FileStore, environment: Environment, folder: Path) -> Enviro
                 return replace(whole, version=version)
 
 
-def get(store: FileStore, name: str, version: str | None = None) -> Environment:
-    """A registered environment; without a version the newest. StoreError: there is none."""
+def get(
+    store: FileStore, name: str, version: str | None = None, label: str | None = None
+) -> Environment:
+    """A registered environment; without a version the newest, or that which a label stands for.
+
+    StoreError: there is none, or what stands there is none.
+    """
     known = _versions(store, name)
     if not known:
-        raise StoreError(f"there is no environment {name!r}", nearest(name, registered(store)))
+        raise StoreError(f"there is no environment {name!r}", nearest(name, _names(store)))
+    if label is not None and label != LATEST:
+        version = _labelled(store, name, label)
     number = max(known) if version is None else int(version) if version.isdecimal() else 0
     if number not in known:
         some = ", ".join(str(each) for each in sorted(known)[-5:])
@@ -63,47 +76,99 @@ def get(store: FileStore, name: str, version: str | None = None) -> Environment:
     return _read(known[number])
 
 
+def is_registered(store: FileStore, name: str) -> bool:
+    """Whether there is any version of it, sound or not. StoreError: that cannot be known."""
+    return bool(_versions(store, name))
+
+
+def label(store: FileStore, name: str, version: str, labels: Iterable[str]) -> None:
+    """Has labels stand for a version, whatever they stood for. ConfigError, StoreError."""
+    get(store, name, version)
+    wanted = list(labels)
+    for each in wanted:
+        if not _NAME.match(each) or each == LATEST:
+            message = f"{each!r} is no label for an environment"
+            hint = f"letters, digits, ., _ and - only; {LATEST} is always the newest version"
+            raise ConfigError(Problem(message, hint))
+    folder = _versions(store, name)[int(version)].parent
+    room = store.prepare(read_policy(store.workspace).private)
+    with kept_to(room.root):
+        for each in wanted:
+            with told(f"label version {version} of environment {name} as {each}"):
+                put(folder / f"{each}{_LABEL}", f"{int(version)}\n".encode())
+
+
 def registered(store: FileStore) -> Mapping[str, Environment]:
     """The newest version of each, by name. StoreError."""
+    return {name: get(store, name) for name in _names(store) if _versions(store, name)}
+
+
+def _names(store: FileStore) -> list[str]:
     names: set[str] = set()
     for room in store.rooms():
         folder = Path(room.environments, "names")
         with told(f"list the environments in {folder}"):
-            names |= set(os.listdir(folder)) if folder.is_dir() else set()
-    return {name: get(store, name) for name in sorted(names) if _versions(store, name)}
+            try:
+                names.update(os.listdir(folder))
+            except FileNotFoundError:
+                continue
+    return sorted(names)
 
 
 def _versions(store: FileStore, name: str) -> dict[int, Path]:
     """Where each version of a name lies."""
     found: dict[int, Path] = {}
+    for file in _files(store, name):
+        match = _VERSION.match(file.name)
+        if match is not None:
+            found[int(match["number"])] = file
+    return found
+
+
+def _files(store: FileStore, name: str) -> Iterator[Path]:
+    """What is kept of a name. StoreError: it cannot be read."""
     if not _NAME.match(name):
-        return found
+        return
     for room in store.rooms():
         folder = Path(room.environments, "names", name)
         with told(f"read the versions of environment {name} in {folder}"):
-            for file in folder.iterdir() if folder.is_dir() else ():
-                if file.stem.isdecimal() and file.suffix == ".json":
-                    found[int(file.stem)] = file
-    return found
+            try:
+                yield from [*folder.iterdir()]
+            except FileNotFoundError:
+                continue
+
+
+def _labelled(store: FileStore, name: str, label: str) -> str:
+    """The version that a label stands for."""
+    labels = {file.stem: file for file in _files(store, name) if file.suffix == _LABEL}
+    if label not in labels:
+        message = f"there is no environment {name!r} with the label {label!r}"
+        raise StoreError(message, nearest(label, [LATEST, *labels]))
+    with told(f"read the label {labels[label]}"):
+        version = labels[label].read_text(encoding="utf-8", errors="replace").strip()
+    if not version.isdecimal():
+        message = f"the label {labels[label]} is damaged: it says {version[:80]!r}"
+        raise StoreError(message, f"Environment.label(workspace, {name!r}, VERSION, {label!r})")
+    return version
 
 
 def _read(file: Path) -> Environment:
     with told(f"read the environment {file}"):
-        text = file.read_text(encoding="utf-8")
+        data = file.read_bytes()
     try:
-        value = json.loads(text)
-        python = PythonSection(**value["python"])
-        if python.conda_dependencies is not None:
-            held = value["python"]["conda_dependencies"]
-            python.conda_dependencies = read_value(CondaDependencies, held).sound().value
-        parts = {
-            "python": python,
-            "docker": read_value(DockerSection, value.get("docker", {})).sound().value,
-        }
-        return Environment(**{**value, **parts})
-    except (ValueError, TypeError, LookupError) as error:
-        message = f"the registered environment {file} is damaged, or of a later hpcrun: {error}"
-        raise StoreError(message) from error
+        found: Environment = read_value(Environment, json.loads(data)).sound().value
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, str(error)) from error
+    except ConfigError as error:
+        raise _damaged(file, "; ".join(each.message for each in error.problems)) from error
+    if (found.name, found.version) != (file.parent.name, file.stem):
+        raise _damaged(file, f"it says that it is {found.name}:{found.version}")
+    return found
+
+
+def _damaged(file: Path, why: str) -> StoreError:
+    message = f"the registered environment {file} is damaged, or of a later hpcrun: {why}"
+    return StoreError(message, "remove the file, and register it anew; or name another version")
 
 
 def _whole(environment: Environment, folder: Path) -> Environment:
