@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
-def find_conda(name: str, environ: Mapping[str, str], home: Path) -> str | None:
-    """The folder of the first environment of that name; None if there is none."""
-    for folder in _folders(name, environ, home):
-        if _is_environment(folder):
-            return str(folder)
-    return None
+def find_conda(name: str, environ: Mapping[str, str], home: Path) -> list[str]:
+    """The folders that a name may mean: none, one, or several.
+
+    As conda does, the first counts among the folders in which environments are kept. Of those that
+    lie elsewhere conda only has a list, in which several may end in the same name.
+    """
+    kept = [folder for folder in _kept(name, environ, home) if _is_environment(folder)]
+    found = kept[:1] or [folder for folder in _listed(name, home) if _is_environment(folder)]
+    different = {folder.resolve(): str(folder) for folder in reversed(found)}
+    return sorted(different.values())
 
 
 def _is_environment(folder: Path) -> bool:
@@ -21,7 +25,7 @@ def _is_environment(folder: Path) -> bool:
         return False  # no folder can have so long a name
 
 
-def _folders(name: str, environ: Mapping[str, str], home: Path) -> Iterator[Path]:
+def _kept(name: str, environ: Mapping[str, str], home: Path) -> Iterator[Path]:
     if not name or "/" in name:
         return
     roots = [Path(environ[key]) for key in ("MAMBA_ROOT_PREFIX",) if environ.get(key)]
@@ -37,6 +41,11 @@ def _folders(name: str, environ: Mapping[str, str], home: Path) -> Iterator[Path
     for root in roots:
         yield root / "envs" / name
     yield home / ".conda/envs" / name
+
+
+def _listed(name: str, home: Path) -> Iterator[Path]:
+    if name in ("", "base"):
+        return
     try:
         known = (home / ".conda/environments.txt").read_text().splitlines()
     except (OSError, UnicodeDecodeError):

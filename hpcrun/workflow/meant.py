@@ -92,13 +92,21 @@ def with_conda(asked: Read[RunConfiguration]) -> Read[RunConfiguration]:
         return asked
     from hpcrun.environments.conda import find_conda
 
-    found = find_conda(environment.conda, os.environ, Path.home())
-    if found is None:
-        message = f"there is no conda environment {environment.conda!r} here"
-        hint = "load conda's module before you submit, or give its folder as virtual_environment"
-        return asked.with_findings([Finding("environment.conda", message, hint)])
+    name, by_folder = environment.conda, "give its folder as virtual_environment"
+    found = find_conda(name, os.environ, Path.home())
+    message = ""
+    if not found:
+        message = f"there is no conda environment {name!r} here"
+        by_folder = f"load conda's module before you submit, or {by_folder}"
+    elif len(found) > 1:
+        message = f"{name!r} may be any of {len(found)} conda environments: {', '.join(found)}"
+    elif not Path(found[0], "bin/python").exists():
+        message = f"the conda environment {found[0]} has no python"
+        by_folder = "install one into it"
+    if message:
+        return asked.with_findings([Finding("environment.conda", message, by_folder)])
     config = asked.value.copy()
-    config.environment = replace(environment, virtual_environment=found)
+    config.environment = replace(environment, virtual_environment=found[0])
     return replace(asked, value=config)
 
 
