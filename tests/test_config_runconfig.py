@@ -198,6 +198,29 @@ maxRunDuration: 60
     ]
 
 
+def test_what_azure_ml_would_do_and_hpcrun_does_not_is_refused(tmp_path: Path) -> None:
+    text = """\
+script: a.py
+dataReferences: {train: {dataStoreName: main}}
+outputData: {made: {}}
+services: {tb: {type: TensorBoard}}
+environment:
+  python: {userManagedDependencies: false, baseCondaEnvironment: theirs}
+  docker: {baseDockerfile: FROM a}
+  databricks: {eggLibraries: [a]}
+  r: {rVersion: null, cranPackages: []}
+"""
+    found = [problem.partition(" (")[0] for problem in problems(text, tmp_path)]
+    assert found == [
+        "run.runconfig:2: hpcrun has no datastores, which dataReferences names",
+        "run.runconfig:3: hpcrun has no datastores, which outputData names",
+        "run.runconfig:4: hpcrun starts none of services",
+        "run.runconfig:6: hpcrun adds no packages to the conda environment 'theirs'",
+        "run.runconfig:7: hpcrun builds no images",
+        "run.runconfig:8: hpcrun installs nothing of the section databricks",
+    ]
+
+
 @pytest.mark.parametrize(
     "text", ["spark: " + "[" * 60 + "]" * 60, "spark: &s {a: *s}\n", "script: [\n", "- a\n"]
 )

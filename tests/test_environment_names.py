@@ -202,6 +202,14 @@ OF_AZURE = """{
 }"""
 
 
+NOT_HONOURED = (
+    ('Dockerfile": null', 'Dockerfile": "FROM a"', "hpcrun builds no images"),
+    ('Dockerfile": null', 'Dockerfile": null, "buildContext": {"path": "."}', "builds no images"),
+    ('CondaEnvironment": null', 'CondaEnvironment": "theirs"', "conda environment 'theirs'"),
+    ('"r": null', '"r": {"cranPackages": [{"name": "a"}]}', "nothing of the section r"),
+)
+
+
 @pytest.mark.parametrize("managed", [True, False])
 def test_what_azure_ml_has_saved_is_read(managed: bool, tmp_path: Path) -> None:
     file = tmp_path / "azureml_environment.json"
@@ -216,9 +224,12 @@ def test_what_azure_ml_has_saved_is_read(managed: bool, tmp_path: Path) -> None:
         assert dependencies.pip_packages == ["azureml-defaults"]
     else:
         assert (dependencies, found.python.interpreter_path) == (None, "python")
-    file.write_text(file.read_text().replace('Dockerfile": null', 'Dockerfile": "FROM a"'))
-    with pytest.raises(ConfigError, match="hpcrun builds no images"):
-        Environment.load_from_directory(tmp_path)
+    text = file.read_text()
+    for asked, instead, said in NOT_HONOURED:
+        file.write_text(text.replace(asked, instead))
+        if managed or "Conda" not in asked:
+            with pytest.raises(ConfigError, match=said):
+                Environment.load_from_directory(tmp_path)
     with pytest.raises(ConfigError, match=r"hpcrun builds no images, not of \./Dockerfile"):
         Environment.from_dockerfile("own", "./Dockerfile")
 

@@ -41,10 +41,10 @@ from hpcrun.config.model import (
 )
 from hpcrun.config.runconfig_environment import (
     JOINED,
-    NO_DOCKERFILE,
     FileEnvironment,
     camel,
     environment_in,
+    not_honoured,
     plain,
     snake,
     written,
@@ -188,9 +188,11 @@ def load_runconfig(
 def read_runconfig(file: Path) -> Read[RunConfiguration]:
     """What a .runconfig asks for, as far as it could be read; as `load_config`."""
     read = read_partly(_File, file_text(file), str(file), rename=snake)
-    if read.value.environment.docker.base_dockerfile:
-        key = "environment.docker.base_dockerfile"
-        read = read.with_findings([Finding(key, "hpcrun builds no images", NO_DOCKERFILE)])
+    of_environment = [
+        finding._replace(key=f"environment.{finding.key}")
+        for finding in not_honoured(read.value.environment)
+    ]
+    read = read.with_findings([*of_environment, *_not_honoured(read.value)])
     config = _configuration(read.value)
     distributed = config.distributed_job_config
     places = {
@@ -212,6 +214,19 @@ def read_runconfig(file: Path) -> Read[RunConfiguration]:
         frozenset(map(place, read.wrong)),
         frozenset(map(place, read.misread)),
     )
+
+
+def _not_honoured(read: _File) -> Iterator[Finding]:
+    """What Azure ML would do for the run, and hpcrun does not."""
+    for key in ("data", "data_references", "datacaches", "output_data"):
+        if getattr(read, key):
+            message = f"hpcrun has no datastores, which {camel(key)} names"
+            hint = "inputs: {NAME: PATH} and outputs: {NAME: PATH} say where data lie here"
+            yield Finding(key, message, hint)
+    for key in ("application_endpoints", "services"):
+        if getattr(read, key):
+            hint = "start it in the script: hpcrun shell RUN -L PORT reaches it"
+            yield Finding(key, f"hpcrun starts none of {camel(key)}", hint)
 
 
 def _configuration(read: _File) -> RunConfiguration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -10,9 +11,7 @@ from hpcrun.config.conda import CondaDependencies
 from hpcrun.config.container import DockerSection
 from hpcrun.config.environment import DEFAULT_ENVIRONMENT, Environment, PythonSection
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.reading import check_value, read_partly
-
-NO_DOCKERFILE = "build it elsewhere, and name it as baseImage"
+from hpcrun.reading import Finding, check_value, read_partly
 
 
 @dataclass
@@ -39,7 +38,8 @@ class _Docker(DockerSection):
 
 @dataclass
 class FileEnvironment:
-    """An environment as it is written. What is Any is Azure ML's and means nothing here."""
+    """An environment as it is written. What is Any is Azure ML's and means nothing here, or is
+    refused."""
 
     name: str | None = None
     version: str | None = None
@@ -65,12 +65,38 @@ class FileEnvironment:
 def environment_of(text: str, file: str) -> Environment:
     """The environment that a text tells, whose keys are those of a .runconfig. ConfigError."""
     read = read_partly(FileEnvironment, text, file, rename=snake).sound().value
-    if read.docker.base_dockerfile:
-        raise ConfigError(Problem("hpcrun builds no images", NO_DOCKERFILE, file))
+    refused = [Problem(each.message, each.hint, file) for each in not_honoured(read)]
+    if refused:
+        raise ConfigError(*refused)
     made = environment_in(read)
     if read.python.user_managed_dependencies is True:
         made.python.user_managed_dependencies = True
     return made
+
+
+def not_honoured(read: FileEnvironment) -> Iterator[Finding]:
+    """What Azure ML would do for it, and hpcrun does not. Keys as in the file, from its root."""
+    no_image = "build it elsewhere, and name it as baseImage"
+    if read.docker.base_dockerfile:
+        yield Finding("docker.base_dockerfile", "hpcrun builds no images", no_image)
+    if _says(read.docker.build_context):
+        yield Finding("docker.build_context", "hpcrun builds no images", no_image)
+    base = read.python.base_conda_environment
+    if base and read.python.user_managed_dependencies is not True:
+        message = f"hpcrun adds no packages to the conda environment {base!r}"
+        hint = "name its packages in condaDependencies, or use it as it is: conda: NAME"
+        yield Finding("python.base_conda_environment", message, hint)
+    for name, section in {"r": read.r, "databricks": read.databricks}.items():
+        if _says(section):
+            message = f"hpcrun installs nothing of the section {name}"
+            yield Finding(name, message, "leave it out; conda has packages of R and of Java too")
+
+
+def _says(value: Any) -> bool:
+    """Whether there is anything but empty values in it."""
+    if isinstance(value, dict):
+        return any(map(_says, value.values()))
+    return any(map(_says, value)) if isinstance(value, list) else bool(value)
 
 
 def environment_in(read: FileEnvironment) -> Environment:
