@@ -12,12 +12,18 @@ def _tell(text: str) -> None:
     sys.stderr.write(f"hpcrun: {text}\n")
 
 
+LONG = 3600.0
+"""Seconds after which nobody is waited for any more: a lost host may keep its lock for ever."""
+
+
 @contextmanager
-def alone(path: str | Path, say: Callable[[str], object] = _tell) -> Iterator[None]:
+def alone(
+    path: str | Path, say: Callable[[str], object] = _tell, patience: float = LONG
+) -> Iterator[None]:
     """Waits for its turn at a lock file, whose folder is made if it is not there.
 
     say: hears that it waits; default: standard error, which also hears where no lock can be had, as
-    on a file system without locks: nobody is waited for then.
+    on a file system without locks: nobody is waited for then. patience: seconds.
     """
     from filelock import FileLock, Timeout
 
@@ -27,7 +33,10 @@ def alone(path: str | Path, say: Callable[[str], object] = _tell) -> Iterator[No
         lock.acquire(timeout=0)
     except Timeout:
         say("waiting for another process that does the same")
-        lock.acquire()
+        try:
+            lock.acquire(timeout=patience)
+        except Timeout:
+            _tell(f"not waiting any more for who has {path}: its host may be lost")
     except (OSError, NotImplementedError) as error:
         _tell(f"no lock on {path}: {error}")
     try:
