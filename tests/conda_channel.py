@@ -10,6 +10,10 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"
+"""What stands in a text for the environment's folder."""
+IN_TEXT = {"prefix_placeholder": PLACEHOLDER, "file_mode": "text"}
+
 
 def add_package(
     channel: Path,
@@ -21,14 +25,19 @@ def add_package(
 ) -> None:
     """Puts a package for any machine into a channel, and makes its index anew.
 
-    files, links: path in the environment → text, or what the link leads to.
+    files, links: path in the environment → text, or what the link leads to. Whoever installs it
+    writes the environment's folder for PLACEHOLDER.
     """
     index = {
         **{"name": name, "version": version, "build": "0", "build_number": 0},
         **{"depends": list(depends), "subdir": "noarch", "noarch": "generic"},
     }
     paths = [
-        {"_path": path, "path_type": kind, "sha256": _digest(text.encode()), "size_in_bytes": 0}
+        {
+            **{"_path": path, "path_type": kind, "sha256": _digest(text.encode())},
+            **(IN_TEXT if PLACEHOLDER in text else {}),
+            "size_in_bytes": 0,
+        }
         for kind, parts in (("hardlink", files), ("softlink", links or {}))
         for path, text in parts.items()
     ]

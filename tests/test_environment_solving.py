@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ import pytest
 from hpcrun import CondaDependencies, Environment, RunConfiguration, ScriptRunConfig, Workspace
 from hpcrun.environments import solving
 from hpcrun.environments.cache import MARKER, listed
+from hpcrun.environments.packing import pack
 from hpcrun.environments.specification import read_specification
 from hpcrun.errors import BuildError, ConfigError
 from hpcrun.workflow.environments import wanted_of
 from tests.commands import hpcrun, told
-from tests.conda_channel import add_package, add_python
+from tests.conda_channel import PLACEHOLDER, add_package, add_python
 from tests.wheels import make_wheel
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -94,6 +97,40 @@ def test_a_run_in_an_environment_of_a_file(project: Path) -> None:
     packages = run.get_details()["runDefinition"]["environment"]["packages"]
     assert (packages["lock"], packages["key"]) == (built.lock, built.key)
     assert "tinyconda==1.0=0" in hpcrun("env", "show", f"{built.key}.1").stdout
+
+
+def test_packed_it_runs_from_wherever_it_lies(project: Path) -> None:
+    tells = "import sys, tinyconda\nprint(tinyconda.__file__, sys.prefix, *sys.argv[1:])\n"
+    files = {
+        "bin/tiny": f"#!{PLACEHOLDER}/bin/python\n{tells}",
+        "bin/tiny-isolated": f"#!{PLACEHOLDER}/bin/python3 -I\n{tells}",
+        "etc/tiny": PLACEHOLDER,
+    }
+    links = {"bin/python3": "python", "bin/linked": "tiny"}
+    add_package(project.parent / "channel", "tinyscripts", "1.0", files, links, ["python"])
+    asked = (project / "environment.yml").read_text()
+    (project / "environment.yml").write_text(asked.replace("  - pip", "  - tinyscripts\n  - pip"))
+    built = json.loads(hpcrun("env", "build", "--json").stdout)["folder"]
+    root = str(Path(built).resolve())
+    assert Path(built, "bin/tiny").read_text() == f"#!{root}/bin/python\n{tells}"
+    pack(Path(built), str(project / "one.tar.gz"))
+    there = project / "there"
+    with tarfile.open(project / "one.tar.gz") as packed:
+        packed.extractall(there, filter="tar")
+    Path(root).rename(f"{root}.away")  # nothing is taken from where it was
+    for script in ("tiny", "tiny-isolated", "linked"):
+        words = [there / "bin" / script, "a b"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        file = there / SITE_PACKAGES / "tinyconda.py"
+        assert (done.returncode, done.stdout) == (0, f"{file} {there} a b\n"), done.stderr
+    assert (there / "etc/tiny").read_text() == root  # what holds the whole path finds it there
+
+
+def test_where_nothing_installs_it_is_said_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rattler", None)  # as where the extra is not installed
+    with pytest.raises(BuildError, match="no micromamba, mamba, conda or py-rattler here") as told:
+        solving.find_tool({"PATH": ""})
+    assert "pip install 'hpcrun-slurm[conda]'" in told.value.hint
 
 
 def test_what_conda_cannot_solve_submits_nothing(project: Path) -> None:

@@ -36,7 +36,10 @@ LEVEL = 1
 SPARE = 64 << 20
 """Bytes that must stay free on a node."""
 
-_OF_PYTHON = re.compile(rb"#!(?P<words>[^\n]*)\n(?:'''exec' (?P<long>\S+) [^\n]*\n' '''\n)?")
+_OF_PYTHON = re.compile(
+    rb"#!(?P<words>[^\n]*)\n"
+    rb"(?:'''exec' (?P<long>\x22[^\x22\n]*\x22|\S+) [^\n]*\n' '''\n)?"
+)
 _RELATIVE = """\
 #!/bin/sh
 '''exec' "$(dirname -- "$(realpath -- "$0")")"/'{name}' "$0" "$@"
