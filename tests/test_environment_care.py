@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpcrun.config import load_config
 from hpcrun.environments.cache import MARKER
+from hpcrun.errors import BuildError
+from hpcrun.workflow.session import open_session
+from hpcrun.workflow.submit import keep_source, write_intent
 from tests.commands import hpcrun
 from tests.wheels import make_wheel
 
@@ -85,6 +91,41 @@ def test_rebuilding_showing_and_pruning(project: Path) -> None:
     run_id = ran.stdout.split()[2]
     said = hpcrun("resubmit", run_id, code=8).stderr
     assert f"cannot be submitted again: its environment, {older['folder']}, is gone" in said
+
+
+def test_what_is_removed_between_two_steps_of_a_submission_submits_nothing(project: Path) -> None:
+    """The step in which another's `prune` does not see yet that a run needs it."""
+    session = open_session()
+    prepared = session.prepare(load_config(Path("run.yaml")), folder=project)
+    request = keep_source(prepared, session.store)
+    (built,) = environments()
+    age(Path(built["folder"]), 40)
+    assert [each["folder"] for each in prune("--yes")] == [built["folder"]]
+    with pytest.raises(BuildError, match=r"was removed just now \(submit again\)"):
+        write_intent(prepared.plan, request, prepared.script.text, session.store)
+    assert json.loads(hpcrun("list", "--json").stdout) == []
+
+
+def test_some_who_prune_at_once_do_not_trip_over_one_another(project: Path) -> None:
+    (room,) = {Path(each["folder"]).parent for each in [build()]}
+    for number in range(40):
+        (room / f".build-{number:08x}/deep").mkdir(parents=True)
+        for name in "abcdefgh":
+            (room / f".build-{number:08x}/deep/{name}").touch()
+        age(room / f".build-{number:08x}", 40)
+    age(Path(environments()[0]["folder"]), 40)
+    words = [sys.executable, "-m", "hpcrun", "env", "prune", "--yes", "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, **pipes) as one, subprocess.Popen(words, **pipes) as two:
+        said = [process.communicate() for process in (one, two)]
+    assert (one.returncode, two.returncode) == (0, 0), said
+    gone = [each["folder"] for out, _ in said for each in json.loads(out)["environments"]]
+    assert len(set(gone)) == 41
+    assert [path.name for path in room.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def build() -> Any:
+    return json.loads(hpcrun("env", "build", "--json").stdout)
 
 
 def environments() -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,27 +48,39 @@ def unneeded(store: FileStore, now: float, idle: float) -> list[Unneeded]:
     for room in (room.environments for room in store.rooms()):
         there = listed(room)
         for built in there:
-            wanted = Path(built.folder, MARKER).stat().st_mtime
-            if wanted < before and Path(built.folder).name not in used:
-                name = str(built.marker["name"])
-                found.append(Unneeded(built.folder, name, *_measured(Path(built.folder).resolve())))
+            marker = _status(Path(built.folder, MARKER))
+            if marker is None or marker.st_mtime >= before or Path(built.folder).name in used:
+                continue
+            name = str(built.marker["name"])
+            found.append(Unneeded(built.folder, name, *_measured(Path(built.folder).resolve())))
         for left in _left(room, now - YOUNG):
             found.append(Unneeded(str(left), None, *_measured(left)))
         for packed in _packs(room):
-            wanted = packed.stat().st_mtime
-            if wanted < before and packed.name not in used:
-                found.append(Unneeded(str(packed), PACKED, 1, packed.stat().st_size))
+            status = _status(packed)
+            if status is not None and status.st_mtime < before and packed.name not in used:
+                found.append(Unneeded(str(packed), PACKED, 1, status.st_size))
     return found
 
 
+def _status(path: Path) -> os.stat_result | None:
+    """None: somebody else has removed it meanwhile."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
+
 def prune(going: Sequence[Unneeded], store: FileStore) -> list[Unneeded]:
-    """Removes what was found, unless a run has been submitted with it since; gives what went."""
+    """Removes what was found, unless a run has been submitted with it since, or somebody else has
+    removed it; gives what went."""
     gone = []
     for each in going:
         link = Path(each.folder)
         with told(f"remove the environment {link}"):
+            if not os.path.lexists(link):
+                continue
             if each.name is None:
-                shutil.rmtree(link)
+                _delete(link)
             elif each.name == PACKED:
                 if link.name in _in_use(store):
                     continue
@@ -81,13 +94,28 @@ def prune(going: Sequence[Unneeded], store: FileStore) -> list[Unneeded]:
 def _removed(link: Path, store: FileStore) -> bool:
     """Takes an environment's name away, looks once more whether a run has it, then removes it."""
     build, aside = link.resolve(), link.with_name(f".{link.name}{_GOING}")
-    link.rename(aside)
-    if link.name in _in_use(store):
+    try:
+        link.rename(aside)
+    except FileNotFoundError:
+        return False  # another one's
+    try:
+        used = link.name in _in_use(store)
+    except StoreError:
+        aside.rename(link)
+        raise
+    if used:
         aside.rename(link)
         return False
-    shutil.rmtree(build)
+    _delete(build)
     aside.unlink()
     return True
+
+
+def _delete(folder: Path) -> None:
+    """Removes a folder, which somebody else may do at the same time. OSError."""
+    while folder.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _in_use(store: FileStore) -> set[str]:
@@ -118,11 +146,19 @@ def _left(room: str, before: float) -> Iterator[Path]:
     except FileNotFoundError:
         return
     links = [path for path in (Path(room, name) for name in names) if path.is_symlink()]
-    linked = {str(path.readlink()) for path in links if not path.name.endswith(_GOING)}
+    linked = {_target(path) for path in links if not path.name.endswith(_GOING)}
     for name in names:
         path = Path(room, name)
-        if _BUILD.match(name) and name not in linked and path.stat().st_mtime < before:
+        status = _status(path)
+        if _BUILD.match(name) and name not in linked and status and status.st_mtime < before:
             yield path
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except FileNotFoundError:
+        return ""  # it goes just now, and what it names with it
 
 
 def _packs(room: str) -> list[Path]:
@@ -136,7 +172,6 @@ def _packs(room: str) -> list[Path]:
 
 def _measured(folder: Path) -> tuple[int, int]:
     """(files, bytes) below a folder."""
-    sizes = [
-        Path(where, name).lstat().st_size for where, _, files in os.walk(folder) for name in files
-    ]
+    every = (_status(Path(where, name)) for where, _, files in os.walk(folder) for name in files)
+    sizes = [status.st_size for status in every if status is not None]
     return len(sizes), sum(sizes)

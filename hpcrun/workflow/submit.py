@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hpcrun.directives import WITHOUT_GPUS, one_on_each
-from hpcrun.errors import OutcomeUnknown, SchedulerError, SnapshotError, StoreError
+from hpcrun.errors import BuildError, OutcomeUnknown, SchedulerError, SnapshotError, StoreError
 from hpcrun.layout import Attempt, RunPaths, UserPaths
 from hpcrun.manifest import Manifest
 from hpcrun.plan import LOCAL, Plan
@@ -107,15 +107,30 @@ def _room(store: FileStore, private: bool) -> UserPaths:
 
 
 def write_intent(plan: Plan, request: Mapping[str, Any], script: str, store: FileStore) -> RunPaths:
-    """Writes down that a run is about to be submitted; where that fails, there is no run."""
+    """Writes down that a run is about to be submitted; where that fails, there is no run.
+
+    BuildError: its environment was removed meanwhile. From here on, who prunes sees who needs it.
+    """
     paths = store.create(request, script)
     told = {"token": plan.token, **this_client()}
     try:
+        _expect_environment(request.get("environment", {}))
         store.append(paths, Attempt(plan.submission), "submitting", told)
-    except StoreError:
+    except (BuildError, StoreError):
         store.discard(plan.run_id)
         raise
     return paths
+
+
+def _expect_environment(told: Mapping[str, Any]) -> None:
+    """BuildError where somebody has removed it since it was looked at."""
+    from hpcrun.environments.cache import MARKER
+
+    marker = (f"{told['virtual_environment']}/{MARKER}",) if "packages" in told else ()
+    packed = (told["packed"],) if "packed" in told else ()
+    for path in (*marker, *packed):
+        if not Path(path).exists():
+            raise BuildError(f"{path} was removed just now", "submit again", transient=True)
 
 
 def check_entry_point(source: Path, entry_point: str | None, manifest: Manifest) -> None:
