@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from hpcrun import Run, Workspace
 from hpcrun.errors import ConfigError, SchedulerError, TransportError
 from hpcrun.fold import fold
 from hpcrun.layout import Attempt, UserPaths
+from hpcrun.manifest import object_name
 from hpcrun.record import Fact
 from hpcrun.transport.fetching import Source
 from hpcrun.workflow.exporting import family
 from hpcrun.workflow.mirroring import opened
 from hpcrun.workflow.session import open_session
+from hpcrun.workflow.sources import tell_sources
 from hpcrun.workflow.telling import Told, is_wanted, tell
 from tests.agent_job import until
 from tests.test_exchange import Quick, There
@@ -58,13 +61,27 @@ class Mirrors:
         records = family(session, [session.store.read(run_id) for run_id in chosen])
         return tell(session, records, patterns, known or {})
 
-    def sync(self, *runs: str, patterns: tuple[str, ...] = (), site: str = "far") -> dict[str, str]:
-        """run id → what became of it. runs: those that are named; none: all."""
+    def sync(
+        self,
+        *runs: str,
+        patterns: tuple[str, ...] = (),
+        site: str = "far",
+        source: bool = True,
+    ) -> dict[str, str]:
+        """run id → what became of it. runs: those that are named; none: all. source: whether
+        theirs come."""
+        self.asked: Sequence[str] = ()
         with opened(open_session(given=str(self.here.workspace)), site) as mirror:
             told = self.told(*runs, patterns=patterns, known=mirror.question(bool(runs)))
-            done = mirror.bring(told, Source(site, lambda: ["sh", "-c"]), bool(runs))
+            ask = self._sources if source else None
+            way = Source(site, lambda: ["sh", "-c"])
+            done = mirror.bring(told, way, bool(runs), None, ask)
         self.reasons = {each.run.run_id: each.reason for each in done if each.reason}
         return {each.run.run_id: each.outcome for each in done}
+
+    def _sources(self, runs: Sequence[str]) -> str:
+        self.asked = runs
+        return tell_sources(open_session(given=str(self.there.workspace)), runs)
 
     def compare(self, run_id: str, files: bool = True) -> None:
         """Both tell the same of a run."""
@@ -209,6 +226,58 @@ def test_what_does_not_come_is_told_and_comes_the_next_time(mirrors: Mirrors) ->
     assert "outputs/model has not come" in reasons[run_id]
     assert mirrors.sync(run_id, patterns=("*",))[run_id] == "newer"
     mirrors.compare(run_id)
+
+
+def test_a_source_comes_once_and_is_what_its_digest_says(mirrors: Mirrors) -> None:
+    here, there = mirrors.here, mirrors.there
+    (there.source / "odd \udcff").write_text("odd")
+    (there.source / "link").symlink_to("train.py")
+    first, again = submitted(there), submitted(there)
+    (there.source / "train.py").write_text(TRAIN + "# changed\n")
+    changed = submitted(there)
+    assert set(mirrors.sync(source=False).values()) == {"new"} and mirrors.asked == ()
+    lacking = here.run("snapshot", first)
+    assert lacking.returncode == 8 and "has not come from far:" in lacking.stderr
+    assert f"hpcrun sync far:{there.workspace}" in lacking.stderr
+    done = mirrors.sync()
+    assert (done[first], done[again], done[changed]) == ("newer", "newer", "newer")
+    assert len(mirrors.asked) == 2
+    for words in (("snapshot", first), ("diff", first, changed), ("show", changed)):
+        words = (words[0], "--json", *words[1:])
+        at = [json.loads(place.run(*words).stdout) for place in (here, there)]
+        for told in at if words[0] == "show" else ():
+            for key in ("record", "files", "imported"):
+                del told[key]
+        assert at[0] == at[1], words
+    copy = there.source.with_name("copy")
+    assert here.run("snapshot", changed, "--restore", str(copy)).returncode == 0
+    assert {p.name: p.read_bytes() for p in copy.iterdir()} == {
+        p.name: p.read_bytes() for p in there.source.iterdir() if p.is_file()
+    }
+    assert set(mirrors.sync().values()) == {"same"} and mirrors.asked == ()
+    assert here.run("store", "check").returncode == 0
+    # Of what is damaged or gone there, the run comes all the same.
+    own = UserPaths.of(str(there.workspace), open_session(given=str(there.workspace)).user)
+    (there.source / "train.py").write_text(TRAIN + "# damaged\n")
+    damaged = submitted(there)
+    digest = there.json("snapshot", damaged)["digest"]
+    held = {file["sha256"] for file in there.json("snapshot", first)["files"] if "sha256" in file}
+    (new,) = {
+        file["sha256"] for file in there.json("snapshot", damaged)["files"] if "sha256" in file
+    } - held
+    content = Path(own.objects, object_name(new))
+    data = content.read_bytes()
+    content.chmod(0o644)
+    content.write_bytes(data[::-1])
+    assert mirrors.sync(damaged)[damaged] == "new"
+    assert "train.py is damaged there" in mirrors.reasons[damaged]
+    Path(own.manifest(digest)).rename(there.source.with_name("aside"))
+    mirrors.sync(damaged)
+    assert "its source does not come: cannot read the snapshot" in mirrors.reasons[damaged]
+    there.source.with_name("aside").rename(own.manifest(digest))
+    content.write_bytes(data)
+    assert mirrors.sync(damaged)[damaged] == "newer"
+    assert here.json("snapshot", damaged) == there.json("snapshot", damaged)
 
 
 def test_names_of_files_are_those_that_files_tells_or_below_outputs() -> None:

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -16,7 +16,7 @@ from hpcrun.cli.listing import moment
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say
 from hpcrun.cli.progress import transfer
-from hpcrun.errors import ConfigError, Problem, StoreError
+from hpcrun.errors import ConfigError, HpcrunError, Problem, StoreError
 from hpcrun.record import RunRecord
 from hpcrun.store.wanted import Wanted, state_of
 from hpcrun.workflow.session import Session, open_session
@@ -48,14 +48,15 @@ def chosen(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("site", metavar="SITE:[FOLDER]")
 @chosen
+@click.option("--no-source", is_flag=True, help="Leave their sources there.")
 @json_option
 @click.pass_obj
-def sync(workspace: str | None, /, site: str, as_json: bool, **asked: Any) -> int:
+def sync(workspace: str | None, /, site: str, no_source: bool, as_json: bool, **asked: Any) -> int:
     """Mirror runs of SITE here: RUNs, or those that the options choose, with their children.
 
-    Records, metrics, images and standard output come, and the files that --outputs names. Only what
-    is new there is sent; what was deleted there stays here. What was deleted here comes back if it
-    is named. -w FOLDER, before `sync`, names the workspace here.
+    Records, metrics, images, standard output and sources come, and the files that --outputs names.
+    Only what is new there is sent; what was deleted there stays here. What was deleted here comes
+    back if it is named. -w FOLDER, before `sync`, names the workspace here.
     """
     from hpcrun.cli import remote
     from hpcrun.cli.sending import ask
@@ -73,6 +74,13 @@ def sync(workspace: str | None, /, site: str, as_json: bool, **asked: Any) -> in
     named = bool(asked["runs"])
     with opened(session, name) as mirror, remote.connected(place) as channel:
         remote.settle(channel, place)
+
+        def sources(runs: Sequence[str]) -> str:
+            code, answer, said = ask(channel, place, ["told", "--sources", "--", *runs])
+            if code:
+                raise HpcrunError(f"{name}: {said.decode(errors='replace').strip()}")
+            return answer.decode()
+
         question = json.dumps(mirror.question(named))
         code, answer, said = ask(channel, place, ["told", *_words(asked)], {"-": question})
         sys.stderr.buffer.write(said)
@@ -80,8 +88,9 @@ def sync(workspace: str | None, /, site: str, as_json: bool, **asked: Any) -> in
         if code:
             return code
         told = Told.decode(answer)
-        with transfer(f"files from {name}") as progress:
-            done = mirror.bring(told, Source(name, channel.another), named, progress)
+        with transfer(f"runs from {name}") as progress:
+            source = Source(name, channel.another)
+            done = mirror.bring(told, source, named, progress, None if no_source else sources)
     for note in told.notes:
         say(f"hpcrun: {note}", err=True)
     return _tell(session, f"{name}:{told.workspace}", done, as_json)
@@ -129,10 +138,12 @@ def _tell(session: Session, place: str, done: list[Mirrored], as_json: bool) -> 
 
 @click.command(hidden=True)
 @chosen
+@click.option("--sources", is_flag=True, help="Answer the manifests of their sources.")
 @click.pass_obj
 def told(
     workspace: str | None,
     runs: tuple[str, ...],
+    sources: bool,
     experiment: str | None,
     status: str | None,
     user: str | None,
@@ -144,6 +155,11 @@ def told(
     from hpcrun.workflow.telling import tell
 
     session = open_session(given=workspace)
+    if sources:
+        from hpcrun.workflow.sources import tell_sources
+
+        say(tell_sources(session, runs))
+        return
     known = _known(sys.stdin)
     if runs:
         found = [session.store.find(run, user) for run in runs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from hpcrun.errors import StoreError
@@ -35,4 +36,18 @@ def code_of(workspace: Path, record: RunRecord, digest: str | None = None) -> Si
         raise StoreError(f"{digest[:80]!r} is the digest of no snapshot", "it has 64 hex digits")
     own = UserPaths.of(str(workspace), record.user)
     own = own.private if record.is_private else own
-    return Side(read_manifest(own, digest or known_digest(record)), Path(own.objects))
+    wanted, mirror = digest or known_digest(record), record.imported
+    try:
+        return Side(read_manifest(own, wanted), Path(own.objects))
+    except StoreError as error:
+        if (
+            mirror is None
+            or not mirror.mirror
+            or not isinstance(error.__cause__, FileNotFoundError)
+        ):
+            raise
+        words = ["hpcrun", "sync", mirror.workspace, f"{mirror.user}/{record.run_id}"]
+        raise StoreError(
+            f"the source of run {record.run_id} has not come from {mirror.workspace}",
+            f"`{shlex.join(words)}` brings it",
+        ) from error

@@ -3,7 +3,7 @@
     1  the records that are new there are laid aside, in `.mirror-<8 hex>/` of this user's folder
     2  run by run: journals as they are there, beside what was told of the run here, and from where
        they are; of a run that has ended, all of that is sealed
-    3  files come under their own names, each when it is whole
+    3  sources come (`sources`), and files under their own names, each when it is whole
 
 Nothing is deleted here for being gone there. Killed anywhere, what is here can be read, and the
 next call goes on. Two at once on one host wait for each other; elsewhere they do no harm.
@@ -16,7 +16,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from typing import NamedTuple
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told as telling
 from hpcrun.layout import Attempt, RunPaths, UserPaths, experiment_of
+from hpcrun.manifest import Manifest
 from hpcrun.record import Fact, RunRecord, encode
 from hpcrun.rights import kept_to
 from hpcrun.state import State
@@ -33,10 +34,12 @@ from hpcrun.store.sealing import remove_journals, seal, unseal
 from hpcrun.transport.fetching import Source, fetch, tidy
 from hpcrun.transport.rsync import Progress
 from hpcrun.turns import alone
+from hpcrun.workflow.code import digest_of
 from hpcrun.workflow.importing import stage
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
 from hpcrun.workflow.session import Session
+from hpcrun.workflow.sources import bring_sources, lacking, told_sources
 from hpcrun.workflow.telling import Told, ToldFile, ToldRun
 
 STAGE = ".mirror-"
@@ -47,6 +50,21 @@ MARK = "mirror.jsonl"
 
 NEW, NEWER, SAME, REFUSED, DELETED = "new", "newer", "same", "refused", "deleted here"
 
+Ask = Callable[[Sequence[str]], str]
+"""Asks the far half for the sources of runs, named `USER/RUN`; gives what it tells."""
+
+_NONE = "-"
+"""Of a run that has no source."""
+
+
+class Here(NamedTuple):
+    """What of a run is here: the versions of its record and of its files, and the digest of its
+    source; empty: not yet."""
+
+    record: str = ""
+    files: str = ""
+    source: str = ""
+
 
 class Mirrored(NamedTuple):
     """What became of a run. outcome: one of the above. reason: why it was refused, or what of it
@@ -56,15 +74,20 @@ class Mirrored(NamedTuple):
     outcome: str
     reason: str = ""
 
+    def joined(self, other: Mirrored) -> Mirrored:
+        """This, and what became of another part of the run."""
+        is_news = other.outcome is NEWER and self.outcome is SAME
+        reason = "; ".join(filter(None, (self.reason, other.reason)))
+        return self._replace(outcome=NEWER if is_news else self.outcome, reason=reason)
+
 
 class Mirror:
     """What of a site is mirrored in a workspace here. Make one with `opened`.
 
-    known: run id → the versions of its record and its files that are here. It also tells which runs
-    were here once.
+    known: what is here of each run. It also tells which runs were here once.
     """
 
-    def __init__(self, session: Session, file: Path, known: dict[str, tuple[str, str]]) -> None:
+    def __init__(self, session: Session, file: Path, known: dict[str, Here]) -> None:
         self._session = session
         self._store = session.store
         self._file = file
@@ -74,28 +97,38 @@ class Mirror:
     def question(self, named: bool) -> dict[str, tuple[str, str]]:
         """What the far side is told is here. named: whether each run is asked for by its name, and
         comes back if it was deleted here."""
-        return {run: v for run, v in self._known.items() if not named or run in self._here}
+        return {
+            run: (here.record, here.files)
+            for run, here in self._known.items()
+            if not named or run in self._here
+        }
 
     def bring(
-        self, told: Told, source: Source, named: bool, progress: Progress | None = None
+        self,
+        told: Told,
+        source: Source,
+        named: bool,
+        progress: Progress | None = None,
+        ask: Ask | None = None,
     ) -> list[Mirrored]:
         """Brings what is told and not here. StoreError, TransportError: what has come by then
-        stays."""
+        stays. ask: None: sources stay there.
+        """
+        way = _Way(source, progress)
         place = f"{source.name}:{told.workspace}"
         done = {run.run_id: self._first_look(run, named) for run in told.runs}
         try:
             for room, runs in _by_room([r for r in told.runs if done[r.run_id].outcome != DELETED]):
                 own = self._store.prepare(room[1])
                 with telling(f"mirror {place}"), kept_to(own.root):
-                    for each in self._bring_records(room[0], runs, own, source, place):
+                    for each in self._bring_records(room[0], runs, own, way, place):
                         done[each.run.run_id] = each
                     good = [r for r in runs if done[r.run_id].outcome != REFUSED]
-                    for each in self._bring_files(room[0], good, own, source, progress):
-                        before = done[each.run.run_id]
-                        is_news = each.outcome is NEWER and before.outcome is SAME
-                        done[each.run.run_id] = before._replace(
-                            outcome=NEWER if is_news else before.outcome, reason=each.reason
-                        )
+                    for each in [
+                        *(self._bring_sources(room[0], good, own, way, ask) if ask else ()),
+                        *self._bring_files(room[0], good, own, way),
+                    ]:
+                        done[each.run.run_id] = done[each.run.run_id].joined(each)
         finally:
             self._keep()
         with self._store.history() as history:
@@ -111,7 +144,7 @@ class Mirror:
     # -- records ------------------------------------------------------------------------------
 
     def _bring_records(
-        self, room: str, runs: Sequence[ToldRun], own: UserPaths, source: Source, place: str
+        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: _Way, place: str
     ) -> Iterator[Mirrored]:
         for run in runs:
             if run.record is None and not run.ended:
@@ -122,9 +155,9 @@ class Mirror:
         with stage(Path(own.root), STAGE) as folder:
             staged = FileStore(folder, self._store.user)
             Path(staged.own.active).mkdir(parents=True)
-            names = [file.path for run in new for file in run.record or ()]
+            files = [file for run in new for file in run.record or ()]
             into = Path(staged.own.root)
-            said = fetch(source, room, names, into, folder / "apart", Path(own.root))
+            said = way.fetch(room, files, into, folder / "apart", Path(own.root))
             for run in new:
                 try:
                     _expect_whole(run.record or (), staged.own, said)
@@ -150,8 +183,8 @@ class Mirror:
             if run.ended:
                 seal(stored)
                 remove_journals(stored, before=math.inf)
-        _, files = self._known.get(run.run_id, ("", ""))
-        self._known[run.run_id] = (run.record_version, files)
+        files = self._known.get(run.run_id, Here()).files
+        self._known[run.run_id] = Here(run.record_version, files)
         self._here.add(run.run_id)
         return NEW if is_new else NEWER
 
@@ -185,37 +218,65 @@ class Mirror:
         with contextlib.suppress(FileNotFoundError):  # it is being deleted here
             replace(record / MARK, b"".join(map(encode, facts)))
 
+    # -- sources ------------------------------------------------------------------------------
+
+    def _bring_sources(
+        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: _Way, ask: Ask
+    ) -> Iterator[Mirrored]:
+        """Brings those that are not here. What cannot be had there is no reason to refuse a run."""
+        wanted = {run: self._source_of(run.run_id) for run in runs}
+        new = {d: run for run, d in wanted.items() if d and not Path(own.manifest(d)).exists()}
+        manifests, failed = [], dict[str, HpcrunError]()
+        if new:
+            text = ask([f"{run.user}/{run.run_id}" for run in new.values()])
+            for digest, found in zip(new, told_sources(list(new), text), strict=True):
+                if isinstance(found, Manifest):
+                    manifests.append(found)
+                else:
+                    failed[digest] = found
+        lacks = lacking(manifests, own)
+        progress = way.part(sum(entry.size for entry in lacks.values()))
+        failed |= bring_sources(manifests, lacks, own, room, way.source, progress)
+        for run, digest in wanted.items():
+            error = failed.get(digest)
+            if error is None and digest:
+                self._known[run.run_id] = self._known[run.run_id]._replace(source=digest)
+                yield Mirrored(run, NEWER if digest in new else SAME)
+            elif error is not None:
+                yield Mirrored(run, SAME, f"its source does not come: {error.message}")
+
+    def _source_of(self, run_id: str) -> str:
+        """The digest of a run's source that is not known to be here; empty: there is none."""
+        if self._known[run_id].source:
+            return ""
+        digest = digest_of(self._store.read(run_id))
+        if digest is None:
+            self._known[run_id] = self._known[run_id]._replace(source=_NONE)
+        return digest or ""
+
     # -- files --------------------------------------------------------------------------------
 
     def _bring_files(
-        self,
-        room: str,
-        runs: Sequence[ToldRun],
-        own: UserPaths,
-        source: Source,
-        progress: Progress | None,
+        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: _Way
     ) -> Iterator[Mirrored]:
-        lacking = {
+        lacks = {
             run: [file for file in run.files if not _is_same(file, own)]
             for run in runs
             if run.files is not None
         }
-        files = [file for found in lacking.values() for file in found]
+        files = [file for found in lacks.values() for file in found]
         said: Sequence[str] = ()
         if files:
-            names, total = [file.path for file in files], sum(file.size for file in files)
-            apart = Path(own.mirrors, f"{source.name}.arriving")
-            into = Path(own.root)
-            said = fetch(source, room, names, into, apart, None, total, progress)
+            apart = Path(own.mirrors, f"{way.source.name}.arriving")
+            said = way.fetch(room, files, Path(own.root), apart)
             tidy(apart)
-        for run, found in lacking.items():
+        for run, found in lacks.items():
             try:
                 _expect_whole(found, own, said)
             except StoreError as error:
                 yield Mirrored(run, SAME, error.message)
                 continue
-            record, _ = self._known[run.run_id]
-            self._known[run.run_id] = (record, run.files_version)
+            self._known[run.run_id] = self._known[run.run_id]._replace(files=run.files_version)
             yield Mirrored(run, NEWER if found else SAME)
 
     def _keep(self) -> None:
@@ -236,11 +297,43 @@ def opened(session: Session, site: str) -> Iterator[Mirror]:
         yield Mirror(session, file, _read(file))
 
 
-def _read(file: Path) -> dict[str, tuple[str, str]]:
+class _Way:
+    """How all that is new comes here, with one progress for all of it."""
+
+    def __init__(self, source: Source, progress: Progress | None) -> None:
+        self.source = source
+        self._progress = progress
+        self._total = 0
+
+    def part(self, size: int) -> Progress | None:
+        """The progress of a part of it."""
+        progress, before = self._progress, self._total
+        self._total += size
+        total = self._total
+        if progress is None:
+            return None
+        return lambda done, _: progress(before + done, total)
+
+    def fetch(
+        self,
+        room: str,
+        files: Sequence[ToldFile],
+        into: Path,
+        apart: Path,
+        basis: Path | None = None,
+    ) -> Sequence[str]:
+        """As `fetching.fetch`."""
+        total = sum(file.size for file in files)
+        names = [file.path for file in files]
+        progress = self.part(total)
+        return fetch(self.source, room, names, into, apart, basis, total, progress)
+
+
+def _read(file: Path) -> dict[str, Here]:
     """What is known; nothing, where it cannot be read: then all is told anew."""
     try:
         runs: Mapping[str, Sequence[str]] = json.loads(file.read_bytes())["runs"]
-        return {run_id: (str(record), str(files)) for run_id, (record, files) in runs.items()}
+        return {run_id: Here(*map(str, here)) for run_id, here in runs.items()}
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return {}
 
