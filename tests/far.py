@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,24 @@ ssh:
   connect_gap_seconds: 0
   {more}
 """
+
+
+def other_version(lab: Lab, folder: Path, version: str, protocol: int | None = None) -> str:
+    """This hpcrun as another version, in a folder for PYTHONPATH that is made anew."""
+    (site,) = lab.venv.glob("lib/python3*/site-packages")
+    subprocess.run(["rm", "-rf", folder], check=True)
+    folder.mkdir()
+    subprocess.run(["cp", "-r", *site.glob("hpcrun*"), str(folder)], check=True)
+    told = {"__init__.py": (r'__version__ = "[^"]*"', f'__version__ = "{version}"')}
+    if protocol is not None:
+        told["transport/wire.py"] = (r"PROTOCOL = \d+", f"PROTOCOL = {protocol}")
+    for name, (pattern, text) in told.items():
+        file = folder / "hpcrun" / name
+        new, count = re.subn(pattern, text, file.read_text())
+        assert count == 1, name
+        file.write_text(new)
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    return str(folder)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.cluster.laptop import Laptop
+from tests.far import other_version
 from tests.lab import PYTHON, Lab, eventually
 
 pytestmark = pytest.mark.cluster
@@ -81,20 +82,6 @@ def desk(laptop: Laptop, lab: Lab, wheels: Path) -> Iterator[Desk]:
     lab.cluster.run("alice", ["rm", "-rf", str(desk.root)])
 
 
-def other_version(desk: Desk, version: str) -> str:
-    """A folder for PYTHONPATH with this hpcrun as another version."""
-    (site,) = desk.lab.venv.glob("lib/python3*/site-packages")
-    folder = desk.laptop.home / f"of-{version}"
-    folder.mkdir()
-    subprocess.run(["cp", "-r", *site.glob("hpcrun*"), str(folder)], check=True)
-    init = folder / "hpcrun/__init__.py"
-    text = init.read_text()
-    assert '__version__ = "0.1.0"' in text
-    init.write_text(text.replace('__version__ = "0.1.0"', f'__version__ = "{version}"'))
-    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
-    return str(folder)
-
-
 def test_hpcrun_is_brought_once_and_an_upgrade_leaves_a_job_alone(desk: Desk) -> None:
     cluster = desk.lab.cluster
     routes = cluster.run("alice", ["ip", "route"]).stdout
@@ -125,7 +112,7 @@ def test_hpcrun_is_brought_once_and_an_upgrade_leaves_a_job_alone(desk: Desk) ->
         return json.loads(cluster.run("alice", [*there, "show", "--json", run_id], env=env).stdout)
 
     eventually(lambda: run()["status"] == "Running")
-    second = desk.bring(PYTHONPATH=other_version(desk, "0.2.0"))
+    second = desk.bring(PYTHONPATH=other_version(desk.lab, desk.laptop.home / "next", "0.2.0"))
     assert second["version"] == "0.2.0" and second["installed"]
     assert cluster.run("alice", [*there, "--version"]).stdout.endswith("0.2.0\n")
     agents = cluster.run("root", ["pgrep", "-u", "alice", "-af", first["folder"]], node="n1").stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.far import Far
+from tests.far import Far, other_version
 from tests.lab import Lab, eventually
 
 pytestmark = pytest.mark.cluster
@@ -131,6 +132,36 @@ def test_without_hpcrun_there_it_is_told_how_to_bring_it(far: Far) -> None:
         assert done.returncode == 6
         told = f"hpcrun: there is no hpcrun on {host} (`hpcrun site bootstrap {host}` brings it"
         assert done.stderr.startswith(told)
+
+
+def test_versions_that_differ_are_told_with_what_to_do(far: Far, ended: str) -> None:
+    from hpcrun import __version__ as here
+    from hpcrun.transport.wire import PROTOCOL
+
+    bring = "`hpcrun site bootstrap {0}` brings this one there"
+    update = "update this machine's: pip install hpcrun-slurm=={1}"
+    for version, protocol, told, code in (
+        ("0.0.9", PROTOCOL, "hpcrun: {2} here, {1} on {0}; " + bring, 0),
+        ("9.0", PROTOCOL, "hpcrun: {2} here, {1} on {0}; " + update, 0),
+        ("0.0.9", PROTOCOL - 1, "on {0} (protocol {3}) do not understand each other (" + bring, 6),
+        ("9.0", PROTOCOL + 1, "on {0} (protocol {3}) do not understand each other (" + update, 6),
+    ):
+        site = f"of-{version.replace('.', '-')}-{protocol}"
+        folder = far.lab.cluster.shared / site
+        python = f"env PYTHONPATH={other_version(far.lab, folder, version, protocol)}"
+        far.site(site, command=f"{python} {far.lab.python} -m hpcrun")
+        words = told.format(site, version, here, protocol)
+        done = far.run("list", site=site)
+        assert done.returncode == code and words in done.stderr, (done.stderr, words)
+        assert (ended in done.stdout) == (code == 0)
+        # At a terminal as well; and nothing is done by who is not understood.
+        at = far.terminal(far.words("shell", ended, site=site))
+        at.shows(re.escape(words))
+        assert at.ends() == (code or 7)
+        shutil.rmtree(folder)
+    at = far.terminal([f"{far.lab.venv}/bin/hpcrun", "-w", "login:", "shell", ended])
+    at.shows("hpcrun: there is no hpcrun on login .`hpcrun site bootstrap login` brings it")
+    assert at.ends() == 6
 
 
 def test_a_login_that_is_refused_is_tried_once_and_told(far: Far) -> None:

@@ -94,7 +94,7 @@ def test_the_command_of_the_site_file_starts_hpcrun_there() -> None:
     for access in (Access(), Access(command="/opt/hpcrun/bin/hpcrun")):
         line = far_command(access, words)
         (told,) = re.findall(r" serve ([0-9a-f]+)", line)
-        assert json.loads(bytes.fromhex(told)) == words
+        assert json.loads(bytes.fromhex(told)) == [PROTOCOL, words]
         assert "\n" not in line and "!" not in line and line.count("'") in (0, 2)
 
 

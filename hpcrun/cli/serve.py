@@ -11,6 +11,7 @@ import selectors
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,10 +56,16 @@ _FULL = 1 << 20
 def serve(words: str) -> None:
     """Run commands of another machine's hpcrun, on standard input and output.
 
-    WORDS: the one to run at the terminal that is there, as JSON in hex: shells leave that alone.
+    WORDS: the one to run at the terminal that is there, and who asks for it, as JSON in hex: shells
+    leave that alone.
     """
     if words:
-        main(json.loads(bytes.fromhex(words)))
+        protocol, command = json.loads(bytes.fromhex(words))
+        sys.stdout.buffer.write(greeting(Hello(PROTOCOL, hpcrun.__version__)))
+        sys.stdout.flush()
+        if protocol != PROTOCOL:
+            sys.exit(TransportError.exit_code)  # who asks is told why by their own
+        main(command)
     incoming, outgoing = os.dup(0), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what is printed by chance goes where it does no harm
@@ -295,8 +302,8 @@ class _Stream(io.RawIOBase):
 def _answer() -> str:
     """The line that the near side answers with; empty: there is none, or nobody is there."""
     line = b""
-    while not line.endswith((b"\n", b"\0")) and (byte := os.read(0, 1)):
-        line += byte
+    while not line.endswith((b"\n", b"\0")) and (more := os.read(0, _CHUNK)):
+        line += more
     return line.rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
@@ -351,10 +358,13 @@ def _become(request: Request, told: int, own: Path) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
+        turn = threading.Lock()  # a bar is drawn by a thread of its own
+
         def tell(frame: Frame) -> None:
             data = encode(frame)
-            while data:
-                data = data[os.write(told, data) :]
+            with turn:
+                while data:
+                    data = data[os.write(told, data) :]
 
         os.environ.update(request.variables)
         if "-" in request.texts:

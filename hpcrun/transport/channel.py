@@ -18,7 +18,7 @@ import hpcrun
 from hpcrun.errors import TransportError
 from hpcrun.transport import credential
 from hpcrun.transport.pace import keep_gap
-from hpcrun.transport.refusal import refusal
+from hpcrun.transport.refusal import CONNECTION, refusal
 from hpcrun.transport.ssh import (
     Login,
     Sharing,
@@ -27,7 +27,7 @@ from hpcrun.transport.ssh import (
     lifetime_of,
     ssh_words,
 )
-from hpcrun.transport.wire import PROTOCOL, Alive, Decoder, Frame, Hello, encode
+from hpcrun.transport.wire import PROTOCOL, Alive, Decoder, Frame, Hello, encode, greeted
 
 ALIVE = 15.0
 """Seconds between two signs of life."""
@@ -204,10 +204,46 @@ def connect(login: Login, cache: Path, alone: bool = False) -> Channel:
 def at_terminal(login: Login, cache: Path, words: Sequence[str]) -> int:
     """Runs one command of hpcrun's there, at this terminal; gives its exit code. TransportError."""
     ssh = login_words(login, cache, terminal=True)
+    line = far_command(login.access, words)
     try:
-        return subprocess.call([*ssh, "--", login.endpoint.host, far_command(login.access, words)])
+        process = subprocess.Popen(
+            [*ssh, "--", login.endpoint.host, line],
+            stdout=subprocess.PIPE,
+            stderr=None if login.asks else subprocess.PIPE,
+        )
     except OSError as error:
         raise TransportError(f"ssh cannot be run: {error.strerror}", "install OpenSSH") from error
+    with process:
+        return _passed_on(process, login)
+
+
+def _passed_on(process: subprocess.Popen[bytes], login: Login) -> int:
+    """Shows what a far side prints behind its greeting; gives the exit code. TransportError."""
+    assert process.stdout is not None
+    said, greeting = b"", None
+    while greeting is None and (data := os.read(process.stdout.fileno(), _CHUNK)):
+        greeting = greeted(said := said + data)
+        said = said[-_KEPT:]
+    if greeting is not None:
+        hello, behind = greeting
+        try:
+            check_versions(hello, login.name)
+        except TransportError:
+            process.terminate()  # it leaves the terminal as it was
+            raise
+        sys.stdout.buffer.write(behind)
+        sys.stdout.flush()
+        while data := os.read(process.stdout.fileno(), _CHUNK):
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
+    told = process.stderr.read() if process.stderr is not None else b""
+    code = process.wait()
+    if greeting is None:
+        raise refusal(login, code, (said + told).decode(errors="replace"))
+    if code == CONNECTION and told:
+        words = told.decode(errors="replace").strip().splitlines()[-1].strip()
+        raise TransportError(f"the connection to {login.name} is lost: {words}", "", True)
+    return code
 
 
 def login_words(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hpcrun.config import parse_time
 from hpcrun.site.access import Access, Endpoint
+from hpcrun.transport.wire import PROTOCOL
 
 PERSIST = 600
 """Seconds for which a shared connection stays after its last use, at most."""
@@ -147,7 +148,8 @@ def far_command(access: Access, words: Sequence[str] = ()) -> str:
 
     words: the one command that it is to run, at the terminal that it has; none: what it is told.
     """
-    serve = f"serve {json.dumps([*words]).encode().hex()}" if words else "serve"
+    asked = json.dumps([PROTOCOL, [*words]]).encode().hex()
+    serve = f"serve {asked}" if words else "serve"
     if access.command is not None:
         return f"{access.command} {serve}"
     return f"exec sh -c '{_FIND.replace('SERVE', serve)}'"

@@ -6,13 +6,14 @@ The far side speaks first: a line that begins with MARK, whatever a login shell 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from hpcrun.errors import TransportError
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Of what frames there are, and what they mean. Who speaks another is not understood."""
 
 MARK = b"hpcrun-wire "
@@ -60,7 +61,8 @@ class Ask(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """That line with its end; empty where there is none. To `Lend`: the path there, as JSON."""
+    """That line with its end; empty where there is none. To `Lend`, as JSON: the path where it is,
+    and the names of files that were there already."""
 
     line: str
 
@@ -123,6 +125,21 @@ def encode(frame: Frame) -> bytes:
 def greeting(hello: Hello) -> bytes:
     """The far side's first frame: it stands on a line of its own, whatever was printed before."""
     return b"\n" + MARK + encode(hello)
+
+
+def greeted(data: bytes) -> tuple[Hello, bytes] | None:
+    """The far side's greeting in what it has said, and what stands behind it; None: it has not come
+    as a whole. What follows need be no frames."""
+    begin = data.find(MARK)
+    while begin >= 0:
+        line, end, rest = data[begin + len(MARK) :].partition(b"\n")
+        if not end:
+            return None
+        with contextlib.suppress(TransportError):
+            if isinstance(hello := decode(line), Hello):
+                return hello, rest
+        begin = data.find(MARK, begin + 1)
+    return None
 
 
 def _told(data: bytes) -> object:
