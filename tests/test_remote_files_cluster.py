@@ -118,6 +118,28 @@ def test_all_files_come_at_once(far: Far, desk: Path, sealed: Any) -> None:
     for name in ("outputs/big", "outputs/deep/model"):
         assert (desk / name).read_bytes() == Path(sealed["files"], name).read_bytes()
     assert (desk / "other").read_text() == "hers"
+    assert all(f["new"] for f in told)
+
+
+def test_what_is_here_already_does_not_come_again(far: Far, desk: Path, sealed: Any) -> None:
+    words = ("download", "--prefix", "outputs/", sealed["run_id"], "copies")
+    assert far.ok(*words, cwd=desk).endswith(" in copies\n")
+    big, model = desk / "copies/outputs/big", desk / "copies/outputs/deep/model"
+    whole, made = model.read_bytes(), big.stat().st_ino
+    model.write_bytes(whole[: MIB // 2] + b"!" + whole[MIB // 2 + 1 :])
+    before = far.laptop.received()
+    assert far.ok(*words, cwd=desk).endswith(" in copies, 2 of them were here already\n")
+    assert far.laptop.received() - before < MIB // 2
+    assert model.read_bytes() == whole and big.stat().st_ino == made
+    # Nor is it taken for the same by its size and time alone.
+    status = model.stat()
+    model.write_bytes(whole[::-1])
+    os.utime(model, ns=(status.st_atime_ns, status.st_mtime_ns))
+    told = json.loads(far.ok(*words, "--json", cwd=desk))
+    assert [f["name"] for f in told if f["new"]] and model.read_bytes() == whole
+    home = far.lab.folder("copied", {})
+    assert far.lab.ok(*words, cwd=home).endswith(" in copies\n")
+    assert far.lab.ok(*words, cwd=home).endswith(" in copies, 3 of them were here already\n")
 
 
 def test_after_a_cut_the_rest_comes(far: Far, desk: Path, sealed: Any) -> None:

@@ -43,7 +43,7 @@ class RunFiles(KnownRun):
         copy has the last part of its name; default: the current folder.
         """
         target = output_file_path if output_file_path is not None else Path.cwd()
-        return fetch_file(self._session.store, self.paths, name, target)
+        return fetch_file(self._session.store, self.paths, name, target).path
 
     def download_files(
         self,
@@ -80,7 +80,7 @@ class RunFiles(KnownRun):
         """
 
         def fetch(pair: tuple[str, Path]) -> Path:
-            return fetch_file(self._session.store, self.paths, *pair)
+            return fetch_file(self._session.store, self.paths, *pair).path
 
         copies, failed = each_there(pairs, fetch, lambda: self.record().state.is_end)
         if failed:

@@ -16,6 +16,7 @@ from hpcrun.workflow.clean import clean as clean_run
 from hpcrun.workflow.clean import left_outside
 from hpcrun.workflow.collect import collect as collect_run
 from hpcrun.workflow.files import (
+    Copy,
     RunFile,
     check_files,
     closed_on_disk,
@@ -100,26 +101,30 @@ def download(
         _download_all(session, session.store.read(run_id, user), prefix or "", name, as_json)
         return
     assert name is not None
-    path, size = _downloaded(session, run_id, user, name, destination)
+    copy = _downloaded(session, run_id, user, name, destination)
     if as_json:
-        print_json({"run_id": run_id, "name": name, "path": str(path), "size": size})
+        print_json(_object(run_id, name, copy))
     else:
-        say(str(path))
+        say(str(copy.path))
+
+
+def _object(run_id: str, name: str, copy: Copy) -> dict[str, object]:
+    told = {"run_id": run_id, "name": name, "path": str(copy.path)}
+    return {**told, "size": copy.size, "new": copy.is_new}
 
 
 def _downloaded(
     session: Session, run_id: str, user: str, name: str, destination: str | None
-) -> tuple[Path, int]:
-    """The path and the bytes of a copy of one file."""
+) -> Copy:
     store, paths = session.store, session.store.paths(run_id, user)
+    digests = {file.name: file.sha256 for file in files_of(store, store.read(run_id, user))}
     if not served.is_elsewhere():
-        path = fetch_file(store, paths, name, destination or Path.cwd())
-        return path, path.stat().st_size
+        return fetch_file(store, paths, name, destination or Path.cwd(), digests.get(name))
     room, last = served.room(), Path(name).name
     size = lay_out(store, paths, name, room / last)
-    digests = {file.name: file.sha256 for file in files_of(store, store.read(run_id, user))}
     lent = RunFile(last, size, digests.get(name))
-    return served.lend(room, [lent], destination or "", FILE), size
+    taken = served.lend(room, [lent], destination or "", FILE)
+    return Copy(taken.path, size, not taken.here)
 
 
 def _download_all(
@@ -133,27 +138,28 @@ def _download_all(
     folder = Path(destination) if destination else Path.cwd()
     root = served.room() if served.is_elsewhere() else folder
 
-    def copied(file: RunFile) -> RunFile:
+    def copied(file: RunFile) -> tuple[RunFile, Copy]:
+        place = root / file.name
         if served.is_elsewhere():
-            return file._replace(size=lay_out(store, paths, file.name, root / file.name))
-        copy = fetch_file(store, paths, file.name, root / file.name)
-        return file._replace(size=copy.stat().st_size)
+            return file, Copy(place, lay_out(store, paths, file.name, place), True)
+        return file, fetch_file(store, paths, file.name, place, file.sha256)
 
     def is_over() -> bool:
         return session.record(record.run_id, record.user).state.is_end
 
     copies, failed = each_there(chosen, copied, is_over)
     if served.is_elsewhere():
-        folder = served.lend(root, copies, destination or "", FOLDER)
+        lent = [file._replace(size=copy.size) for file, copy in copies]
+        folder, here = served.lend(root, lent, destination or "", FOLDER)
+        copies = [
+            (file, Copy(folder / file.name, file.size, file.name not in here)) for file in lent
+        ]
     if as_json:
-        print_json(
-            [
-                {"run_id": record.run_id, "name": name, "path": str(folder / name), "size": size}
-                for name, size, _ in copies
-            ]
-        )
+        print_json([_object(record.run_id, file.name, copy) for file, copy in copies])
     else:
-        say(f"{len(copies)} files ({size_of(sum(file.size for file in copies))}) in {folder}")
+        size, old = sum(copy.size for _, copy in copies), [c for _, c in copies if not c.is_new]
+        here_already = f", {len(old)} of them were here already" if old else ""
+        say(f"{len(copies)} files ({size_of(size)}) in {folder}{here_already}")
     if record.user != session.user:
         for name in closed_on_disk(paths):
             say(f"hpcrun: {CLOSED}: {name}", err=True)

@@ -14,13 +14,14 @@ from hpcrun.errors import StoreError, TransportError
 from hpcrun.faults import told
 from hpcrun.record import RunFile
 from hpcrun.transport.channel import Channel
-from hpcrun.transport.download import download
+from hpcrun.transport.fetching import Brought, Source, download
 from hpcrun.transport.wire import FILE, FOLDER, NEW_FILE, NEW_FOLDER, Lend, Request
 from hpcrun.turns import alone
 
 
-def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> Path:
-    """Brings what a command lends to where its user wants it; gives the path.
+def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> tuple[Path, Sequence[str]]:
+    """Brings what a command lends to where its user wants it; gives the path, and the names of
+    files that were there already.
 
     asked: the command: given again after a cut, it brings the rest. StoreError: it cannot be
     written here, or something is there. TransportError: the connection was lost.
@@ -41,13 +42,15 @@ def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> Path:
         what = files[0].name if len(files) == 1 else f"{len(files)} files"
         login = channel.login.name
         with transfer(f"{what} from {login}") as progress:
-            gone = download(login, channel.another(), lent.folder, files, aside, progress)
-        _place(files, gone, aside, target, is_one)
+            source, here = Source(login, channel.another), _here(lent.rule, target, files)
+            brought = download(source, lent.folder, files, aside, here, progress)
+        _place(files, brought, aside, target, is_one)
+    gone = brought.gone
     if gone and is_one:
         raise StoreError(f"{gone[0]} has gone there meanwhile", "hpcrun files RUN lists them")
     for name in gone:
         say(f"hpcrun: {name} has gone there meanwhile", err=True)
-    return target
+    return target, brought.here
 
 
 def _check(name: str) -> None:
@@ -64,6 +67,14 @@ def _target(lent: Lend, files: Sequence[RunFile]) -> Path:
     return target
 
 
+def _here(rule: str, target: Path, files: Sequence[RunFile]) -> Path | None:
+    """The folder where files of these names may be already."""
+    if rule == FOLDER and target.is_dir():
+        return target
+    is_there = rule == FILE and target.is_file() and target.name == files[0].name
+    return target.parent if is_there else None
+
+
 def _expect_room(rule: str, target: Path, aside: Path) -> None:
     """StoreError: something is where something new is to be."""
     if rule == NEW_FILE and os.path.lexists(target):
@@ -78,10 +89,10 @@ def _expect_room(rule: str, target: Path, aside: Path) -> None:
 
 
 def _place(
-    files: Sequence[RunFile], gone: Sequence[str], aside: Path, target: Path, is_one: bool
+    files: Sequence[RunFile], brought: Brought, aside: Path, target: Path, is_one: bool
 ) -> None:
     """Moves what is aside to its place: each file is there whole, or as it was."""
-    left = {*gone}
+    left = {*brought.gone, *brought.here}
     with told(f"write {target}"):
         if not is_one and not target.exists() and target.parent == aside.parent:
             aside.rename(target)

@@ -208,8 +208,8 @@ class Shown:
         elif isinstance(frame, Lend):
             from hpcrun.cli.lent import take
 
-            path = take(frame, self._request, channel, cache())
-            channel.send(Answer(json.dumps(str(path)) + "\n"))
+            path, here = take(frame, self._request, channel, cache())
+            channel.send(Answer(json.dumps([str(path), here]) + "\n"))
         elif isinstance(frame, Exit):
             return frame.code
         return None

@@ -71,8 +71,15 @@ def room() -> Path:
     return folder
 
 
-def lend(folder: Path, files: Iterable[RunFile], target: str, rule: str) -> Path:
-    """Has files of a folder brought to the user's machine; gives the path where they are there.
+class Taken(NamedTuple):
+    """Where the near side has what was lent, and the names of files that it had already."""
+
+    path: Path
+    here: frozenset[str]
+
+
+def lend(folder: Path, files: Iterable[RunFile], target: str, rule: str) -> Taken:
+    """Has files of a folder brought to the user's machine.
 
     files: by their names below the folder. target, rule: as in `Lend`.
     """
@@ -82,7 +89,8 @@ def lend(folder: Path, files: Iterable[RunFile], target: str, rule: str) -> Path
     answer = _near.hear()
     if not answer:
         raise TransportError("whoever wanted it is gone", transient=True)
-    return Path(json.loads(answer))
+    path, here = json.loads(answer)
+    return Taken(Path(path), frozenset(here))
 
 
 @contextlib.contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from hpcrun.agent.copying import SourceError, copy_all
 from hpcrun.errors import StoreError
@@ -21,6 +22,7 @@ from hpcrun.store.plain import below, open_plain
 from hpcrun.workflow.inventory import Taken, compare, keep, known, take
 
 __all__ = [
+    "Copy",
     "RunFile",
     "check_files",
     "fetch_file",
@@ -211,11 +213,22 @@ def lay_out(store: FileStore, paths: RunPaths, name: str, place: Path) -> int:
         return place.stat().st_size
 
 
-def fetch_file(store: FileStore, paths: RunPaths, name: str, target: str | Path) -> Path:
-    """Copies one file of a run, or a logged image; gives the copy's path.
+class Copy(NamedTuple):
+    """A copy of a file of a run. size: its bytes. is_new: whether it was not there already."""
+
+    path: Path
+    size: int
+    is_new: bool
+
+
+def fetch_file(
+    store: FileStore, paths: RunPaths, name: str, target: str | Path, sha256: str | None = None
+) -> Copy:
+    """Copies one file of a run, with its time, or a logged image.
 
     target: a folder takes it under the last part of its name: one that is there, or that a / at
-    the end says to make.
+    the end says to make. sha256: of the file, if it is known. What is there with the same size and
+    time, and with that digest, is not copied again.
     """
     destination = Path(target)
     with told(f"copy {name} to {target}"):
@@ -223,6 +236,8 @@ def fetch_file(store: FileStore, paths: RunPaths, name: str, target: str | Path)
             destination /= Path(name).name
     source = source_of(store, paths, name)
     with told(f"copy {name} to {destination}"):
+        if _is_here(source, destination, sha256):
+            return Copy(destination, destination.stat().st_size, False)
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
         except RecursionError as error:
@@ -233,13 +248,30 @@ def fetch_file(store: FileStore, paths: RunPaths, name: str, target: str | Path)
         else:
             _copy(source, aside)
         aside.rename(destination)
-    return destination
+        return Copy(destination, destination.stat().st_size, True)
+
+
+def _is_here(source: Path | bytes, copy: Path, sha256: str | None) -> bool:
+    """Whether a copy is there already. OSError."""
+    if copy.is_symlink() or not copy.is_file():
+        return False
+    if isinstance(source, bytes):
+        return copy.read_bytes() == source
+    there, here = source.stat(), copy.stat()
+    if (there.st_size, there.st_mtime_ns) != (here.st_size, here.st_mtime_ns):
+        return False
+    if sha256 is None:
+        return True
+    with copy.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _copy(source: Path, aside: Path) -> None:
-    """Copies a file with its holes. OSError."""
+    """Copies a file with its holes and its time. OSError."""
     with open_plain(source.resolve()) as file, aside.open("wb") as copy:
+        status = os.fstat(file.fileno())
         try:
             copy_all(file.fileno(), copy.fileno())
         except SourceError as error:
             raise error.__cause__ or error from error
+    os.utime(aside, ns=(status.st_atime_ns, status.st_mtime_ns))
