@@ -91,6 +91,8 @@ GOOD: dict[str, Any] = {
     "model_name": "model",
     "model_path": "outputs/a",
     "experiment_id": "absent",
+    "version": "1",
+    "labels": ["latest"],
 }
 """What stands in the place of the other arguments that a call needs."""
 
