@@ -79,7 +79,9 @@ def send(place: Elsewhere, name: str, asked: Read[RunConfiguration], params: dic
         try:
             code = shown.run(channel)
         except TransportError as error:
-            say(f"hpcrun: {error.message}; it is asked what became of run {run_id}", err=True)
+            follows = shown.is_lost() and shown.may_go_on
+            then = "it is tried again" if follows else f"it is asked what became of run {run_id}"
+            say(f"hpcrun: {error.message}; {then}", err=True)
         else:
             if code != _INTERRUPTED:
                 pending.remove(run_id)
