@@ -160,7 +160,7 @@ def _run(args: list[str] | None) -> NoReturn:
         code = cli.main(args=args, prog_name="hpcrun", standalone_mode=False)
         sys.stdout.flush()
     except HpcrunError as error:
-        _tell(error)
+        tell_error(error)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         sys.exit(130)
@@ -180,7 +180,9 @@ def _run(args: list[str] | None) -> NoReturn:
             _tell_bug(error)
         else:
             _drop_output()
-            _tell(HpcrunError(f"cannot write the output: {error.strerror}", "the rest was done"))
+            tell_error(
+                HpcrunError(f"cannot write the output: {error.strerror}", "the rest was done")
+            )
         sys.exit(1)
     except Exception as error:  # noqa: BLE001
         _tell_bug(error)
@@ -206,7 +208,8 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _tell(error: HpcrunError) -> None:
+def tell_error(error: HpcrunError) -> None:
+    """Says what is wrong, on standard error."""
     for problem in error.problems:
         say(f"hpcrun: {problem}", err=True)
 

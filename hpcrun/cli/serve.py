@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import os
+import select
 import selectors
 import shutil
 import signal
@@ -20,9 +21,9 @@ from typing import NoReturn
 import click
 
 import hpcrun
-from hpcrun.cli import served
-from hpcrun.cli.main import main
-from hpcrun.errors import ConfigError, Problem, TransportError
+from hpcrun.cli import own_folder, served
+from hpcrun.cli.main import main, tell_error
+from hpcrun.errors import ConfigError, HpcrunError, Problem, TransportError
 from hpcrun.transport.wire import (
     PROTOCOL,
     Answer,
@@ -70,12 +71,16 @@ def serve(words: str) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what is printed by chance goes where it does no harm
     line = _Line(incoming, outgoing)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, line.end)
     line.say(greeting(Hello(PROTOCOL, hpcrun.__version__)))
     importlib.import_module("hpcrun.workflow.session")  # while the answer is on its way
 
     try:
         while (request := line.next_request()) is not None:
-            line.say(encode(Exit(_Command(request, line).run())))
+            code = _Command(request, line).run()
+            if not line.is_gone:  # to a near side that is told nothing, the connection is lost
+                line.say(encode(Exit(code)))
     except (TransportError, OSError):
         return
 
@@ -85,10 +90,18 @@ class _Gone(Exception):
 
 
 class _Line:
-    """The connection. Nothing waits for a reader who is gone."""
+    """The connection. Nothing waits for a reader who is gone.
+
+    wake: can be read once a signal has come.
+    """
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self.incoming, self.outgoing = incoming, outgoing
+        self.wake, woken = os.pipe()
+        for end in (self.wake, woken):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        self.is_told_to_end = False
         self.unsent = bytearray()
         self.heard = time.monotonic()
         self.is_gone = False
@@ -106,11 +119,25 @@ class _Line:
                     del self._waiting[: index + 1]
                     return frame
             self._waiting.clear()
+            ready, _, _ = select.select([self.incoming, self.wake], [], [])
             try:
-                self._waiting += self.frames()
+                if self.wake in ready:
+                    self.woken()
+                if self.incoming in ready:
+                    self._waiting += self.frames()
             except _Gone:
                 self.is_gone = True
         return None
+
+    def end(self, *_: object) -> None:
+        """A signal tells this process to end: that is as if the near side had gone."""
+        self.is_told_to_end = True
+
+    def woken(self) -> None:
+        """A signal has come. _Gone: it was one to end."""
+        os.read(self.wake, _CHUNK)
+        if self.is_told_to_end:
+            raise _Gone
 
     def frames(self) -> list[Frame]:
         """What has come. _Gone."""
@@ -151,16 +178,13 @@ class _Command:
         told, tell = os.pipe()
         printed = [os.pipe(), os.pipe()]
         answers, answer = os.pipe()
-        wake, woken = os.pipe()
-        for end in (wake, woken, told):
-            os.set_blocking(end, False)
+        os.set_blocking(told, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        before = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        own = Path(os.environ.get("TMPDIR") or "/tmp", f"hpcrun-{os.urandom(8).hex()}")
+        own = own_folder.named()
         process = os.fork()
         if process == 0:
             signal.set_wakeup_fd(-1)
-            for end in (answer, told, wake, woken, printed[0][0], printed[1][0]):
+            for end in (answer, told, printed[0][0], printed[1][0]):
                 os.close(end)
             for number, file in ((0, answers), (1, printed[0][1]), (2, printed[1][1])):
                 os.dup2(file, number)
@@ -173,24 +197,26 @@ class _Command:
         self._printed = {printed[0][0]: 1, printed[1][0]: 2}
         self._rest = b""
         try:
-            return self._attend(wake, answer)
+            return self._attend(answer)
         finally:
-            signal.set_wakeup_fd(before)
-            for end in (told, answer, wake, woken, *self._printed):
+            for end in (told, answer, *self._printed):
                 os.close(end)
             shutil.rmtree(own, ignore_errors=True)  # whatever ended the command
 
-    def _attend(self, wake: int, answer: int) -> int:
+    def _attend(self, answer: int) -> int:
         line = self._line
         for end in self._printed:
             os.set_blocking(end, False)
         with selectors.DefaultSelector() as selector:
-            for end in (wake, self._told, *self._printed, line.incoming):
+            for end in (line.wake, self._told, *self._printed, line.incoming):
                 selector.register(end, selectors.EVENT_READ)
             while True:
                 ready = {key.fd for key, _ in self._ready(selector)}
-                if wake in ready:
-                    os.read(wake, _CHUNK)
+                if line.wake in ready:
+                    try:
+                        line.woken()
+                    except _Gone:
+                        self._leave(selector)
                     status = os.waitpid(self._process, os.WNOHANG)
                     if status[0]:
                         for end in (*self._printed, self._told):
@@ -336,14 +362,17 @@ def _lay(texts: Mapping[str, str], own: Path) -> None:
     named = named_workspace(Path.cwd(), os.environ)
     if home is not None and named.origin == str(home):
         settings["workspace"] = str(named_folder(*named))
-    own.mkdir(mode=0o700, exist_ok=True)
+    own_folder.make(own)
     folder = own / "beside"
     for name, text in {str(CONFIG): json.dumps(settings), **texts}.items():
         file = Path(folder, name)
         if ".." in file.parts or not file.is_relative_to(folder):
             raise ConfigError(Problem(f"{name} is no name for a file that is sent"))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text.encode("utf-8", "surrogateescape"))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text.encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            raise own_folder.no_room(own, error) from error
     os.chdir(folder)
 
 
@@ -356,11 +385,12 @@ def _become(request: Request, told: int, own: Path) -> NoReturn:
     try:
         os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for heard in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(heard, signal.SIG_DFL)
 
         turn = threading.Lock()  # a bar is drawn by a thread of its own
 
-        def tell(frame: Frame) -> None:
+        def send(frame: Frame) -> None:
             data = encode(frame)
             with turn:
                 while data:
@@ -370,17 +400,21 @@ def _become(request: Request, told: int, own: Path) -> NoReturn:
         if "-" in request.texts:
             sys.stdin = io.TextIOWrapper(io.BytesIO(request.texts["-"].encode()), "utf-8")
         else:
-            sys.stdin = _Questions(tell, 0 in request.terminals)
+            sys.stdin = _Questions(send, 0 in request.terminals)
         for number in (1, 2):
             terminal = number in request.terminals
-            raw = io.BufferedWriter(_Stream(number, tell, terminal))  # type: ignore[type-var]
+            raw = io.BufferedWriter(_Stream(number, send, terminal))  # type: ignore[type-var]
             errors = "strict" if number == 1 else "backslashreplace"
             buffered = number == 2 or terminal
             stream = io.TextIOWrapper(raw, "utf-8", errors, line_buffering=buffered)
             setattr(sys, "stdout" if number == 1 else "stderr", stream)
-        served.begin(served.Near(tell, _answer, request.source, own))
+        served.begin(served.Near(send, _answer, request.source, own))
         words = ["-w", request.workspace] if request.workspace else []
-        _lay(request.texts, own)
+        try:
+            _lay(request.texts, own)
+        except HpcrunError as error:
+            tell_error(error)
+            sys.exit(error.exit_code)
         main([*words, *request.words])
     except SystemExit as end:
         code = end.code

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hpcrun.cli import own_folder
 from hpcrun.errors import TransportError
 from hpcrun.transport.wire import NEW_FILE, NEW_FOLDER, Frame, Lend, Place
 
@@ -66,8 +67,11 @@ def room() -> Path:
     """A new folder for what is lent."""
     assert _near is not None
     folder = _near.own / "lent"
-    _near.own.mkdir(mode=0o700, exist_ok=True)
-    folder.mkdir()
+    own_folder.make(_near.own)
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise own_folder.no_room(folder, error) from error
     return folder
 
 
