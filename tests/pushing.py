@@ -40,7 +40,7 @@ def main(source: str, host: str, hpcrun: str, workspace: str) -> None:
         def tell(done: int, total: int) -> None:
             print("progress", done, total, file=sys.stderr)
 
-        far = Far(host, f"{host}:{workspace}", ask, [*SSH, host])
+        far = Far(host, f"{host}:{workspace}", ask, lambda: [*SSH, host])
         print("begins", flush=True)
         sys.stdin.readline()
         began = time.monotonic()

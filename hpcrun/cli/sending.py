@@ -174,7 +174,7 @@ def bring(source: Source, channel: Channel, place: Elsewhere) -> None:
             raise HpcrunError(f"{place.login.name}: {said.decode(errors='replace').strip()}")
         return out.decode()
 
-    far = Far(place.login.name, place.named, step, channel.another())
+    far = Far(place.login.name, place.named, step, channel.another)
     with transfer(f"snapshot to {place.login.name}") as progress:
         upload(source.manifest, source.folder, far, remote.cache(), progress)
 

@@ -34,7 +34,7 @@ class Far:
     name: str
     place: str
     ask: Callable[[str, str], str]
-    ssh: Sequence[str]
+    login: Callable[[], Sequence[str]]
 
 
 def upload(
@@ -119,7 +119,7 @@ def rsync_words(staging: str, folder: str, far: Far) -> list[str]:
     side has said what it lacks.
     """
     options = ("--copy-links", "--ignore-times", "--compare-dest=../basis")
-    return [*rsync(far.ssh, *options), f"{staging}/", f"far:{folder}/"]
+    return [*rsync(far.login(), *options), f"{staging}/", f"far:{folder}/"]
 
 
 def _failure(code: int, said: str, total: int, far: Far) -> HpcrunError:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from hpcrun.errors import StoreError
 
 KEPT = 30 * 86400.0
 """Seconds for which a submission is asked about."""
@@ -19,12 +22,19 @@ class Pending:
         self._folder, self._place = cache / "pending", place
 
     def add(self, run_id: str) -> None:
-        """Notes a run before anything of its submission is sent. OSError."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Notes a run before anything of its submission is sent. StoreError: it cannot be noted."""
         file = self._file(run_id)
         aside = file.with_suffix(".aside")
-        aside.write_text(json.dumps({"place": self._place}))
-        aside.rename(file)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            aside.write_text(json.dumps({"place": self._place}))
+            aside.rename(file)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise StoreError(
+                f"cannot note in {self._folder} what is submitted: {why}; nothing is",
+                "free space there, or set XDG_CACHE_HOME to another folder",
+            ) from error
 
     def remove(self, run_id: str) -> None:
         """It is known what became of it."""
