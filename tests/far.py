@@ -20,7 +20,7 @@ id: {name}
 ssh:
   endpoints: {{login: {{host: {host}}}}}
   command: {command}
-  connect_gap_seconds: 0
+  connect_gap_seconds: {gap}
   {more}
 """
 
@@ -50,10 +50,11 @@ class Far:
     laptop: Laptop
     lab: Lab
 
-    def site(self, name: str, host: str = "login", more: str = "", command: str = "") -> None:
-        text = SITE.format(
-            name=name, host=host, more=more, command=command or f"{self.lab.venv}/bin/hpcrun"
-        )
+    def site(
+        self, name: str, host: str = "login", more: str = "", command: str = "", gap: float = 0
+    ) -> None:
+        command = command or f"{self.lab.venv}/bin/hpcrun"
+        text = SITE.format(name=name, host=host, more=more, command=command, gap=gap)
         self.laptop.write(f".config/hpcrun/site_configs/{name}.yaml", text)
 
     def words(self, *words: str, site: str = "far") -> list[str]:

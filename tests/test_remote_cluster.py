@@ -37,11 +37,14 @@ pathlib.Path("outputs/model.txt").write_text("a model")
 print("caf\\u00e9, and no line end", end="", flush=True)
 """
 
+# Now and then it stands in the midst of a character.
 TALK = """\
 import pathlib, sys, time
 stop = pathlib.Path(sys.argv[1])
 for number in range(100000):
-    print("line", number, flush=True)
+    for piece in (b"line %d \\xe2" % number, b"\\x82", b"\\xac\\xf0\\x9f", b"\\x98\\x80\\n"):
+        sys.stdout.buffer.write(piece)
+        sys.stdout.flush()
     if stop.exists():
         break
     time.sleep(0.02)
@@ -198,14 +201,16 @@ def test_a_host_that_does_not_answer_is_told(far: Far) -> None:
 
 
 @contextlib.contextmanager
-def following(far: Far, run_id: str) -> Iterator[subprocess.Popen[str]]:
+def following(
+    far: Far, run_id: str, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """Lena follows a run, into the files `out` and `err` of her home."""
     out, err = far.laptop.home / "out", far.laptop.home / "err"
     words = far.words("logs", "-f", run_id)
     with (
         out.open("w") as to,
         err.open("w") as told,
-        far.laptop.popen(words, stdout=to, stderr=told) as process,
+        far.laptop.popen(words, stdout=to, stderr=told, env=env) as process,
     ):
         try:
             yield process
@@ -219,22 +224,42 @@ def test_a_followed_log_goes_on_after_a_cut_and_a_restart(
     run_id, stop = talking
     out, err = far.laptop.home / "out", far.laptop.home / "err"
     with following(far, run_id) as process:
-        eventually(lambda: "line 20\n" in out.read_text())
+        eventually(lambda: b"line 20 " in out.read_bytes())
         far.laptop.restart_login()
         eventually(lambda: "it is tried again" in err.read_text())
-        size = len(out.read_text())
-        eventually(lambda: len(out.read_text()) > size)
+        size = out.stat().st_size
+        eventually(lambda: out.stat().st_size > size)
         far.laptop.link(False)
         eventually(lambda: err.read_text().count("it is tried again") == 2)
         far.laptop.link(True)
-        size = len(out.read_text())
-        eventually(lambda: len(out.read_text()) > size, 90)
+        size = out.stat().st_size
+        eventually(lambda: out.stat().st_size > size, 90)
         stop.touch()
         assert process.wait(60) == 0
-    assert out.read_text() == far.lab.ok("logs", run_id)
+    assert out.read_bytes().decode() == far.lab.ok("logs", run_id)
     assert far.lab.json("show", run_id)["status"] == "Completed"
     assert "password" not in err.read_text()
     eventually(lambda: far.served() == "", 130)
+
+
+def test_logins_keep_their_gap_and_one_that_is_refused_is_the_last(
+    far: Far, talking: tuple[str, Path]
+) -> None:
+    run_id, _ = talking
+    out, err, times = (far.laptop.home / name for name in ("out", "err", "times"))
+    far.site("far", gap=3)
+    env = far.in_front_of_ssh('date +%s.%N >>"$HOME/times"; exec /usr/bin/ssh "$@"\n')
+    with following(far, run_id, env) as process:
+        eventually(lambda: b"line 5 " in out.read_bytes())
+        far.laptop.restart_login()
+        eventually(lambda: len(times.read_text().split()) == 2)
+        size = out.stat().st_size
+        eventually(lambda: out.stat().st_size > size)
+        far.laptop.change_host_key()
+        assert process.wait(60) == 6
+    assert "is another than the one you know" in err.read_text()
+    first, second, third = map(float, times.read_text().split())
+    assert second - first >= 3 and third - second >= 3
 
 
 def test_a_wait_is_taken_up_again(far: Far, talking: tuple[str, Path]) -> None:
@@ -254,13 +279,13 @@ def test_who_goes_away_leaves_nothing_behind(far: Far, talking: tuple[str, Path]
     run_id, _ = talking
     out = far.laptop.home / "out"
     with following(far, run_id) as process:
-        eventually(lambda: "line 1\n" in out.read_text())
+        eventually(lambda: b"line 1 " in out.read_bytes())
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     assert f"run {run_id} goes on; cancel it with" in (far.laptop.home / "err").read_text()
     eventually(lambda: far.served() == "")
     with following(far, run_id) as process:
-        eventually(lambda: "line 1\n" in out.read_text())
+        eventually(lambda: b"line 1 " in out.read_bytes())
         process.kill()
     eventually(lambda: far.served() == "")
     assert far.lab.json("show", run_id)["status"] == "Running"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import hosts, processes
+from tests.cluster.hosts import view
 from tests.far import Far
 from tests.lab import Lab, eventually
 
@@ -76,7 +76,7 @@ def desk(far: Far) -> Iterator[Path]:
 
 def left(far: Far) -> set[str]:
     """The folders of commands that run for somebody, or have."""
-    words = ["find", "/tmp", "-maxdepth", "1", "-user", "alice", "-name", f"hpcrun-{16 * '?'}"]
+    words = ["find", "/tmp", "-maxdepth", "1", "-user", "alice", "-name", "hpcrun-on-*"]
     return {*far.lab.cluster.run("alice", words).stdout.splitlines()}
 
 
@@ -203,28 +203,42 @@ def test_what_a_command_writes_comes_here(far: Far, desk: Path, sealed: Any, sou
 
 
 def test_a_full_disk_of_the_laptop_is_told(far: Far, desk: Path, sealed: Any) -> None:
-    small = desk / "small"
-    small.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "small", str(small)]
-    processes.call(hosts.inside(far.laptop.layout, "laptop", words))
-    try:
-        done = far.run("download", sealed["run_id"], "outputs/big", "small/big", cwd=desk)
-    finally:
-        words = ["umount", "--lazy", str(small)]
-        processes.call(hosts.inside(far.laptop.layout, "laptop", words))
-    assert done.returncode == 8, done.stderr
-    assert "no room here for 3 MiB" in done.stderr and "No space left" in done.stderr
+    with far.laptop.small_disk(2 * MIB, here=True) as small:
+        seen = view(far.laptop.layout, "laptop", small)
+        words = ("download", sealed["run_id"], "outputs/big", f"{small}/big")
+        done = far.run(*words, cwd=desk)
+        assert done.returncode == 8, done.stderr
+        assert "no room here for 3 MiB" in done.stderr and "No space left" in done.stderr
+        assert not (seen / "big").exists()
+        far.laptop.enlarge_disk(8 * MIB)
+        before = far.laptop.received()
+        far.ok(*words, cwd=desk)
+        assert far.laptop.received() - before < 2 * MIB
+        assert os.listdir(seen) == ["big"]
+        assert (seen / "big").read_bytes() == Path(sealed["files"], "outputs/big").read_bytes()
 
 
 def test_a_command_that_is_killed_leaves_no_folder(far: Far, desk: Path) -> None:
     code = "import time\nprint('begun', flush=True)\ntime.sleep(300)\n"
     files = {"run.yaml": RUN_YAML.replace("local", "test-cluster"), "train.py": code}
     project = far.project("project", files)
-    before = left(far)
-    with far.laptop.popen(far.words("submit", "--follow"), cwd=project) as going:
-        eventually(lambda: left(far) - before)
-        (run,) = eventually(lambda: far.lab.json("list", "-e", "files", "-s", "Running"))
-        going.kill()
-        going.communicate()
+    before, err = left(far), desk / "err"
+    words = far.words("submit", "--follow")
+    with (
+        err.open("w") as told,
+        far.laptop.popen(words, cwd=project, stderr=told) as going,
+    ):
+        try:
+            (run,) = eventually(lambda: far.lab.json("list", "-e", "files", "-s", "Running"))
+            for number, name in enumerate(("TERM", "HUP"), 1):
+                made = eventually(lambda: left(far) - before)
+                end = ["pkill", "-o", f"-{name}", "-u", "alice", "-f", "hpcrun serve"]
+                assert far.lab.cluster.run("alice", end).returncode == 0
+                eventually(lambda: not left(far) & made)  # noqa: B023
+                eventually(lambda: err.read_text().count("it is tried again") == number)  # noqa: B023
+            eventually(lambda: left(far) - before)
+        finally:
+            going.kill()
+            going.communicate()
     eventually(lambda: left(far) <= before)
     far.lab.ok("cancel", run["run_id"])

@@ -117,6 +117,7 @@ mkdir "$HOME/cut" 2>/dev/null || exec /usr/bin/ssh "$@"
 """
 
 
+@pytest.mark.campaign
 def test_a_submission_cut_at_any_byte_is_one_job_or_none(
     far: Far, project: Path, figures: Figures
 ) -> None:

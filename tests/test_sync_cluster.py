@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,10 +61,7 @@ class Desk:
     """lena's workspace on the laptop."""
 
     far: Far
-
-    @property
-    def workspace(self) -> Path:
-        return self.far.laptop.home / "history"
+    workspace: Path
 
     @property
     def there(self) -> str:
@@ -97,17 +94,21 @@ class Desk:
 
 
 def _told(hpcrun: Any, run_id: str) -> list[Any]:
-    run = json.loads(hpcrun("show", "--json", run_id))
-    for key in ("record", "files", "imported", "user", "reason"):
-        del run[key]
-    metrics = hpcrun("metrics", "--json", run_id)
+    run = common(json.loads(hpcrun("show", "--json", run_id)))
+    metrics = json.loads(hpcrun("metrics", "--json", run_id))
     files = json.loads(hpcrun("files", "--json", run_id))
     return [run, metrics, files, hpcrun("logs", run_id)]
 
 
+def common(run: Any) -> Any:
+    """What is the same of a run and its mirror."""
+    own = ("record", "files", "imported", "user", "reason")
+    return {key: value for key, value in run.items() if key not in own}
+
+
 @pytest.fixture
 def desk(far: Far) -> Desk:
-    return Desk(far)
+    return Desk(far, far.laptop.home / "history")
 
 
 class Made:
@@ -198,28 +199,105 @@ esac
 """
 
 
+# Looks at the newest workspace below a folder all the while: the commands, without their start.
+WATCH = """\
+import contextlib, io, json, sys, time
+from pathlib import Path
+from hpcrun.cli.main import cli
+from hpcrun.errors import HpcrunError
+
+above, run_id = Path(sys.argv[1]), sys.argv[2]
+
+def said(*words):
+    out = io.TextIOWrapper(io.BytesIO(), write_through=True)
+    with contextlib.redirect_stdout(out):
+        cli.main(["-w", str(workspace), *words], standalone_mode=False)
+    return json.loads(out.buffer.getvalue())
+
+while not (above / "enough").exists():
+    time.sleep(0.05)
+    workspace = max(above.glob("[0-9]*"), default=None)
+    try:
+        if workspace is None or run_id not in {run["run_id"] for run in said("list", "--json")}:
+            continue
+        commands = ("show", "metrics", "files")
+        print(json.dumps([said(name, "--json", run_id) for name in commands]), flush=True)
+    except HpcrunError as error:
+        print(json.dumps(str(error)), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def watched(desk: Desk, above: Path, run_id: str, there: list[Any]) -> Iterator[list[Any]]:
+    """Somebody looks at a run in the newest workspace below a folder; gives what was seen so far,
+    each of it whole."""
+    seen: list[Any] = []
+    out = above / "seen"
+    words = [desk.far.lab.python, "-c", WATCH, str(above), run_id]
+    with out.open("w") as to, desk.far.laptop.popen(words, stdout=to) as watcher:
+        try:
+            yield seen
+        finally:
+            (above / "enough").touch()
+            _, err = watcher.communicate(timeout=60)
+        assert watcher.returncode == 0, err
+    for line in out.read_text().splitlines():
+        look = json.loads(line)
+        assert isinstance(look, list), look
+        run, metrics, files = look
+        assert [common(run), metrics] == there[:2]
+        assert [file for file in files if file not in there[2]] == []  # whole, or not there
+        seen.append(look)
+
+
+@pytest.mark.campaign
 def test_a_cut_anywhere_leaves_what_can_be_read(desk: Desk, made: Made, figures: Figures) -> None:
-    hpcrun = f"{desk.far.lab.venv}/bin/hpcrun"
-    words = [hpcrun, "-w", str(desk.workspace), "sync", desk.there, made.ended, "--outputs", "*"]
-    there = desk.told_there(made.ended)
+    far, there = desk.far, desk.told_there(made.ended)
+    above = far.project("mirrors", {"none": ""})
     cuts = readable = 0
-    for number, rng in enumerate(seeded("sync", times(100, 2))):
-        count = rng.randint(1 << 18, 6 << 20) if number % 2 else rng.randint(0, 20_000)
-        cut = desk.far.laptop.run(words, env=desk.far.in_front_of_ssh(CUT.format(count=count)))
-        assert cut.returncode == 6 and "was lost while" in cut.stderr, (count, cut)
-        cuts += 1
-        listed = desk.run("list", "--json")
-        assert (listed.returncode, listed.stderr) == (0, "")
-        if made.ended in listed.stdout:
-            readable += 1
-            run, metrics, files, _ = desk.told(made.ended)
-            assert [run, metrics] == there[:2]
-            assert [file for file in files if file not in there[2]] == []  # whole, or not there
-        assert set(desk.sync(made.ended, "--outputs", "*")) == {made.ended, made.child}
-        assert desk.told(made.ended) == there
-        assert not list(desk.workspace.glob("users/lena/mirrors/*.arriving"))
-        shutil.rmtree(desk.workspace)
-    figures.tell("sync cut at a byte", cuts=cuts, with_a_record_by_then=readable, lost=0)
+    with watched(desk, above, made.ended, there) as seen:
+        for number, rng in enumerate(seeded("sync", times(100, 2))):
+            own = Desk(far, above / f"{number:03}")
+            words = ["sync", desk.there, made.ended, "--outputs", "*"]
+            count = rng.randint(1 << 18, 6 << 20) if number % 2 else rng.randint(0, 20_000)
+            cut = own.run(*words, env=far.in_front_of_ssh(CUT.format(count=count)))
+            assert cut.returncode == 6 and "was lost while" in cut.stderr, (count, cut)
+            cuts += 1
+            listed = own.run("list", "--json")
+            assert (listed.returncode, listed.stderr) == (0, "")
+            readable += made.ended in listed.stdout
+            assert set(own.sync(made.ended, "--outputs", "*")) == {made.ended, made.child}
+            assert own.told(made.ended) == there
+            assert not list(own.workspace.glob("users/lena/mirrors/*.arriving"))
+    looks = len(seen)
+    assert looks > cuts
+    figures.tell("sync cut at a byte", cuts=cuts, record_by_then=readable, looks=looks, lost=0)
+
+
+@pytest.mark.campaign
+def test_a_full_disk_here_is_told_and_the_next_sync_goes_on(
+    desk: Desk, made: Made, figures: Figures
+) -> None:
+    far, there = desk.far, desk.told_there(made.ended)
+    full = readable = 0
+    for number, rng in enumerate(seeded("sync into a full disk", times(50, 3))):
+        size = rng.randrange(4 << 10, 400 << 10) if number % 2 else rng.randrange(1 << 20, 12 << 20)
+        with far.laptop.small_disk(size, here=True) as small:
+            own = Desk(far, small / "history")
+            done = own.run("sync", desk.there, made.ended, "--outputs", "*")
+            assert done.returncode == 8, (size, done)
+            assert "No space left on device" in done.stderr and "free space" in done.stderr, done
+            assert "fault of hpcrun" not in done.stderr and "Traceback" not in done.stderr, done
+            full += 1
+            if made.ended in own.run("list", "--json").stdout:
+                readable += 1
+                run, metrics, files, _ = own.told(made.ended)
+                assert [run, metrics] == there[:2]
+                assert [file for file in files if file not in there[2]] == []
+            far.laptop.enlarge_disk(32 << 20)
+            assert set(own.sync(made.ended, "--outputs", "*")) == {made.ended, made.child}
+            assert own.told(made.ended) == there
+    figures.tell("sync into a disk that is full", full=full, record_by_then=readable, lost=0)
 
 
 def test_two_at_once_do_no_harm(desk: Desk, made: Made) -> None:

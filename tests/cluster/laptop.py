@@ -187,19 +187,28 @@ class Laptop:
         self.write(".ssh/known_hosts", (self.layout.ssh / "known_hosts").read_text())
 
     @contextlib.contextmanager
-    def small_disk(self, size: int) -> Iterator[Path]:
-        """A folder of alice's on the login node, on a disk of so many bytes, in memory."""
+    def small_disk(self, size: int, here: bool = False) -> Iterator[Path]:
+        """A folder of alice's on the login node, on a disk of so many bytes, in memory.
+
+        here: it is lena's, on the laptop.
+        """
+        user, host = (LENA, LAPTOP) if here else ("alice", LOGIN)
         place = self.layout.small
         place.mkdir(exist_ok=True)
-        uid = self.layout.uid("alice")
+        uid = self.layout.uid(user)
         options = f"size={size},uid={uid},gid={uid},mode=755"
         words = ["mount", "-t", "tmpfs", "-o", options, "small", str(place)]
-        processes.call(hosts.inside(self.layout, LOGIN.name, words))
+        processes.call(hosts.inside(self.layout, host.name, words))
         try:
             yield place
         finally:
             words = ["umount", "--lazy", str(place)]
-            processes.call(hosts.inside(self.layout, LOGIN.name, words))
+            processes.call(hosts.inside(self.layout, host.name, words))
+
+    def enlarge_disk(self, size: int) -> None:
+        """The small disk on the laptop has so many bytes now."""
+        words = ["mount", "-o", f"remount,size={size}", str(self.layout.small)]
+        processes.call(hosts.inside(self.layout, LAPTOP.name, words))
 
     # making
 
