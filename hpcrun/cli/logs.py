@@ -172,6 +172,10 @@ def _no_output(paths: RunPaths, record: RunRecord, rank: int | None) -> StoreErr
         return StoreError(
             f"run {run_id} has no log of rank {rank}", f"there are {', '.join(known)}"
         )
+    mirror = record.imported
+    if mirror is not None and mirror.mirror and record.started is not None:
+        message = f"the output of run {run_id} has not come here from {mirror.workspace}"
+        return StoreError(message, f"hpcrun sync {mirror.workspace} {run_id}")
     if not record.state.is_end:
         return StoreError(f"run {run_id} has no output yet", "-f waits for it")
     why = "it never started" if record.started is None else "its logs were removed"
