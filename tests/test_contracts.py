@@ -44,6 +44,16 @@ def test_import_hpcrun_pulls_in_no_third_party_module() -> None:
     assert told.split() == ["hpcrun"]
 
 
+def test_a_job_waits_for_no_module_that_few_agents_need(tmp_path: Path) -> None:
+    begin = f"import sys; sys.path.insert(0, {str(publish(tmp_path))!r})"
+    told = python(
+        *("-I", "-S", "-c"), f"{begin}; import hpcrun.agent.__main__; print(*sys.modules)"
+    ).split()
+    assert "hpcrun.agent.keeper" in told
+    few = {"dataclasses", "shutil", "socket", "subprocess", "tarfile", "threading", "zipfile"}
+    assert not few & {*told}
+
+
 def test_the_public_names_are_there() -> None:
     told = python(
         "-c", "import hpcrun; print(*(getattr(hpcrun, n).__name__ for n in hpcrun.__all__))",

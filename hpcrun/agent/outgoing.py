@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Optional, Set, Tuple
 
 from hpcrun.agent import copying, spool
-from hpcrun.agent.data import copy, tree
 from hpcrun.agent.lay import clear
 from hpcrun.agent.place import State
 from hpcrun.agent.policy import Data
+from hpcrun.agent.trees import copy, tree
 from hpcrun.layout import NODES
+
+if TYPE_CHECKING:
+    import threading
 
 MARKS = ".hpcrun"
 
@@ -216,6 +218,8 @@ class Outgoing:
         return self._last and self._thread is not None and not self._thread.is_alive()
 
     def _start(self) -> None:
+        import threading  # most runs have no outputs of this kind
+
         self._thread = threading.Thread(target=self._bring, daemon=True)
         self._thread.start()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from hpcrun.agent import data, signals
+from hpcrun.agent import signals
 from hpcrun.agent.setting import Setting
+from hpcrun.errors import HpcrunError
 
 MARK = "data "
 """What such a line begins with."""
@@ -16,10 +17,12 @@ def line(setting: Setting) -> str:
     """Brings the run's data to this node, and tells how that went."""
     told: Dict[str, Any] = {"facts": [], "problem": ""}
     try:
+        from hpcrun.agent import data  # the agent, which waits for this, does without
+
         folder = setting.data_folder or ""
         stopped = signals.stop_is_pending
         told["facts"] = data.prepare(setting.data, folder, setting.host, stopped)
-    except data.DataError as error:
+    except HpcrunError as error:
         told["problem"] = error.message
     except Exception as error:  # noqa: BLE001 - the agent waits for a word
         told["problem"] = f"{setting.host}: {error!r}"
