@@ -62,9 +62,12 @@ def test_a_run_names_a_registered_environment(project: Path) -> None:
     assert "there is no environment 'mines' (did you mean" in said
     said = hpcrun("explain", "--set", "environment=torch", code=2).stderr
     assert "there is no environment 'torch' (known are mine)" in said
-    config = ScriptRunConfig(".", "train.py", environment="mine:1")
+    config = ScriptRunConfig(
+        ".", "train.py", environment="mine:1", compute_target="test-cluster/main"
+    )
     prepared = workspace.session.prepare(read_value(type(config.run_config), config.asked()))
     assert prepared.plan.launch.python == "/first/python"
+    assert workspace.session.site(prepared.plan.target) is prepared.site, "it is read twice"
 
 
 DAMAGES = {

@@ -195,13 +195,16 @@ def _elsewhere(
     workspace: str | None, file: str, runconfig: str | None, target: str | None, **_: Any
 ) -> Elsewhere | None:
     """Where the run goes if that is another machine: by its workspace, or else by its target."""
-    from hpcrun.workflow.elsewhere import elsewhere, reached_from
     from hpcrun.workflow.session import DEFAULT, named_workspace, open_assets
 
     start = (Path() if runconfig else Path(file).parent).absolute()
     named = named_workspace(start, os.environ, workspace)
+    if named.origin != DEFAULT and ":" not in named.text:
+        return None
+    from hpcrun.workflow.elsewhere import elsewhere, reached_from
+
     if named.origin != DEFAULT:
-        return elsewhere(named.text, open_assets(start)) if ":" in named.text else None
+        return elsewhere(named.text, open_assets(start))
     place = None if target is None else reached_from(target, open_assets(start))
     if place is not None:
         say(f"hpcrun: there is no Slurm here; the run history is {place.named}", err=True)

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import hpcrun
@@ -47,6 +48,7 @@ raise SystemExit(main())
 """
 
 
+@cache
 def sdk_name() -> str:
     """The folder's name: the version, and a digest of every file that is published."""
     digest = hashlib.sha256()

@@ -168,7 +168,7 @@ class Session:
             sent=sent,
             force=force,
         )
-        self._sites[prepared.site.id] = prepared.site
+        self._sites[prepared.plan.target] = prepared.site
         return prepared
 
     def submit(self, prepared: Prepared, parent: str | None = None) -> RunRecord:
@@ -177,8 +177,6 @@ class Session:
         What speaks against it is told on standard error.
         """
         from hpcrun.workflow.doubts import doubts_here
-        from hpcrun.workflow.submit import submit
-        from hpcrun.workflow.tasks import submit_tasks
 
         for doubt in doubts_here(prepared.plan, prepared.site):
             sys.stderr.write(f"hpcrun: {doubt}\n")
@@ -188,8 +186,13 @@ class Session:
         self._before_submission(prepared.site)
         try:
             waits = self._dependency(plan.awaiting, plan.target)
-            act = submit if plan.tasks is None else submit_tasks
-            return act(prepared, self.store, scheduler, parent, waits)
+            if plan.tasks is not None:
+                from hpcrun.workflow.tasks import submit_tasks
+
+                return submit_tasks(prepared, self.store, scheduler, parent, waits)
+            from hpcrun.workflow.submit import submit
+
+            return submit(prepared, self.store, scheduler, parent, waits)
         finally:
             self._forget_jobs(prepared.plan.target)
 
@@ -368,9 +371,11 @@ def find_workspace(
 
 def is_elsewhere(named: str) -> bool:
     """Whether a workspace is named as `SITE:FOLDER`."""
+    if ":" not in named:
+        return False
     from hpcrun.workflow.elsewhere import site_and_folder
 
-    return ":" in named and site_and_folder(named) is not None
+    return site_and_folder(named) is not None
 
 
 def open_session(
