@@ -61,13 +61,13 @@ class Script:
     header: tuple[str, ...]
 
 
-def render(plan: Plan, load: Load) -> Script:
+def render(plan: Plan, load: Load, compiled: Compiled = _COMPILED) -> Script:
     """The script of a plan. Raises TemplateError with the file and line."""
     missing = no_template(plan, load)
     if missing is not None:
         raise errors.TemplateError(missing)
     try:
-        text = sandbox(load, _COMPILED).get_template(main_template(plan)).render(variables(plan))
+        text = sandbox(load, compiled).get_template(main_template(plan)).render(variables(plan))
     except FAULTS as error:
         raise errors.TemplateError(problem_of(error)) from error
     problems = problems_of(text, plan, load)

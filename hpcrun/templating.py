@@ -10,7 +10,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from types import CodeType
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import (
     BaseLoader,
@@ -143,23 +143,40 @@ def _finalize(context: object, value: object) -> Markup:
     return quote(value)
 
 
+class Memory(Protocol):
+    """What outlives this process: bytes by name. It may hold less than it was given."""
+
+    def recall(self, name: str) -> bytes | None: ...
+
+    def remember(self, name: str, body: bytes) -> None: ...
+
+
 class Compiled(BytecodeCache):
     """What templates were compiled to, by name and file, as long as their text is the same.
 
     For environments alike: what an extension adds to a template would be found by the others.
+    memory: of what this file compiles; None: what other processes compiled is not known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._memory = memory
         self._code: dict[str, tuple[str, CodeType | None]] = {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
         """Gives a template its code, if there is one of its text."""
+        if bucket.key not in self._code and self._memory is not None:
+            known = self._memory.recall(bucket.key)
+            if known is not None:
+                bucket.bytecode_from_string(known)
+                self._code[bucket.key] = (bucket.checksum, bucket.code)
         text, code = self._code.get(bucket.key, ("", None))
         bucket.code = code if text == bucket.checksum else None
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Keeps a template's code, instead of that of another text."""
         self._code[bucket.key] = (bucket.checksum, bucket.code)
+        if self._memory is not None:
+            self._memory.remember(bucket.key, bucket.bytecode_to_string())
 
 
 def sandbox(load: Load, compiled: Compiled | None = None) -> Environment:

@@ -14,6 +14,7 @@ from hpcrun.config import MpiConfiguration, RunConfiguration
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.inspection import faults
 from hpcrun.quotes import Quotes
+from hpcrun.remembered import Remembered
 from hpcrun.script import render, variables
 from hpcrun.templating import Compiled, sandbox
 from hpcrun.workflow.site import load_site, templates_of
@@ -132,6 +133,33 @@ def test_a_template_is_compiled_once_for_each_text(assets: Assets) -> None:
         put(assets, "user", staged(word))
         assert f"\necho {word}\n" in script(plan(CONFIG), assets)
     assert code() is not own
+
+
+def test_what_a_template_was_compiled_to_is_there_for_the_next_process(
+    assets: Assets, tmp_path: Path
+) -> None:
+    folder = tmp_path / "compiled"
+
+    def rendered(kind: str = "template") -> str:
+        load = assets.templates().load
+        return render(plan(CONFIG), load, Compiled(Remembered(folder, kind))).text
+
+    text = rendered()
+    files = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert rendered() == text
+    assert all(file.stat().st_mtime_ns == before for file, before in files.items())
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert rendered() == text
+    assert all(Remembered(folder, "template").recall(file.name) for file in files)
+    assert rendered("template in another way") == text
+    assert not any(Remembered(folder, "template").recall(file.name) for file in files)
+    for word in ("one", "two"):
+        put(assets, "user", staged(word))
+        assert f"\necho {word}\n" in rendered()
+    shutil.rmtree(folder)
+    folder.write_text("in its place")
+    assert "\necho two\n" in rendered()
 
 
 # -- checking -------------------------------------------------------------------------------------

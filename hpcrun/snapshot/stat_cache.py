@@ -1,22 +1,20 @@
 """What is known of a source folder's files from the last scan, so that unchanged ones stay closed.
 
-One file per source folder in the user's cache folder. A line of head, then NUL-separated fields,
-three for each file: path, signature, SHA-256. It is a cache: damaged it is none, and failing to
-write it is no error.
+One file per source folder (see `remembered`): NUL-separated fields, three for each file: path,
+signature, SHA-256.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-_HEAD = b"hpcrun stat cache 1 %08x\n"
-_HEAD_LENGTH = len(_HEAD % 0)
+from hpcrun.remembered import Remembered
+
+_KIND = "stat cache 1"
 
 RACY_NS = 2_000_000_000
 """Files touched this short a time before a scan may change again without a new time: Lustre and
@@ -62,15 +60,8 @@ def cache_file(folder: Path, source: bytes) -> Path:
 
 def load(file: Path) -> dict[bytes, Known]:
     """What is known, by path; nothing if there is no cache, a damaged one or another user's."""
-    try:
-        with file.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_uid != os.getuid():
-                return {}
-            data = stream.read()
-    except OSError:
-        return {}
-    body = data[_HEAD_LENGTH:]
-    if not body or data[:_HEAD_LENGTH] != _HEAD % zlib.crc32(body):
+    body = Remembered(file.parent, _KIND).recall(file.name)
+    if not body:
         return {}
     fields = body.split(b"\0")
     digests = b"\0".join(fields[2::3]).decode("ascii").split("\0")
@@ -78,16 +69,8 @@ def load(file: Path) -> dict[bytes, Known]:
 
 
 def save(file: Path, known: Mapping[bytes, Known]) -> None:
-    """Writes the cache aside and renames it into place; if that fails, there is none."""
-    body = b"\0".join(_fields(known))
-    aside = file.with_name(f".{file.name}.{os.urandom(6).hex()}")
-    with suppress(OSError):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(_HEAD % zlib.crc32(body) + body)
-            aside.rename(file)
-        finally:
-            aside.unlink(missing_ok=True)
+    """Remembers what is known, in place of what was."""
+    Remembered(file.parent, _KIND).remember(file.name, b"\0".join(_fields(known)))
 
 
 def _fields(known: Mapping[bytes, Known]) -> Iterable[bytes]:

@@ -30,7 +30,7 @@ from hpcrun.site import SchedulerRules, SiteConfig
 from hpcrun.store import FileStore
 from hpcrun.store.sdk import sdk_name
 from hpcrun.store.users import own_name
-from hpcrun.templating import Load
+from hpcrun.templating import Compiled, Load
 from hpcrun.workflow.data import with_data
 from hpcrun.workflow.meant import packed_file, target_of, with_built, with_conda, with_named
 from hpcrun.workflow.site import templates_of
@@ -49,8 +49,9 @@ class Prepared:
     """A run that could be submitted: its plan, its script, and where its source lies.
 
     entry_point: the user's script, relative to the source folder; None for a command. load: what
-    finds the templates. environment: what has to be built before it is submitted, unless it is
-    there. sent: the source is another machine's, and its snapshot is here.
+    finds the templates. compiled: what they were compiled to. environment: what has to be built
+    before it is submitted, unless it is there. sent: the source is another machine's, and its
+    snapshot is here.
     """
 
     plan: Plan
@@ -60,13 +61,14 @@ class Prepared:
     entry_point: str | None
     limits: Limits
     load: Load
+    compiled: Compiled
     environment: Wanted | None = None
     sent: Sent | None = None
 
     def task(self, index: int) -> tuple[Plan, Script]:
         """The plan and the script of one of its independent tasks."""
         plan = task_of(self.plan, index, self.site.scheduler)
-        return plan, render(plan, self.load)
+        return plan, render(plan, self.load, self.compiled)
 
 
 def prepare(
@@ -79,15 +81,16 @@ def prepare(
     find: Find | None = None,
     sent: Sent | None = None,
     force: bool = False,
+    compiled: Compiled | None = None,
 ) -> Prepared:
     """Resolves and renders. Refuses, all at once, what could not be read, what is malformed, what
     is missing on this machine, and what the target cannot give.
 
     folder: what relative paths are relative to. find: (user, run id) of a run by what it is named,
     for those that this one waits for. sent: the source, where another machine has brought it.
-    force: what the site forbids is written.
+    force: what the site forbids is written. compiled: what templates were compiled to before.
     """
-    folder = folder or Path()
+    folder, compiled = folder or Path(), compiled or Compiled()
     asked = with_named(asked, FileStore(workspace, own_name(workspace)), assets)
     asked = checked(replace(asked, value=_with_full_paths(asked.value, folder)))
     config = asked.value
@@ -130,8 +133,10 @@ def prepare(
         is_launcher = missing.message.startswith("there is no launcher")
         key = "distributed_job_config.launcher" if is_launcher else "environment.docker.runtime"
         raise PlanError(asked.problem(Finding(key, missing.message, missing.hint)))
-    script = render(plan, load)
-    prepared = Prepared(plan, script, site, source, config.script, limits, load, wanted, sent)
+    script = render(plan, load, compiled)
+    prepared = Prepared(
+        plan, script, site, source, config.script, limits, load, compiled, wanted, sent
+    )
     if plan.tasks is not None:
         prepared.task(0)  # a template that is refused is refused before anything is written
     return prepared

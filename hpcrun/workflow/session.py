@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hpcrun.scheduler.adapters import Choice
     from hpcrun.scheduler.reasons import Words
     from hpcrun.site import Adapter, SiteConfig
+    from hpcrun.templating import Compiled
     from hpcrun.workflow.prepare import Prepared
     from hpcrun.workflow.sent import Sent
 
@@ -146,6 +148,17 @@ class Session:
     def _answers_on_jobs(self, site: SiteConfig) -> Path:
         return self.cache / f"lives-{site.id}.json"
 
+    @cached_property
+    def _compiled(self) -> Compiled:
+        """What templates were compiled to, as long as hpcrun compiles them in the same way."""
+        import hashlib
+
+        from hpcrun import templating
+        from hpcrun.remembered import Remembered
+
+        way = hashlib.sha256(Path(templating.__file__).read_bytes()).hexdigest()
+        return templating.Compiled(Remembered(self.cache / "templates", f"template {way}"))
+
     def prepare(
         self,
         asked: Read[RunConfiguration],
@@ -167,6 +180,7 @@ class Session:
             find=self.store.find,
             sent=sent,
             force=force,
+            compiled=self._compiled,
         )
         self._sites[prepared.plan.target] = prepared.site
         return prepared
