@@ -43,6 +43,11 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def is_digest(value: Any) -> bool:
+    """Whether it is a SHA-256 in lower hex."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
 def is_truth(value: Any) -> bool:
     """True or false."""
     return isinstance(value, bool)

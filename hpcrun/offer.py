@@ -10,9 +10,9 @@ import re
 from typing import Any, NamedTuple
 
 from hpcrun.errors import HpcrunError, SnapshotError, StoreError, TransportError
+from hpcrun.forms import is_digest
 from hpcrun.manifest import Entry, Link, Manifest, check_paths, entry_of
 
-_DIGEST = re.compile("[0-9a-f]{64}")
 _NAME = re.compile("[0-9a-f]{16}")
 
 
@@ -68,9 +68,7 @@ class Offer(NamedTuple):
             entries = tuple(map(entry_of, value["entries"]))
             base = value["base"]
             offer = cls(sender_of(value["sender"]), value["digest"], base, gone, entries)
-            if not all(
-                _DIGEST.fullmatch(digest) for digest in (offer.digest, base or offer.digest)
-            ):
+            if not all(map(is_digest, (offer.digest, base or offer.digest))):
                 raise ValueError("a digest")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SnapshotError(f"the offer of a snapshot is damaged: {error!r}") from error

@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +28,7 @@ from typing import Any, NamedTuple
 
 import hpcrun
 from hpcrun.errors import StoreError
-from hpcrun.forms import is_count, is_run_id, is_text
+from hpcrun.forms import is_count, is_digest, is_run_id, is_text
 from hpcrun.layout import UserPaths, sealed_name
 from hpcrun.manifest import object_name
 from hpcrun.metrics.uploads import FOLDERS, UPLOADS
@@ -47,7 +46,6 @@ LARGEST_MANIFEST = 256 << 20
 KEPT = (*FOLDERS, UPLOADS)
 """The folders of a run's files that go along."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4096
 _LIMIT = 2**63
@@ -204,7 +202,7 @@ def _member(value: list[Any]) -> Member | LinkMember:
     numbers = (size, mtime, *([packed] if packed is not None else []))
     if not all(is_count(number) and number < _LIMIT for number in numbers):
         raise ValueError(f"numbers of {path!r}")
-    if executable not in (0, 1) or not _DIGEST.match(sha256):
+    if executable not in (0, 1) or not is_digest(sha256):
         raise ValueError(f"fields of {path!r}")
     return Member(_text(path), size, sha256, bool(executable), mtime, packed)
 
@@ -239,7 +237,7 @@ def _wrong_runs(runs: tuple[RunEntry, ...]) -> Iterator[str]:
             yield f"run {run.run_id} stands in it twice"
         elif not (is_text(run.user) and is_text(run.workspace) and is_count(run.left_out)):
             yield f"what it tells of run {run.run_id} has another form"
-        elif run.snapshot is not None and not _is_digest(run.snapshot):
+        elif run.snapshot is not None and not is_digest(run.snapshot):
             yield f"the snapshot of run {run.run_id} has no digest"
         seen.add(run.run_id)
 
@@ -297,7 +295,3 @@ def leads_inside(name: str, target: str) -> bool:
         return False
     parts = posixpath.normpath(posixpath.join(posixpath.dirname(name), target)).split("/")
     return parts[0] in KEPT
-
-
-def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and _DIGEST.match(value) is not None
