@@ -12,6 +12,8 @@ from functools import partial
 from statistics import median
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from hpcrun.agent.probe.talk import create
+
 COUNT = 20
 """Files whose handling is timed."""
 
@@ -27,7 +29,7 @@ UNITS = (("ns", 1), ("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000))
 def latencies(folder: str) -> Dict[str, float]:
     """The medians of what the first side does with small files, in seconds. OSError."""
     names = [os.path.join(folder, f"file-{number}") for number in range(COUNT)]
-    acts = {"create": _create, "write and fsync": _append, "rename": _rename}
+    acts = {"create": create, "write and fsync": _append, "rename": _rename}
     return {
         what: median(_timed(partial(act, name)) for name in names) for what, act in acts.items()
     }
@@ -45,10 +47,6 @@ def _timed(act: Callable[[], object]) -> float:
     began = time.perf_counter()
     act()
     return time.perf_counter() - began
-
-
-def _create(path: str) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _append(path: str) -> None:
@@ -76,7 +74,7 @@ def space(folder: str) -> Dict[str, Optional[int]]:
 
 def names(folder: str) -> Dict[str, Any]:
     """Whether names differ by case alone, and the longest one in bytes. OSError."""
-    _create(os.path.join(folder, "Name"))
+    create(os.path.join(folder, "Name"))
     return {
         "case_matters": not os.path.exists(os.path.join(folder, "name")),
         "longest_name": _longest(folder),
@@ -90,7 +88,7 @@ def _longest(folder: str) -> int:
         length = (good + bad) // 2
         path = os.path.join(folder, "x" * length)
         try:
-            _create(path)
+            create(path)
             os.unlink(path)
             good = length
         except OSError as error:
@@ -118,11 +116,11 @@ def file_times(folder: str) -> Dict[str, Any]:
     low, high = float("-inf"), float("inf")
     for number in range(5):
         before = time.time()
-        _create(f"{path}-{number}")
+        create(f"{path}-{number}")
         after, stamp = time.time(), os.stat(f"{path}-{number}").st_mtime
         low, high = max(low, stamp - after), min(high, stamp - before)
         time.sleep(0.02)
-    _create(path)
+    create(path)
     os.utime(path, ns=(STAMP, STAMP))
     return {"unit": _unit(os.stat(path).st_mtime_ns), "ahead": sorted((low, high))}
 

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
-from hpcrun.agent.probe.talk import Talk, read_text, until, write_whole
+from hpcrun.agent.probe.talk import Talk, create, read_text, until, write_whole
 
 NAME, OLD, NEW = "it", "old\n", "old\nnew\n"
 
@@ -41,10 +41,6 @@ def _write_aside(path: str) -> None:
         file.write(NEW)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _create(path: str) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _link(path: str) -> None:
@@ -92,8 +88,8 @@ def _is_new(path: str) -> bool:
 
 
 SIGHTS: Dict[str, Sight] = {
-    "created": Sight(_nothing, _is_absent, _create, os.path.exists),
-    "listed": Sight(_nothing, _is_not_listed, _create, _is_listed),
+    "created": Sight(_nothing, _is_absent, create, os.path.exists),
+    "listed": Sight(_nothing, _is_not_listed, create, _is_listed),
     "renamed": Sight(_nothing, _is_absent, _write_new, _is_new),
     "linked": Sight(_nothing, _is_absent, _link, _is_new),
     "replaced": Sight(_write_old, _is_old, _write_new, _is_new),
