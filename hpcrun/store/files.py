@@ -33,7 +33,7 @@ from hpcrun.store.formats import expect_known
 from hpcrun.store.layers import Logged
 from hpcrun.store.plain import folders_in, object_in
 from hpcrun.store.policy import read_policy
-from hpcrun.store.publishing import sync_folder, take_name
+from hpcrun.store.publishing import replace, sync_folder, take_name
 from hpcrun.store.rows import Row, newest_first
 from hpcrun.store.stored import StoredRun
 from hpcrun.store.users import is_theirs, owner
@@ -146,7 +146,7 @@ class FileStore:
         """Takes a submission's claim from its job: should that job come back, it ends at once."""
         with told(f"claim a submission in {paths.record}"), kept_to(paths.owner.root):
             text = f"submission {submission + 1}\n"
-            _publish(Path(paths.claim(submission)), text.encode())
+            replace(Path(paths.claim(submission)), text.encode())
 
     def journal(self, record: RunPaths, attempt: Attempt, suffix: str = JOURNAL_SUFFIX) -> Journal:
         """A journal of this process's own in a run's record."""
@@ -346,16 +346,6 @@ def _write(path: Path, text: str) -> None:
 def _make_folders(paths: RunPaths) -> None:
     for folder in (paths.outputs, paths.logs, paths.user_logs):
         Path(folder).mkdir(parents=True, exist_ok=True)
-
-
-def _publish(path: Path, data: bytes) -> None:
-    """Writes aside and renames: a reader sees the whole file or none."""
-    aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    try:
-        aside.write_bytes(data)
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _take_name(aside: Path, record: Path) -> None:
