@@ -26,8 +26,6 @@ AREAS = {
 }
 """Folder of a user → what it counts as; everything else is `other`."""
 
-OF_RUNS = ("records", "sealed", "files")
-
 LARGEST = 10
 """Runs that are told of one by one."""
 
