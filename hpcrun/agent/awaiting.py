@@ -9,9 +9,10 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 from typing import NamedTuple, Optional, Sequence, Tuple
 
-from hpcrun.agent import past
+from hpcrun.agent import past, preemption
 from hpcrun.agent.policy import After
 from hpcrun.fold import fold
 from hpcrun.kinds import REQUEST
@@ -24,9 +25,6 @@ LAG = 90.0
 
 ASKING = 2.0
 """Seconds between two looks."""
-
-PATIENCE = 20.0
-"""Seconds for scontrol's answer."""
 
 _SHOWN = 3
 """Of many runs that keep it waiting, those that are named."""
@@ -117,19 +115,5 @@ def _retired(folder: str) -> Tuple[str, ...]:
 
 def _word(job_id: str) -> str:
     """The state of a job as scontrol tells it; empty where nobody knows it."""
-    import re
-    import subprocess  # slow to import, and seldom needed
-
-    try:
-        done = subprocess.run(
-            ("scontrol", "--oneliner", "show", "job", job_id),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=PATIENCE,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    text = done.stdout.decode("utf-8", "replace").partition(" UserId=")[2]
-    found = re.search(r" JobState=([A-Z_]+)", text)
+    found = re.search(r" JobState=([A-Z_]+)", preemption.shown(job_id))
     return found.group(1) if found is not None else ""

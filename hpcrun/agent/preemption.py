@@ -18,6 +18,15 @@ _TIMES = re.compile(r" EndTime=(?P<end>\d+) .* PreemptTime=\d+ ")
 
 def end_of_grace(job_id: str) -> Optional[float]:
     """When the nodes are taken, Unix seconds; None where they are not, or nobody answers."""
+    told = _TIMES.search(shown(job_id))
+    return float(told["end"]) if told is not None else None
+
+
+def shown(job_id: str) -> str:
+    """What scontrol tells of a job from its user on, in one line, with times in Unix seconds.
+
+    Empty where nobody answers or knows it. The job's name, before that, may hold anything.
+    """
     import subprocess  # slow to import, and seldom needed
 
     try:
@@ -30,7 +39,5 @@ def end_of_grace(job_id: str) -> Optional[float]:
             timeout=PATIENCE,
         )
     except (OSError, subprocess.SubprocessError):
-        return None
-    # The job's name stands before UserId and may hold anything.
-    told = _TIMES.search(done.stdout.decode("utf-8", "replace").partition(" UserId=")[2])
-    return float(told["end"]) if told is not None else None
+        return ""
+    return done.stdout.decode("utf-8", "replace").partition(" UserId=")[2]
