@@ -21,7 +21,7 @@ from hpcrun.store.holes import survey, whole
 from hpcrun.store.packing import Source, write_bundle
 from hpcrun.store.sealed import open_sealed
 from hpcrun.workflow.exporting import export
-from tests.test_history import Own
+from tests.care import Own
 from tests.test_sealing_faults import make_run
 
 MONTH = "2023-11"

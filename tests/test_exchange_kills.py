@@ -19,8 +19,8 @@ from hpcrun.store.holes import survey
 from hpcrun.store.packing import Source, write_bundle
 from hpcrun.workflow.importing import take_in
 from hpcrun.workflow.listing import list_rows
+from tests.care import Own
 from tests.exchanged import OF_RUN, manifest_of, origin, session, signed, whole_file
-from tests.test_history import Own
 
 __all__ = ["origin", "whole_file"]
 

@@ -25,6 +25,7 @@ from hpcrun.store.formats import NewerFormat
 from hpcrun.store.hdf5 import HEAD, Head
 from hpcrun.store.sealed import sealed
 from hpcrun.workflow.importing import take_in
+from tests.care import Own
 from tests.exchanged import (
     MONTH,
     OF_RUN,
@@ -37,7 +38,6 @@ from tests.exchanged import (
     with_record,
     with_text,
 )
-from tests.test_history import Own
 
 __all__ = ["here", "origin", "whole_file"]
 

@@ -18,9 +18,9 @@ from hpcrun.store.sealing import seal
 from hpcrun.workflow.exporting import export
 from hpcrun.workflow.importing import take_in
 from hpcrun.workflow.listing import index, list_rows
+from tests.care import Own
 from tests.exchanged import here, origin, session, whole_file, with_record, with_text
 from tests.ordinary_user import NOBODY, as_ordinary_user
-from tests.test_history import Own
 from tests.test_sealing_faults import make_run
 
 __all__ = ["here", "origin", "whole_file"]

@@ -33,20 +33,12 @@ from hpcrun.store.rows import TIMES, WORDS, Row
 from hpcrun.store.sealing import seal, unseal
 from hpcrun.store.wanted import Key, Order, Wanted
 from hpcrun.workflow.listing import index, list_ids, list_rows
-from hpcrun.workflow.session import Session
+from tests.care import Own
 
 MONTHS = (1_680_000_000, 1_690_000_000, int(time.time()) - 60)
 """When runs begin: in two months that are over, and in this one."""
 
 NAMES = ("digits", "other_name")
-
-
-class Own(Session):
-    """A session whose cache lies beside its workspace."""
-
-    @property
-    def cache(self) -> Path:
-        return self.workspace.with_name("cache")
 
 
 class Lab:
