@@ -118,7 +118,12 @@ class Packing:
 
 def staged_place(node_tmp: str, run_id: str) -> str:
     """The folder on each node in which a run's environment is staged."""
-    return f"{node_tmp}/hpcrun-{run_id.rsplit('_', 1)[-1]}-env"
+    return _own_folder(node_tmp, run_id, "-env")
+
+
+def _own_folder(parent: str, run_id: str, kind: str = "") -> str:
+    """A run's own folder among those of others, which the end of its id names."""
+    return f"{parent}/hpcrun-{run_id.rsplit('_', 1)[-1]}{kind}"
 
 
 def staged_root(place: str) -> str:
@@ -348,7 +353,7 @@ class Plan:
     @property
     def data_folder(self) -> str:
         """The folder on each node's own disk for data, without its attempt."""
-        return f"{self.node_tmp}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}-data"
+        return _own_folder(self.node_tmp, self.run_id, "-data")
 
     @property
     def stages(self) -> bool:
@@ -369,7 +374,7 @@ class Plan:
     @property
     def spool(self) -> str:
         """The folder on each node's own disk for what waits to be brought to the history."""
-        return f"{self.node_tmp}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}"
+        return _own_folder(self.node_tmp, self.run_id)
 
     @property
     def stage(self) -> str:
@@ -381,7 +386,7 @@ class Plan:
         """Where the job works, without its attempt; None: in the run's own folder."""
         if self.working_root is None:
             return None
-        return f"{self.working_root}/hpcrun-{self.run_id.rsplit('_', 1)[-1]}-work"
+        return _own_folder(self.working_root, self.run_id, "-work")
 
     @property
     def token(self) -> str:
