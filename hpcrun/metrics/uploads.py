@@ -36,11 +36,13 @@ PART = ".part"
 MayReplace = Callable[[str, Any], bool]
 """Whether what stands under a name may be replaced by what comes from a source."""
 
-_NEVER: MayReplace = lambda name, source: False  # noqa: E731
-
 _BLOCK = 1 << 20
 
 _log = logging.getLogger("hpcrun")
+
+
+def _never(name: str, source: Any) -> bool:
+    return False
 
 
 def place_of(files: str, name: str) -> str:
@@ -51,7 +53,7 @@ def place_of(files: str, name: str) -> str:
     return os.path.join(files, name if parts[0] in FOLDERS else os.path.join(UPLOADS, name))
 
 
-def upload(files: str, name: str, source: Any, may_replace: MayReplace = _NEVER) -> RunFile:
+def upload(files: str, name: str, source: Any, may_replace: MayReplace = _never) -> RunFile:
     """Copies a file, or a stream of bytes, into a run. StoreError, OSError of the source."""
 
     def replaces() -> bool:
