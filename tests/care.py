@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -146,3 +148,16 @@ def long_ago(path: Path, days: float = 10) -> None:
     then = time.time() - days * 86400
     for each in (*path.rglob("*"), path):
         os.utime(each, (then, then), follow_symlinks=False)
+
+
+def hpcrun(care: Care, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """A command. One that waits for a pipe is killed, and fails the test."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcrun", "-w", str(care.session.workspace), *words],
+        env={**os.environ, "XDG_CACHE_HOME": str(care.session.cache)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+    return done

@@ -7,8 +7,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from hpcrun.workflow.care.lines import lines
 from hpcrun.workflow.files import take_inventory
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
-from tests.care import Care, flip, long_ago
+from tests.care import Care, flip, hpcrun, long_ago
 from tests.ordinary_user import needs_root
 
 UID = os.getuid()
@@ -423,19 +421,6 @@ def test_what_a_group_may_write_to_is_wrong_where_there_is_a_policy(care: Care) 
 
 
 # -- the command ----------------------------------------------------------------------------------
-
-
-def hpcrun(care: Care, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command. One that waits for a pipe is killed, and fails the test."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hpcrun", "-w", str(care.session.workspace), *words],
-        env={**os.environ, "XDG_CACHE_HOME": str(care.session.cache)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-    return done
 
 
 def test_the_command_says_what_is_wrong_and_mends(care: Care) -> None:

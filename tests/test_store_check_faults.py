@@ -24,10 +24,10 @@ from hpcrun.layout import Attempt
 from hpcrun.record import Fact, encode
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
-from tests.care import Care, flip
+from tests.care import Care, flip, hpcrun
 from tests.ordinary_user import needs_root
 from tests.test_sealing_faults import SEALER
-from tests.test_store_check import LIVE, SEALED, hpcrun, readable
+from tests.test_store_check import LIVE, SEALED, readable
 
 REPOSITORY = Path(__file__).parents[1]
 KILLS, RUNS = 10, 5

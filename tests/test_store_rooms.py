@@ -21,9 +21,9 @@ from hpcrun.workflow.care.check import Asked, check
 from hpcrun.workflow.care.garbage import plan_cleaning
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
-from tests.care import Care, flip, long_ago
+from tests.care import Care, flip, hpcrun, long_ago
 from tests.ordinary_user import needs_root
-from tests.test_store_check import a_pipe, hpcrun, rewritten
+from tests.test_store_check import a_pipe, rewritten
 from tests.test_store_gc import clean, planned
 from tests.test_store_stats import counted, told
 

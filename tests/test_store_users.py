@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from hpcrun.layout import RunPaths
 from hpcrun.store import FileStore
 from hpcrun.store.users import is_theirs, own_name
 from hpcrun.workflow.files import files_on_disk
+from tests.commands import hpcrun
 from tests.ordinary_user import needs_root
 
 UID = os.getuid()
@@ -51,14 +51,6 @@ def record_a_run(store: FileStore, run_id: str = RUN_ID, **more: Any) -> RunPath
         **more,
     }
     return store.create(request, "#!/bin/bash\n")
-
-
-def hpcrun(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command. One that waits for a pipe is killed, and fails the test."""
-    words = (sys.executable, "-m", "hpcrun", *words)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-    return done
 
 
 # -- names --------------------------------------------------------------------------------------
