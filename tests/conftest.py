@@ -137,9 +137,12 @@ def far(laptop: Laptop, lab: Lab) -> Far:
     return far
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def network(cluster: Cluster) -> Iterator[Path]:
-    """A network file system of alice's, mounted on login, n1 and n2, each with its own client."""
+    """A network file system of alice's, mounted on login, n1 and n2, each with its own client.
+
+    Clients end with the login node's sshd, which others restart, and with nodes that fail.
+    """
     try:
         path = cluster.mount_network("login", "n1", "n2")
     except NotHere as error:
