@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +104,20 @@ def test_the_jobs_own_share_of_both_its_nodes(lab: Lab) -> None:
 
 def test_what_a_killed_job_left_in_its_files_is_collected(lab: Lab) -> None:
     run = running(lab, "follow-killed")
-    time.sleep(0.5)
-    for pid in processes_of(run["run_id"]):
-        os.kill(pid, signal.SIGKILL)
+    # The agent and its keeper come first: what is written while they stand still waits for collect.
+    processes, journal = processes_of(run["run_id"]), Path(run["files"], "logs/m.jsonl")
+    for pid in processes[:2]:
+        os.kill(pid, signal.SIGSTOP)
+    written = count(journal)
+    eventually(lambda: count(journal) > written)
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):  # Slurm ends them as well
+            os.kill(pid, signal.SIGKILL)
     run = eventually(lambda: ended(lab, run["run_id"]))
     before = len(metrics_of_record(run))
     lab.ok("collect", run["run_id"])
     lab.ok("collect", run["run_id"])
-    lines = count(Path(run["files"], "logs/m.jsonl"))
+    lines = count(journal)
     found = metrics_of_record(run)
     assert len(found) > before
     assert sorted(value for _, name, value in found if name == "a") == list(range(lines))
