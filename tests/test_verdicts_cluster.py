@@ -98,9 +98,12 @@ class Faults:
         return self.runs
 
     def until(self, condition: Any) -> Mapping[str, Any]:
-        """The runs once a condition on them holds; what they are, if it never does."""
+        """The runs once a condition on them holds; what they are, if it never does.
+
+        Slurm drops a reservation that is over when it looks at time limits, every 30 s.
+        """
         try:
-            eventually(lambda: condition(self.look()), 40)
+            eventually(lambda: condition(self.look()), 120)
         except AssertionError:
             told = {
                 name: (run["status"], run["reason"], run["verdict"])
