@@ -119,7 +119,8 @@ def make_lab(cluster: Cluster) -> Lab:
     """Installs hpcrun for the users of a cluster that is up."""
     # Two sessions would remove each other's half-made environment.
     with filelock.FileLock(cluster.cache / "lab.lock", timeout=1800):
-        venv = _install_hpcrun(cluster, _environment(cluster.cache))
+        dependencies = _environment(cluster.cache)
+    venv = _install_hpcrun(cluster, dependencies)
     workspace = cluster.shared / "history"
     if not workspace.exists():
         workspace.mkdir()
@@ -161,7 +162,7 @@ def _dependencies() -> list[str]:
 
 def _install_hpcrun(cluster: Cluster, dependencies: Path) -> Path:
     """The cluster's own environment: this checkout's wheel, on top of what it needs."""
-    wheel = build_wheel(cluster.cache / "wheels")
+    wheel = build_wheel(cluster.root / "wheels")
     venv = cluster.root / "venv"
     mark = venv / "installed"
     digest = hashlib.sha256(wheel.read_bytes() + bytes(dependencies)).hexdigest()
