@@ -217,7 +217,7 @@ def client_killed(here: Here, snapshots: Path, seed: int) -> bool:
     known = set(snapshots.glob("*.json"))
     with here.start("submit", "-t", "local") as client:
         while client.poll() is None and set(snapshots.glob("*.json")) == known:
-            pass
+            time.sleep(0.001)
         time.sleep(random.Random(seed).uniform(0, 0.1))
         client.kill()
     return client.returncode == -signal.SIGKILL

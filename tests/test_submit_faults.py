@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_a_submission_that_goes_on_is_left_alone(place: Place) -> None:
     """Who looks at the run meanwhile takes nothing from it."""
     client = place.start("submit")
     while not place.names() and client.poll() is None:
-        pass
+        time.sleep(0.001)
     client.send_signal(signal.SIGSTOP)
     ((run_id, run),) = place.runs().items()
     client.send_signal(signal.SIGCONT)

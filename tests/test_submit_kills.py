@@ -48,7 +48,7 @@ def kill_when(
 ) -> bool:
     """Kills a client some seconds after something is there; whether it was killed in time."""
     while client.poll() is None and not is_there():
-        pass
+        time.sleep(0.001)
     time.sleep(seconds)
     client.kill()
     client.communicate()
