@@ -10,13 +10,16 @@ from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, SchedulerError
 from hpcrun.scheduler.inventory import (
     Inventory,
+    JobLimits,
     Node,
     configuration,
+    limits_in,
     mpi_types,
     nodes_in,
     partitions_in,
 )
 from hpcrun.site import SiteConfig
+from hpcrun.site.scheduler import RequeueRules
 from hpcrun.workflow.discover import Discovered, discover, keep, site_file
 from hpcrun.workflow.site import load_site
 
@@ -25,6 +28,9 @@ CONFIG = """\
 Configuration data as of 2026-11-25T21:42:17
 AccountingStorageType   = accounting_storage/slurmdbd
 ClusterName             = Deep Thought
+JobRequeue              = 0
+MaxArraySize            = 500
+PreemptExemptTime       = 1-01:00:30
 JobSubmitPlugins        = lua
 MpiDefault              = none
 SelectType              = select/cons_tres
@@ -36,9 +42,11 @@ SelectType              = not this one
 """
 PARTITIONS = """\
 PartitionName=on Default=NO DefaultTime=NONE MaxNodes=UNLIMITED MaxTime=UNLIMITED MinNodes=0 \
-OverSubscribe=EXCLUSIVE PreemptMode=REQUEUE PriorityTier=1 RootOnly=NO State=UP Nodes=a[1-3]
+OverSubscribe=EXCLUSIVE PreemptMode=REQUEUE PriorityTier=1 RootOnly=NO State=UP Nodes=a[1-3] \
+GraceTime=300 QoS=N/A
 PartitionName=7up Default=YES DefaultTime=00:30:00 MaxNodes=2 MaxTime=1-00:00:00 MinNodes=2 \
-OverSubscribe=NO PreemptMode=OFF PriorityTier=9 RootOnly=NO State=UP Nodes=a[1-3]
+OverSubscribe=NO PreemptMode=OFF PriorityTier=9 RootOnly=NO State=UP Nodes=a[1-3] \
+GraceTime=300 QoS=few
 PartitionName=shut MaxTime=UNLIMITED State=DOWN RootOnly=NO
 PartitionName=staff MaxTime=UNLIMITED State=UP RootOnly=YES
 """
@@ -66,6 +74,8 @@ CLUSTER = Inventory(
     accounts=("own", "lab"),
     mpi=mpi_types(MPI),
     unknown=(),
+    limits=JobLimits(1000, 100),
+    of_qos={"few": JobLimits(None, 4), "normal": JobLimits()},
 )
 
 
@@ -118,6 +128,28 @@ def test_a_file_is_made_of_a_cluster_and_can_be_read(tmp_path: Path) -> None:
     assert (second.time.default, second.time.max) == ("00:30:00", "1-00:00:00")
 
 
+def test_what_becomes_of_jobs_is_learnt(tmp_path: Path) -> None:
+    site = read(site_file(CLUSTER, "login1", modules="Lmod"), tmp_path)
+    rules = site.scheduler
+    assert (rules.accounting, rules.max_array_size, site.modules.system) == (True, 500, "lmod")
+    assert (rules.max_jobs, rules.max_running_jobs) == (1000, 100)
+    assert rules.requeue == RequeueRules(default=False, guaranteed_seconds=90030)
+    assets = Assets(None, tmp_path / "user", None)
+    first, second = (load_site(site.id, assets, name).scheduler for name in ("on", "7up"))
+    assert (first.requeue.signal, first.requeue.notice_seconds) == ("TERM", 300)
+    assert (second.requeue.signal, second.max_jobs, second.max_running_jobs) == (None, 1000, 4)
+
+
+def test_limits_of_jobs_are_read() -> None:
+    told = "normal||\nfew|20|4\nodd|x|7|more\nnothing\n"
+    assert limits_in(told) == {
+        "normal": JobLimits(),
+        "few": JobLimits(20, 4),
+        "odd": JobLimits(None, 7),
+    }
+    assert JobLimits(20, None).within(JobLimits(30, 4)) == JobLimits(20, 4)
+
+
 def test_what_was_not_told_is_said(tmp_path: Path) -> None:
     told = "\n".join(site_file(CLUSTER, "login1", modules="Lmod").unknown)
     for said in ("run_history_root", "scheduler.poll", "Lmod here", "(lua)", "has several"):
@@ -127,6 +159,12 @@ def test_what_was_not_told_is_said(tmp_path: Path) -> None:
     assert found.unknown[0] == "accounts"
     site = read(found, tmp_path)
     assert (site.id, site.scheduler.gpu.form, site.launch.mpi.type) == ("cluster", "gres", None)
+    left_out = [text for text in found.unknown if "leaves out" in text]
+    assert [text.rpartition(" ")[2] for text in left_out] == [
+        *("(scheduler.accounting)", "(scheduler.requeue)", "(scheduler.max_array_size)")
+    ]
+    off = CLUSTER._replace(config={**CLUSTER.config, "AccountingStorageType": "(null)"})
+    assert "  accounting: false\n" in site_file(off, "login1").text
 
 
 @pytest.mark.parametrize("name", ["on", "null", "a: b", "-x", "it's", "#1", "ünï", "1e3"])

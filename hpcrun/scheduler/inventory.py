@@ -32,7 +32,9 @@ class Partition(NamedTuple):
 
     nodes_max: None where the partition sets none. tier: those of higher ones push its jobs off,
     if is_preempted. is_open: whether it takes jobs of users now. state: UP, DOWN, DRAIN, INACTIVE.
-    size: how many nodes it has. groups, accounts: who alone may use it; empty: everybody.
+    size: how many nodes it has. groups, accounts: who alone may use it; empty: everybody. qos: that
+    whose limits its jobs have besides. grace_seconds: how long before its end a job that is pushed
+    off gets a TERM.
     """
 
     name: str
@@ -51,10 +53,30 @@ class Partition(NamedTuple):
     groups: tuple[str, ...]
     accounts: tuple[str, ...]
     denied_accounts: tuple[str, ...]
+    qos: str | None = None
+    grace_seconds: int = 0
+
+
+class JobLimits(NamedTuple):
+    """How many jobs a user may have, and how many of them run at a time; None: any number."""
+
+    submitted: int | None = None
+    running: int | None = None
+
+    def within(self, other: JobLimits) -> JobLimits:
+        """Both at once."""
+        return JobLimits(
+            *(
+                min((n for n in pair if n is not None), default=None)
+                for pair in zip(self, other, strict=True)
+            )
+        )
 
 
 class Inventory(NamedTuple):
     """A cluster. unknown: what it was asked and did not tell, in words.
+
+    limits: of this user's jobs; None where nobody tells. of_qos: those of each QOS, by its name.
 
     accounts: those that this user may use, the default one first. mpi: the types srun knows.
     """
@@ -67,6 +89,13 @@ class Inventory(NamedTuple):
     accounts: Sequence[str]
     mpi: Sequence[str]
     unknown: Sequence[str]
+    limits: JobLimits | None = None
+    of_qos: Mapping[str, JobLimits] = {}
+
+    @property
+    def keeps_records(self) -> bool | None:
+        """Whether sacct tells of jobs that have ended; None: that is not told."""
+        return keeps_records(self.config)
 
     @property
     def tracks_memory(self) -> bool:
@@ -79,7 +108,7 @@ class Inventory(NamedTuple):
 
 
 def take_inventory(environ: Mapping[str, str]) -> Inventory:
-    """Asks the Slurm of this host: six commands, once. SchedulerError if it does not answer."""
+    """Asks the Slurm of this host: eight commands, once. SchedulerError if it does not answer."""
     config = configuration(said(environ, "scontrol", "show", "config"))
     partitions = partitions_in(said(environ, "scontrol", "--oneliner", "show", "partition"))
     nodes = nodes_in(said(environ, "scontrol", "--oneliner", "show", "node"))
@@ -92,8 +121,49 @@ def take_inventory(environ: Mapping[str, str]) -> Inventory:
         accounts = accounts_of(environ)
     except SchedulerError as error:
         unknown.append(f"which accounts you have: {error}")
+    limits, of_qos = None, dict[str, JobLimits]()
+    try:
+        of_qos = limits_of_qos(environ)
+        limits = limits_of(environ, next(iter(accounts), ""), of_qos)
+    except SchedulerError as error:
+        unknown.append(f"how many jobs you may have: {error}")
     name, release = config.get("ClusterName", ""), config.get("SLURM_VERSION", "")
-    return Inventory(name, release, config, partitions, nodes, accounts, mpi, unknown)
+    return Inventory(
+        name, release, config, partitions, nodes, accounts, mpi, unknown, limits, of_qos
+    )
+
+
+_SACCTMGR = ("sacctmgr", "--noheader", "--parsable2", "show")
+_OF_QOS = "MaxSubmitJobsPerUser,MaxJobsPerUser"
+
+
+def limits_of_qos(environ: Mapping[str, str]) -> dict[str, JobLimits]:
+    """Those of a user's jobs in each QOS, by its name."""
+    return limits_in(said(environ, *_SACCTMGR, "qos", f"format=Name,{_OF_QOS}"))
+
+
+def limits_of(
+    environ: Mapping[str, str], account: str, of_qos: Mapping[str, JobLimits]
+) -> JobLimits:
+    """How many jobs the user may have by an account, in its default QOS."""
+    user = environ.get("USER") or str(os.geteuid())
+    fields = "format=Account,MaxSubmitJobs,MaxJobs,DefaultQOS"
+    listed = said(environ, *_SACCTMGR, "associations", f"user={user}", fields)
+    rows = {row[0]: row for line in listed.splitlines() if (row := line.split("|"))}
+    qos = next(iter(rows.get(account, [])[3:]), "") or "normal"
+    return limits_in(listed).get(account, JobLimits()).within(of_qos.get(qos, JobLimits()))
+
+
+def limits_in(output: str) -> dict[str, JobLimits]:
+    """`name|submitted|running|…` of each line; what is empty has no limit."""
+    rows = [line.split("|") for line in output.splitlines() if line.count("|") >= 2]
+    return {row[0]: JobLimits(_count(row[1]), _count(row[2])) for row in rows}
+
+
+def keeps_records(config: Mapping[str, str]) -> bool | None:
+    """Whether sacct tells of jobs that have ended; None: the configuration does not tell."""
+    kind = config.get("AccountingStorageType")
+    return None if kind is None else kind not in ("accounting_storage/none", "(null)", "")
 
 
 def accounts_of(environ: Mapping[str, str]) -> list[str]:
@@ -179,6 +249,8 @@ def _partition(fields: Mapping[str, str]) -> Partition:
         groups=_names(fields.get("AllowGroups", "")),
         accounts=_names(fields.get("AllowAccounts", "")),
         denied_accounts=_names(fields.get("DenyAccounts", "")),
+        qos=next(iter(_names(fields.get("QoS", "N/A").replace("N/A", ""))), None),
+        grace_seconds=_count(fields.get("GraceTime", "")) or 0,
     )
 
 

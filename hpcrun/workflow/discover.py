@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.plan import LOCAL
-from hpcrun.scheduler.inventory import Inventory, Node, Partition, take_inventory
+from hpcrun.scheduler.inventory import Inventory, JobLimits, Node, Partition, take_inventory
 from hpcrun.workflow.site import load_site
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*\Z")
@@ -21,6 +21,8 @@ _WORDS_OF_YAML = ("true", "false", "null", "yes", "no", "on", "off")
 
 MODULE_SYSTEMS = {"LMOD_CMD": "Lmod", "MODULESHOME": "Environment Modules"}
 """By the variable that each sets in a login shell."""
+
+_SYSTEMS = {"Lmod": "lmod", "Environment Modules": "tmod"}
 
 
 class Discovered(NamedTuple):
@@ -49,6 +51,8 @@ def site_file(
     partitions = [one for one in found.partitions if one.is_open]
     unknown = [*found.unknown, *_unknown(found, modules)]
     lines = [*_head(found, name, host, partitions), *_scheduler(found), *_launch(found)]
+    if modules in _SYSTEMS:
+        lines.append(f"modules: {{system: {_SYSTEMS[modules]}}}")
     lines += ["targets:", *(line for one in partitions for line in _target(one, found, partitions))]
     lines += [f"# Not learned: {text}" for text in unknown]
     targets = [f"{name}/{one.name}" for one in partitions]
@@ -93,9 +97,42 @@ def _scheduler(found: Inventory) -> Iterator[str]:
     form = "gpus_per_node" if "cons_tres" in found.config.get("SelectType", "") else "gres"
     yield f"  gpu: {{form: {form}}}"
     yield f"  memory: {{mode: {'optional' if found.tracks_memory else 'ignored'}}}"
+    yield from _of_jobs(found)
     if len(found.accounts) > 1:
         yield f"  # Your accounts: {', '.join(found.accounts)}; the first is the default."
         yield f"  account: {{default: {_word(found.accounts[0])}}}"
+
+
+def _of_jobs(found: Inventory) -> Iterator[str]:
+    """What becomes of jobs: how many there may be, and what is known when they have ended."""
+    config = found.config
+    if found.keeps_records is not None:
+        yield f"  accounting: {'true' if found.keeps_records else 'false'}"
+    if config.get("JobRequeue") in ("0", "1"):
+        exempt = _seconds(config.get("PreemptExemptTime", ""))
+        guaranteed = f", guaranteed_seconds: {exempt}" if exempt else ""
+        requeued = "true" if config["JobRequeue"] == "1" else "false"
+        yield f"  requeue: {{default: {requeued}{guaranteed}}}"
+    if config.get("MaxArraySize", "").isdecimal():
+        yield f"  max_array_size: {config['MaxArraySize']}"
+    yield from (f"  {line}" for line in _limits(found.limits or JobLimits()))
+
+
+def _limits(limits: JobLimits) -> Iterator[str]:
+    submitted, running = limits
+    if submitted:
+        yield f"max_jobs: {submitted}"
+    if running and (not submitted or running <= submitted):
+        yield f"max_running_jobs: {running}"
+
+
+def _seconds(text: str) -> int:
+    """The seconds of a time as Slurm's configuration has it, D-HH:MM:SS or HH:MM:SS; 0: none."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
+    if match is None:
+        return 0
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _launch(found: Inventory) -> Iterator[str]:
@@ -128,6 +165,12 @@ def _target(one: Partition, found: Inventory, partitions: Sequence[Partition]) -
     told = [f'{key}: "{value}"' for key, value in times.items() if value is not None]
     if told:
         yield f"    time: {{{', '.join(told)}}}"
+    of_qos = found.of_qos.get(one.qos or "")
+    own = [*_limits((found.limits or JobLimits()).within(of_qos))] if of_qos else []
+    if one.grace_seconds and one.is_preempted:
+        own.append(f"requeue: {{signal: TERM, notice_seconds: {one.grace_seconds}}}")
+    if own:
+        yield f"    override: {{scheduler: {{{', '.join(own)}}}}}"
 
 
 def _of_node(nodes: Sequence[Node], models: Sequence[str]) -> Iterator[str]:
@@ -148,6 +191,13 @@ def _unknown(found: Inventory, modules: str | None) -> Iterator[str]:
     yield "which folder all nodes share and nobody empties (storage.run_history_root)"
     yield "how often it may be asked (scheduler.poll; 60 s unless told)"
     yield f"which modules a run needs (modules; {modules or 'no module system is set up'} here)"
+    yield "which folders are emptied, and where jobs cannot write (storage.roots)"
+    yield "whether jobs may submit jobs (scheduler.submit_from)"
+    yield "how processes are bound, and which GPUs they see (launch.cpu_bind, gpu_visibility)"
+    told = {"AccountingStorageType": "accounting", "JobRequeue": "requeue"}
+    for setting, key in {**told, "MaxArraySize": "max_array_size"}.items():
+        if setting not in found.config:
+            yield f"what its configuration leaves out, {setting} (scheduler.{key})"
     if found.config.get("JobSubmitPlugins", "(null)") not in ("(null)", ""):
         yield f"what its own check wants ({found.config['JobSubmitPlugins']})"
     if any(
