@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hpcrun.assets import Assets
-from hpcrun.scheduler.inventory import controllers_clock, partitions_in
+from hpcrun.scheduler.inventory import JobLimits, controllers_clock, partitions_in
 from hpcrun.workflow.doctor import all_sites
 from hpcrun.workflow.doctor.account import Person, account, one_of
+from hpcrun.workflow.doctor.jobs import accounting, jobs, modules, remarks
 from hpcrun.workflow.doctor.partition import partition
 from hpcrun.workflow.doctor.target import clock, mpi, starts
 from hpcrun.workflow.finding import Finding
@@ -130,6 +131,72 @@ def test_types_of_mpi_are_those_of_srun() -> None:
     wrong = site(BASE + "launch: {mpi: {type: pmix, types: {mpich: pmi2}}}\n")
     assert told([*mpi(wrong, known, config)]) == [
         "error: srun knows no --mpi=pmi2: it knows none, pmix"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "config", "said"),
+    [
+        ("", "accounting_storage/slurmdbd", []),
+        ("accounting: false", "accounting_storage/none", []),
+        ("accounting: false", "accounting_storage/slurmdbd", ["warning: this Slurm keeps records"]),
+        (
+            "",
+            "accounting_storage/none",
+            ["warning: this Slurm keeps no records: who canceled a job"],
+        ),
+    ],
+)
+def test_records_are_kept_as_the_site_says(rules: str, config: str, said: list[str]) -> None:
+    where = site(f"{BASE}scheduler: {{{rules}}}\n").scheduler
+    found = told([*accounting(where, {"AccountingStorageType": config})])
+    assert [line.partition(",")[0] for line in found] == said
+    assert not [*accounting(where, {})]
+
+
+@pytest.mark.parametrize(
+    ("rules", "limits", "held", "said"),
+    [
+        ("", None, 9, []),
+        ("max_jobs: 9", None, 8, []),
+        ("max_jobs: 9", None, 9, ["error: you have 9 jobs, and 9 are all that you may have"]),
+        ("", JobLimits(9, 4), 9, ["error: you have 9 jobs"]),
+        ("", JobLimits(9, 4), 4, ["warning: you have 4 jobs, and 4 run at a time"]),
+        ("max_jobs: 9", JobLimits(8, None), 0, ["warning: the site says 9, and Slurm gives 8"]),
+        ("max_running_jobs: 5", JobLimits(8, 4), 0, ["warning: the site says 5, and Slurm gives"]),
+    ],
+)
+def test_there_is_room_for_another_job(
+    rules: str, limits: JobLimits | None, held: int, said: list[str]
+) -> None:
+    found = told([*jobs(site(f"{BASE}scheduler: {{{rules}}}\n").scheduler, limits, held)])
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True)), found
+
+
+@pytest.mark.parametrize(
+    ("rules", "variable", "said"),
+    [
+        ("", None, []),
+        ("load: [gcc]", "LMOD_CMD", []),
+        ("load: [gcc]", None, ["warning: there is no module system in this shell"]),
+        ("system: lmod", "MODULESHOME", ["warning: the site says Lmod"]),
+        ("system: tmod", "MODULESHOME", []),
+        ("system: none", "MODULESHOME", ["warning: the site says that there are no modules"]),
+        ("system: none", None, []),
+    ],
+)
+def test_modules_are_as_the_site_says(rules: str, variable: str | None, said: list[str]) -> None:
+    where = site(f"{BASE}modules: {{{rules}}}\n")
+    found = told([*modules(where, {variable: "x"} if variable else {})])
+    assert [line.partition(",")[0] for line in found] == said
+
+
+def test_what_people_had_better_know_is_told() -> None:
+    rules = "ssh: {agent_policy_url: https://x/rules}\nremarks: [idle jobs are canceled]\n"
+    assert [one.message for one in remarks(site(BASE + rules))] == [
+        "idle jobs are canceled",
+        "its rules for programs that log in: https://x/rules",
     ]
 
 

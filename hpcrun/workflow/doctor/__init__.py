@@ -11,6 +11,7 @@ from hpcrun.assets import Assets
 from hpcrun.errors import HpcrunError, SiteError
 from hpcrun.workflow.doctor.command import command
 from hpcrun.workflow.doctor.containers import containers
+from hpcrun.workflow.doctor.jobs import modules, remarks
 from hpcrun.workflow.doctor.slurm import slurm
 from hpcrun.workflow.doctor.storage import folders, workspace
 from hpcrun.workflow.doctor.target import of_target
@@ -40,7 +41,9 @@ def examine(session: Session, target: str | None) -> Iterator[Finding]:
     if is_of(site, os.uname().nodename, os.environ) is False:
         message = f"this host is none of {site.id}'s: it has another name, or other variables"
         yield Finding("warning", f"site {site.id}", message, "log in to a login node of the site")
+    yield from remarks(site)
     yield from folders(session, site, os.environ)
+    yield from modules(site, os.environ)
     yield from containers(site, os.environ)
     if site.scheduler.kind == "slurm":
         asked = yield from slurm(session, target)

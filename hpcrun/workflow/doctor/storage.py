@@ -99,12 +99,17 @@ def folders(session: Session, site: SiteConfig, environ: Mapping[str, str]) -> I
             continue
         if "$" in place:
             message = f"{place} names a variable that is not set here"
-            yield Finding("warning", key, message, "load the module that sets it, or mend the file")
+            cure = (
+                f"run `{root.env_after}` first"
+                if root.env_after
+                else "load the module that sets it"
+            )
+            yield Finding("warning", key, message, f"{cure}, or mend the file")
         elif root.scope == "shared" and not Path(place).is_dir():
             yield Finding("warning", key, f"there is no folder {place} here", "mend the site file")
         else:
             places[name] = os.path.realpath(place)
-            yield Finding("ok", key, ", ".join((place, *_of_root(root))))
+            yield Finding("ok", key, ", ".join((place, *_of_root(name, root))))
     if storage.quota_command is not None:
         yield Finding("ok", "quota", f"`{storage.quota_command}` tells what is left of yours")
     here = os.path.realpath(session.workspace)
@@ -115,16 +120,22 @@ def folders(session: Session, site: SiteConfig, environ: Mapping[str, str]) -> I
     yield from _scratch(storage.scratch, environ)
 
 
-def _of_root(root: Root) -> Iterator[str]:
+def _of_root(name: str, root: Root) -> Iterator[str]:
     """What is to be known of a folder before much is put there."""
     if root.size is not None or root.files is not None:
         files = f"{root.files:,} files" if root.files is not None else None
-        yield f"holds {' and '.join(filter(None, (root.size, files)))}"
+        whose = f" of each {root.quota_of}" if root.quota_of else ""
+        yield f"holds {' and '.join(filter(None, (root.size, files)))}{whose}"
     if root.purge is not None:
         since = "read" if root.purge.basis == "atime" else "changed"
-        yield f"emptied of what was not {since} for {root.purge.days} days"
+        logins = "" if root.purge.login_reads_count else " by jobs"
+        yield f"emptied of what was not {since}{logins} for {root.purge.days} days"
     if not root.writable_on_compute:
         yield "jobs cannot write there"
+    if root.counts_as_memory:
+        yield "what lies there counts as memory of the job"
+    if root.request is not None:
+        yield f"jobs have it if they ask: resources.storage: [{name}]"
     if not root.flock:
         yield "locks do not work there"
 

@@ -15,9 +15,12 @@ from hpcrun.config import RunConfiguration
 from hpcrun.errors import HpcrunError, SchedulerError
 from hpcrun.reading import read_value
 from hpcrun.scheduler.inventory import (
+    JobLimits,
     accounts_of,
     configuration,
     controllers_clock,
+    limits_of,
+    limits_of_qos,
     mpi_types,
     partitions_in,
     said,
@@ -25,6 +28,7 @@ from hpcrun.scheduler.inventory import (
 from hpcrun.scheduler.slurm import Slurm
 from hpcrun.site import SiteConfig
 from hpcrun.workflow.doctor.account import Person, account, is_missing, one_of
+from hpcrun.workflow.doctor.jobs import accounting, jobs, requeue
 from hpcrun.workflow.doctor.partition import partition
 from hpcrun.workflow.doubts import doubts_of_site
 from hpcrun.workflow.finding import Finding, Grade
@@ -37,8 +41,8 @@ _ANSWER = re.compile(r"to start at (\S+) using (\d+) processors on nodes (\S+)")
 
 
 def of_target(session: Session, site: SiteConfig, name: str, slurm: Slurm) -> Iterator[Finding]:
-    """Asks six commands, each once: of the configuration, the partitions, the accounts (two), the
-    types of MPI and a run on trial. name: the target's."""
+    """Asks of the configuration, the partitions, the accounts, the limits of jobs, the jobs, the
+    types of MPI and a run on trial, each once. name: the target's."""
     environ, target = slurm.asking(), site.targets[name]
     before = time.time()
     try:
@@ -61,6 +65,9 @@ def of_target(session: Session, site: SiteConfig, name: str, slurm: Slurm) -> It
     person = Person(accounts, _groups(), used)
     yield from account(site, person, config)
     yield from partition(site.id, name, target, partitions, person)
+    yield from accounting(site.scheduler, config)
+    yield from requeue(site.scheduler, config)
+    yield from jobs(site.scheduler, _limits(environ, config, person), _held(slurm))
     try:
         yield from mpi(site, mpi_types(said(environ, "srun", "--mpi=list")), config)
     except SchedulerError as error:
@@ -74,6 +81,27 @@ def of_target(session: Session, site: SiteConfig, name: str, slurm: Slurm) -> It
         for doubt in doubts_of_site(trial.plan, site, date.today(), os.uname().machine):
             yield Finding("warning", f"site {site.id}", doubt)
         yield _tried(slurm, trial.script.text)
+
+
+def _limits(
+    environ: Mapping[str, str], config: Mapping[str, str], person: Person
+) -> JobLimits | None:
+    """How many jobs Slurm lets the user have; None where it tells nobody, or does not heed them."""
+    used = person.account or next(iter(person.accounts or ()), None)
+    if used is None or "limits" not in config.get("AccountingStorageEnforce", ""):
+        return None
+    try:
+        return limits_of(environ, used, limits_of_qos(environ))
+    except SchedulerError:
+        return None
+
+
+def _held(slurm: Slurm) -> int:
+    """How many of the user's jobs wait or run."""
+    try:
+        return sum(not word.state.is_end for word in slurm.jobs().values())
+    except SchedulerError:
+        return 0
 
 
 def clock(before: float, after: float, controllers: float | None) -> Iterator[Finding]:
