@@ -113,7 +113,11 @@ remarks: [idle jobs are canceled]
 modules: {{system: none}}
 storage:
   run_history_root: {history}
-  roots: {{work: {{env: NO_SUCH_WORK, env_after: module reset}}}}
+  roots:
+    work: {{env: NO_SUCH_WORK, env_after: module reset}}
+    closed: {{env: CLOSED}}
+    open: {{path: {history}}}
+    above: {{path: /usr}}
 scheduler:
   account: {{required: true}}
   accounting: false
@@ -199,12 +203,13 @@ def commands(lab: Lab, *names: str) -> str:
 
 def test_each_line_can_be_a_warning(lab: Lab) -> None:
     told = lab.folder(
-        "doubtful", {"hpcrun/site_configs/doubtful.yaml": DOUBTFUL.format(history="/x")}
+        "doubtful", {"hpcrun/site_configs/doubtful.yaml": DOUBTFUL.format(history=lab.workspace)}
     )
     environ = {
         "XDG_CONFIG_HOME": str(told),
         "LD_PRELOAD": str(library(lab)),
         "PATH": commands(lab, "sbatch", "squeue", "scancel", "scontrol", "sacctmgr"),
+        "CLOSED": "/usr",
         "LMOD_CMD": "/usr/share/lmod/lmod/libexec/lmod",
     }
     with small_disk(lab) as disk, partition_that_is(lab, "DOWN"), job_that_waits(lab):
@@ -220,8 +225,10 @@ def test_each_line_can_be_a_warning(lab: Lab) -> None:
         "locks": "locks do not work (Function not implemented)",
         "space": "0.0 GiB and",
         "storage.roots.work": "$NO_SUCH_WORK names a variable",
+        "storage.roots.closed": "/usr cannot be written: Permission denied",
+        "storage.roots.open": "locks do not work (Function not implemented) in /",
         "modules": "the site says that there are no modules, and there is Lmod",
-        "clock": "this host's and the controller's are 36",
+        "clock": "this host's and the controller's are 3",
         "account": "doubtful wants an account, and names no default: yours are lab",
         "partition": "short is down: it takes jobs, and starts none",
         "accounting": "this Slurm keeps records",
@@ -235,6 +242,7 @@ def test_each_line_can_be_a_warning(lab: Lab) -> None:
     assert all(cure for _, cure in doubts.values()), doubts
     assert doubts["storage.roots.work"][1].startswith("run `module reset` first")
     assert ("ok", "idle jobs are canceled", "") in found["site doubtful"]
+    assert found["storage.roots.above"] == [("ok", "/usr, where you write in folders below it", "")]
 
 
 def test_each_line_can_be_an_error(lab: Lab) -> None:

@@ -41,6 +41,7 @@ scheduler:
   accounting: false
   submit_from: login
   memory: {default: 512M}
+  poll: {submit_gap_seconds: 0.1}
 launch:
   unset: [GONE]
   gpu_visibility: localid
@@ -71,6 +72,8 @@ def test_a_site_tells_where_the_first_process_is_and_what_srun_binds(lab: Lab) -
     one, *others = told
     assert others == [one] * 3
     assert (one["KEPT"], one["GONE"], one["OF_THE_SUBMITTER"]) == ("kept", None, None)
+    paced = lab.cluster.run("alice", ["bash", "-c", "ls ~/.cache/hpcrun/submissions"])
+    assert "ruled.login" in paced.stdout.split()
     script = Path(run["record"], "script.sh").read_text()
     assert "#SBATCH --export=NONE\n" in script and "#SBATCH --mem=512M\n" in script
     assert str(ipaddress.IPv4Address(one["MASTER_ADDR"])) == one["MASTER_ADDR"]

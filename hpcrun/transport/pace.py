@@ -1,4 +1,5 @@
-"""A minimum gap between two logins at one host, of all of a user's processes on this machine."""
+"""A minimum gap between two logins at one host, or two submissions to one site, of all of a user's
+processes on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ LONGEST = 60.0
 def keep_gap(
     folder: Path, host: str, gap: float, sleep: Callable[[float], object] = time.sleep
 ) -> float:
-    """Waits until a login at a host may be tried, and notes it; gives the seconds waited.
+    """Waits until a login at a host, or a submission to a site, may be tried, and notes it; gives
+    the seconds waited.
 
     folder: where the times are kept; where it cannot be written, nobody waits.
     """

@@ -109,7 +109,7 @@ def folders(session: Session, site: SiteConfig, environ: Mapping[str, str]) -> I
             yield Finding("warning", key, f"there is no folder {place} here", "mend the site file")
         else:
             places[name] = os.path.realpath(place)
-            yield Finding("ok", key, ", ".join((place, *_of_root(name, root))))
+            yield _as_it_is(key, name, root, place)
     if storage.quota_command is not None:
         yield Finding("ok", "quota", f"`{storage.quota_command}` tells what is left of yours")
     here = os.path.realpath(session.workspace)
@@ -118,6 +118,24 @@ def folders(session: Session, site: SiteConfig, environ: Mapping[str, str]) -> I
     for message, cure in session.misplaced(site):
         yield Finding("warning", "workspace", message, cure)
     yield from _scratch(storage.scratch, environ)
+
+
+def _as_it_is(key: str, name: str, root: Root, place: str) -> Finding:
+    """Whether a folder can be written and locked, as the site says."""
+    locks, cannot = None, None
+    if root.scope == "shared":
+        try:
+            with _probe(Path(place)) as probe:
+                locks = _trouble_with_locks(probe)
+        except OSError as error:
+            cannot = f"{place} cannot be written: {error.strerror}"
+    if cannot is not None and (root.env is not None or "$" in (root.path or "")):
+        return Finding("warning", key, cannot, "free space, or ask your cluster's staff")
+    if locks is not None and root.flock:
+        cure = "say so in the site file, flock: false, or ask for a mount with flock"
+        return Finding("warning", key, f"{locks} in {place}", cure)
+    below = () if cannot is None else ("where you write in folders below it",)
+    return Finding("ok", key, ", ".join((place, *_of_root(name, root), *below)))
 
 
 def _of_root(name: str, root: Root) -> Iterator[str]:
