@@ -10,6 +10,7 @@ from hpcrun.cli import served
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, run_object, say, size_of
 from hpcrun.errors import StoreError
+from hpcrun.progress import counted
 from hpcrun.record import RunRecord
 from hpcrun.transport.wire import FILE, FOLDER
 from hpcrun.workflow.clean import clean as clean_run
@@ -142,12 +143,15 @@ def _download_all(
         place = root / file.name
         if served.is_elsewhere():
             return file, Copy(place, lay_out(store, paths, file.name, place), True)
-        return file, fetch_file(store, paths, file.name, place, file.sha256)
+        copy = fetch_file(store, paths, file.name, place, file.sha256)
+        tell(file.size)
+        return file, copy
 
     def is_over() -> bool:
         return session.record(record.run_id, record.user).state.is_end
 
-    copies, failed = each_there(chosen, copied, is_over)
+    with counted("copying", sum(file.size for file in chosen)) as tell:
+        copies, failed = each_there(chosen, copied, is_over)
     if served.is_elsewhere():
         lent = [file._replace(size=copy.size) for file, copy in copies]
         folder, here = served.lend(root, lent, destination or "", FOLDER)

@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 import click
 
 import hpcrun
+from hpcrun import progress
 from hpcrun.cli.output import say
+from hpcrun.cli.progress import transfer
 from hpcrun.errors import ConfigError, HpcrunError, Problem
 
 HERE, THERE, BOTH = "here", "there", "both"
@@ -155,6 +157,7 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 def _run(args: list[str] | None) -> NoReturn:
     output = sys.stdout
+    progress.show_by(transfer)
     try:
         _check_folder()
         code = cli.main(args=args, prog_name="hpcrun", standalone_mode=False)

@@ -1,65 +1,100 @@
-"""A bar for what takes longer than a second, with bytes, rate and the time left."""
+"""A bar for what takes longer than a second, with how much, the rate and the time left."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hpcrun.progress import Tell
+
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, Task
+    from rich.text import Text
 
 AFTER = 1.0
 """Seconds before which there is no bar."""
 
 
 @contextlib.contextmanager
-def transfer(what: str) -> Iterator[Callable[[int, int], object] | None]:
-    """What is told of bytes so far and bytes in all, while something is brought.
+def transfer(what: str, unit: str | None = "") -> Iterator[Tell | None]:
+    """What is told of something while it goes on; as `hpcrun.progress.Show`.
 
     None where nobody looks: standard error is no terminal.
     """
     if not sys.stderr.isatty():
         yield None
         return
-    bar = _Bar(what)
+    bar = _Bar(what, unit)
+    # Else it begins when it is told something: ssh may be asking for a code until then.
+    timer = threading.Timer(AFTER, bar.start) if unit is None else None
+    if timer is not None:
+        timer.start()
     try:
         yield bar.tell
     finally:
+        if timer is not None:
+            timer.cancel()
         bar.end()
 
 
 class _Bar:
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, unit: str | None) -> None:
+        self._what, self._unit = what, unit
         self._began = time.monotonic()
         self._progress: Progress | None = None
+        self._turn = threading.Lock()
+        self._is_over = False
+
+    def start(self, total: int | None = None) -> None:
+        with self._turn:
+            if self._progress is None and not self._is_over:
+                self._progress = _columns(self._unit)
+                self._progress.add_task(self._what, total=total)
+                self._progress.start()
 
     def tell(self, done: int, total: int) -> None:
-        if time.monotonic() - self._began < AFTER:
-            return
         if self._progress is None:
-            self._progress = _columns()
-            self._progress.add_task(self._what, total=total)
-            self._progress.start()
-        self._progress.update(self._progress.task_ids[0], completed=done, total=total)
+            if time.monotonic() - self._began < AFTER:
+                return
+            self.start(total)
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=done, total=total)
 
     def end(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        with self._turn:
+            self._is_over = True
+            if self._progress is not None:
+                self._progress.stop()
 
 
-def _columns() -> Progress:
+def _columns(unit: str | None) -> Progress:
     from rich import progress
     from rich.console import Console
+    from rich.text import Text
 
+    class Rate(progress.ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:.1f} {unit}/s")
+
+    columns: list[progress.ProgressColumn]
+    if unit is None:
+        columns = [progress.TimeElapsedColumn()]
+    elif unit:
+        columns = [progress.MofNCompleteColumn(), Rate(), progress.TimeRemainingColumn()]
+    else:
+        columns = [
+            progress.DownloadColumn(binary_units=True),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+        ]
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
-        progress.DownloadColumn(binary_units=True),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
+        *columns,
         console=Console(stderr=True),
+        transient=unit is None,
     )

@@ -17,6 +17,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, say
 from hpcrun.cli.progress import transfer
 from hpcrun.errors import ConfigError, HpcrunError, Problem, StoreError
+from hpcrun.progress import waiting
 from hpcrun.record import RunRecord
 from hpcrun.store.wanted import Wanted, state_of
 from hpcrun.workflow.session import Session, open_session
@@ -82,7 +83,8 @@ def sync(workspace: str | None, /, site: str, no_source: bool, as_json: bool, **
             return answer.decode()
 
         question = json.dumps(mirror.question(named))
-        code, answer, said = ask(channel, place, ["told", *_words(asked)], {"-": question})
+        with waiting(f"asking {name} what is new"):
+            code, answer, said = ask(channel, place, ["told", *_words(asked)], {"-": question})
         sys.stderr.buffer.write(said)
         sys.stderr.flush()
         if code:

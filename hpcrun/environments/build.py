@@ -18,6 +18,7 @@ from hpcrun.environments import solving
 from hpcrun.environments.cache import LOCK, MARKER, Built, Wanted, listed, publish
 from hpcrun.errors import BuildError
 from hpcrun.faults import told
+from hpcrun.progress import waiting
 from hpcrun.turns import alone
 
 _LAST_WORDS = 600
@@ -174,15 +175,16 @@ def _environ() -> dict[str, str]:
 def _run(step: str, words: Sequence[str]) -> str:
     """What a command prints, which is one step of the builder's. BuildError."""
     try:
-        done = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=_environ(),
-            check=False,
-        )
+        with waiting(step):
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=_environ(),
+                check=False,
+            )
     except OSError as error:
         raise BuildError(f"cannot start {words[0]}: {error.strerror}") from error
     if done.returncode:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from hpcrun.errors import BuildError
 from hpcrun.faults import told
+from hpcrun.progress import waiting
 
 PACKS = "packs"
 SUFFIX = ".tar.gz"
@@ -92,6 +93,7 @@ def pack(prefix: Path, file: str) -> Packed:
             with (
                 gzip.GzipFile("", "wb", LEVEL, raw, mtime=0) as packed,
                 tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+                waiting(f"packing {prefix.name}"),
             ):
                 for path, found in _walk(root):
                     _add(tar, root, path, known)

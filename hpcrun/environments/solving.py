@@ -13,6 +13,7 @@ from typing import Any
 from hpcrun.environments.specification import Specification
 from hpcrun.errors import BuildError
 from hpcrun.faults import told
+from hpcrun.progress import waiting
 
 TOOLS = ("micromamba", "mamba", "conda")
 RATTLER = "py-rattler"
@@ -98,7 +99,8 @@ def _by_rattler(wanted: Specification, prefix: str) -> None:
         await rattler.install(records, prefix, cache_dir=aside, show_progress=False)
 
     try:
-        asyncio.run(make())
+        with waiting(f"{RATTLER} installs"):
+            asyncio.run(make())
     except Exception as error:  # its own classes have no common one
         said = " / ".join(str(error).split("\n"))
         message = f"{RATTLER} cannot install this: {said[-600:]}"

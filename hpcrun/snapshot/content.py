@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from hpcrun.manifest import Entry
+from hpcrun.progress import counted
 from hpcrun.snapshot.parallel import each
 from hpcrun.snapshot.stat_cache import Known, settled, signature
 from hpcrun.snapshot.walk import Tree, text
@@ -31,11 +32,11 @@ def read_entries(
     """
     entries = []
     settled_now = {}
-    unknown = []
+    unknown = {}
     for path, status in tree.files:
         before = known.get(path)
         if before is None or before.signature != signature(status):
-            unknown.append(path)
+            unknown[path] = status.st_size
             continue
         settled_now[path] = before
         entries.append(_entry(path, Content(status, before.sha256)))
@@ -54,12 +55,13 @@ def _entry(path: bytes, content: Content) -> Entry:
     return Entry(text(path), content.sha256, status.st_size, executable)
 
 
-def _contents(root: bytes, paths: Sequence[bytes], tree: Tree) -> list[Content | None]:
+def _contents(root: bytes, sizes: Mapping[bytes, int], tree: Tree) -> list[Content | None]:
     """The contents of files; None for one that is gone, or that became a problem."""
 
     def content(path: bytes) -> Content | None:
         try:
             found = _read(os.path.join(root, path)) or _read(os.path.join(root, path))
+            tell(sizes[path])
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -69,7 +71,8 @@ def _contents(root: bytes, paths: Sequence[bytes], tree: Tree) -> list[Content |
             tree.refuse(path, "is being written: it changed twice while it was read")
         return found
 
-    return each(content, paths)
+    with counted(f"reading {text(os.path.basename(root))}", sum(sizes.values())) as tell:
+        return each(content, list(sizes))
 
 
 def _read(path: bytes) -> Content | None:

@@ -15,6 +15,7 @@ from hpcrun.errors import SnapshotError
 from hpcrun.faults import told
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Entry, Manifest, object_name, shown
+from hpcrun.progress import counted
 from hpcrun.snapshot.objects import blocks, copy, published, sync_folder, write_all
 from hpcrun.snapshot.parallel import each
 
@@ -31,7 +32,14 @@ def push(manifest: Manifest, source: Path, paths: UserPaths) -> bool:
     if wanted(paths.manifest(manifest.digest)) is not None:
         return False
     root = os.path.realpath(os.fsencode(source))
-    publish(manifest, paths, lambda entry: _bring(entry, root, paths.objects))
+    total = sum({entry.sha256: entry.size for entry in manifest.files}.values())
+    with counted("snapshot to the run history", total) as tell:
+
+        def bring(entry: Entry) -> None:
+            _bring(entry, root, paths.objects)
+            tell(entry.size)
+
+        publish(manifest, paths, bring)
     return True
 
 

@@ -17,8 +17,9 @@ from typing import BinaryIO, NamedTuple, cast
 
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
+from hpcrun.progress import counted
 from hpcrun.store import tar
-from hpcrun.store.bundle import LARGEST_MANIFEST, NAME, Bundle, Member, Refused
+from hpcrun.store.bundle import LARGEST_MANIFEST, NAME, Bundle, LinkMember, Member, Refused
 from hpcrun.store.holes import GRAIN, Survey, map_of
 from hpcrun.store.plain import open_plain
 from hpcrun.store.publishing import aside, sync_folder, take_name
@@ -77,19 +78,25 @@ def _write_all(file: BinaryIO, bundle: Bundle, sources: Mapping[str, Source]) ->
     head = tar.header(NAME, len(text)) + tar.padded(text)
     file.write(head)
     size = len(head)
-    for member in bundle.members:
-        header = member.header()
-        file.write(header)
-        size += len(header)
-        if isinstance(member, Member):
-            _write(file, member, sources[member.path])
-            padding = tar.padding(member.stored)
-            file.write(bytes(padding))
-            size += member.stored + padding
+    with counted("writing the export", _stored(bundle)) as tell:
+        for member in bundle.members:
+            header = member.header()
+            file.write(header)
+            size += len(header)
+            if isinstance(member, Member):
+                _write(file, member, sources[member.path], tell)
+                padding = tar.padding(member.stored)
+                file.write(bytes(padding))
+                size += member.stored + padding
     file.write(tar.end(size))
 
 
-def _write(file: BinaryIO, member: Member, source: Source) -> None:
+def _stored(bundle: Bundle) -> int:
+    """The bytes of all its files."""
+    return sum(member.stored for member in bundle.members if isinstance(member, Member))
+
+
+def _write(file: BinaryIO, member: Member, source: Source, tell: Callable[[int], None]) -> None:
     """StoreError: it is not what it was when it was surveyed."""
     digest, table = hashlib.sha256(), source.survey.map if member.packed is not None else b""
     file.write(table)
@@ -99,6 +106,7 @@ def _write(file: BinaryIO, member: Member, source: Source) -> None:
             for piece in _pieces(opened, length):
                 digest.update(piece)
                 file.write(piece)
+                tell(len(piece))
         size = os.fstat(opened.fileno()).st_size
     digest.update(table)
     if size != member.size or digest.hexdigest() != member.sha256:
@@ -151,18 +159,23 @@ class Unpacking:
 
         Links are not made. StoreError: the export is refused, or a file cannot be written.
         """
-        for member in self.bundle.members:
-            header = member.header()
-            if self._read(len(header)) != header:
-                raise Refused(f"{self._path} does not hold {member.path!r} where its manifest says")
-            if isinstance(member, Member):
-                target = place(member)
-                with told(f"write {target}"):
-                    self._unpack(member, target)
-                self._skip_padding(member.stored)
+        with counted(f"reading {self._path.name}", _stored(self.bundle)) as tell:
+            for member in self.bundle.members:
+                self._next(member, place)
+                tell(member.stored if isinstance(member, Member) else 0)
         end = tar.end(self._size)
         if self._read(len(end)) != end or self._some(1):
             raise Refused(f"{self._path} goes on behind its last member")
+
+    def _next(self, member: Member | LinkMember, place: Callable[[Member], Path | None]) -> None:
+        header = member.header()
+        if self._read(len(header)) != header:
+            raise Refused(f"{self._path} does not hold {member.path!r} where its manifest says")
+        if isinstance(member, Member):
+            target = place(member)
+            with told(f"write {target}"):
+                self._unpack(member, target)
+            self._skip_padding(member.stored)
 
     def _unpack(self, member: Member, target: Path | None) -> None:
         whole = b"", ((0, member.size),)

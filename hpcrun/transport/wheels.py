@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import hpcrun
 from hpcrun.errors import BuildError
+from hpcrun.progress import waiting
 
 NAME = "hpcrun-slurm"
 
@@ -76,7 +77,8 @@ def fetch(wheel: Path, platform: Platform, folder: Path) -> list[Path]:
     BuildError: with pip's last words.
     """
     words = fetch_words(wheel, platform, folder)
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    with waiting(f"fetching packages for {platform}"):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise _failure(done.stderr, platform)
     return sorted(folder.glob("*.whl"))

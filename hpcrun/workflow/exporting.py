@@ -18,6 +18,7 @@ from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RunPaths, UserPaths, sealed_name
 from hpcrun.metrics.uploads import PART, UPLOADS
+from hpcrun.progress import counted
 from hpcrun.record import RunRecord
 from hpcrun.snapshot import read_manifest
 from hpcrun.store.bundle import KEPT, Bundle, LinkMember, Member, RunEntry, object_path
@@ -83,9 +84,13 @@ def export(
         tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
     ):
         gathering = _Gathering(session, Path(folder), without)
-        runs = tuple(map(gathering.add, records))
+        with counted("reading runs", len(records), "runs") as tell:
+            runs = []
+            for record in records:
+                runs.append(gathering.add(record))
+                tell(1)
         size = write_bundle(path, gathering.bundle(), gathering.sources)
-    return Export(path, size, runs, tuple(gathering.notes))
+    return Export(path, size, tuple(runs), tuple(gathering.notes))
 
 
 class _Gathering:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.layout import INTERACTIVE
 from hpcrun.ports import JobId
+from hpcrun.progress import counted
 from hpcrun.record import RunRecord
 from hpcrun.rights import kept_to
 from hpcrun.store.removal import bytes_of_record
@@ -140,11 +141,13 @@ def seal_all(session: Session, due_only: bool = False) -> Iterator[Sealing]:
         except HpcrunError as error:
             yield Sealing(run_id, None, error.message)
     read = time.time()
-    for record in ended:
-        try:
-            yield Sealing(record.run_id, seal_run(session, record, read))
-        except HpcrunError as error:
-            yield Sealing(record.run_id, None, error.message)
+    with counted("sealing", len(ended), "runs") as tell:
+        for record in ended:
+            try:
+                yield Sealing(record.run_id, seal_run(session, record, read))
+            except HpcrunError as error:
+                yield Sealing(record.run_id, None, error.message)
+            tell(1)
     for own in session.store.rooms():
         remove_leftovers(own, before=time.time() - KEPT)
         for run_id in retired_runs(Path(own.active)):
