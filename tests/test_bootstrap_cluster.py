@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -70,6 +71,11 @@ class Desk:
         assert done.returncode == 0, (done.stdout, done.stderr)
         return json.loads(done.stdout)
 
+    def stays(self) -> dict[str, str]:
+        """Version → why it is not removed; empty: it would be."""
+        told = json.loads(self.run("--prune", "--json", "login").stdout)
+        return {each["name"]: each["why"] for each in told["versions"]}
+
     def names(self) -> list[str]:
         return sorted(path.name for path in self.root.iterdir()) if self.root.is_dir() else []
 
@@ -115,11 +121,29 @@ def test_hpcrun_is_brought_once_and_an_upgrade_leaves_a_job_alone(desk: Desk) ->
     second = desk.bring(PYTHONPATH=other_version(desk.lab, desk.laptop.home / "next", "0.2.0"))
     assert second["version"] == "0.2.0" and second["installed"]
     assert cluster.run("alice", [*there, "--version"]).stdout.endswith("0.2.0\n")
+    # It stays for as long as something needs it, and some time for what is not seen.
+    first_name, second_name = (Path(told["folder"]).name for told in (first, second))
+    assert re.fullmatch(r"job \d+ uses it", desk.stays()[first_name])
     agents = cluster.run("root", ["pgrep", "-u", "alice", "-af", first["folder"]], node="n1").stdout
     assert agents, "the agent runs with another Python than the one it was submitted from"
     folder = next(Path(env["HPCRUN_WORKSPACE"]).glob(f"users/alice/files/*/{run_id}"))
     (folder / "go").touch()
     eventually(lambda: run()["status"] == "Completed")
+    young = "it was the current one until less than a day ago"
+    eventually(lambda: desk.stays()[first_name] == young)
+    old = ["touch", "-d", "2 days ago", f"{first['folder']}/complete"]
+    assert cluster.run("alice", old).returncode == 0
+    python = [f"{first['folder']}/bin/python", "-c", "input()"]
+    with cluster.popen("alice", python, stdin=subprocess.PIPE) as using:
+        eventually(lambda: re.fullmatch(r"process \d+ uses it", desk.stays()[first_name]))
+        assert desk.run("--prune", "--yes", "login").returncode == 0
+        using.communicate("\n")
+    assert first_name in desk.names()
+    asked = desk.run("--prune", "login")
+    assert asked.returncode == 1 and "nothing was deleted" in asked.stderr
+    told = json.loads(desk.run("--prune", "--yes", "--json", "login").stdout)
+    assert told["deleted"] == [first_name] and desk.names() == sorted([second_name, "current"])
+    assert cluster.run("alice", [*there, "--version"]).stdout.endswith("0.2.0\n")
 
 
 def test_a_failure_leaves_what_was_there(desk: Desk, wheels: Path) -> None:
@@ -147,11 +171,25 @@ def test_a_failure_leaves_what_was_there(desk: Desk, wheels: Path) -> None:
     eventually(lambda: desk.names() == [])
 
 
-def test_tcsh_and_a_python_that_is_too_old(desk: Desk) -> None:
-    desk.laptop.write(
-        ".config/hpcrun/site_configs/old.yaml",
-        "schema_version: 1\nid: old\nssh: {endpoints: {login: {host: csh}}, python: /bin/true}\n",
-    )
-    done = desk.run("--yes", "old/gpu")
+def test_tcsh_that_talks_has_it_as_well(desk: Desk) -> None:
+    try:
+        assert desk.run("--yes", "csh").returncode == 0
+        hpcrun = f"{desk.lab.venv}/bin/hpcrun"
+        done = desk.laptop.run([hpcrun, "-w", "csh:", "list", "--json"])
+        assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, [], "")
+    finally:
+        home = desk.lab.cluster.home("carol")
+        desk.lab.cluster.run("root", ["rm", "-rf", str(home / ROOT)])
+
+
+def test_where_it_cannot_be_it_is_said_why(desk: Desk) -> None:
+    site = "schema_version: 1\nid: old\nssh: {{endpoints: {{login: {{host: csh}}}}, python: {}}}\n"
+    for python in ("/bin/true", "/no/such/python3"):
+        desk.laptop.write(".config/hpcrun/site_configs/old.yaml", site.format(python))
+        done = desk.run("--yes", "old/gpu")
+        assert done.returncode == 11, done.stderr
+        assert f"{python} on old is no Python 3.11 or newer with venv" in done.stderr
+    done = desk.run("--yes", "login", PIP_FIND_LINKS=str(desk.laptop.home))
     assert done.returncode == 11, done.stderr
-    assert "/bin/true on old is no Python 3.11 or newer" in done.stderr
+    assert re.search(r"cannot be fetched for x86_64, glibc 2\.\d+, Python 3\.\d+", done.stderr)
+    assert "No matching distribution" in done.stderr and desk.names() == []

@@ -11,14 +11,16 @@ import shlex
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from types import ModuleType
+from typing import IO, Any, NamedTuple
 
 import hpcrun
 from hpcrun.errors import BuildError, TransportError
-from hpcrun.transport import install
+from hpcrun.progress import counted, waiting
+from hpcrun.transport import install, retire
 from hpcrun.transport.refusal import refusal
 from hpcrun.transport.ssh import Login
 from hpcrun.transport.wheels import Platform
@@ -138,13 +140,7 @@ def install_name(wheel: Path, found: Found) -> str:
     return f"{hpcrun.__version__}-{digest.hexdigest()[:12]}"
 
 
-def send(
-    shell: Shell,
-    found: Found,
-    folder: str,
-    wheels: Sequence[Path],
-    progress: Callable[[int, int], object] | None = None,
-) -> str:
+def send(shell: Shell, found: Found, folder: str, wheels: Sequence[Path]) -> str:
     """Installs wheels there as `folder` unless it is there, and makes it the current one.
 
     Gives its path. BuildError: nothing of it is left there. TransportError: the connection was
@@ -157,18 +153,16 @@ def send(
             f" {found.free >> 20} MiB are free",
             "free space there",
         )
-    program = Path(install.__file__).read_bytes()
     asked = json.dumps({"name": folder, "python": found.python}).encode() + b"\n"
-    # The shell has read ahead: what follows is sent once Python is there to read it.
-    begin = f"import sys; print({_READY!r}, flush=True); f = sys.stdin.buffer; "
-    begin += "exec(f.read(int(f.readline())))"
-    shell.ask(f"exec {shlex.join([found.python, '-c', begin])}\n", f"{_READY}\n")
+    _begin(shell, found, install)
     with tempfile.TemporaryFile() as body:
-        body.write(b"%d\n%s%s" % (len(program), program, asked))
+        body.write(asked)
         with tarfile.open(fileobj=body, mode="w|") as tar:
             for wheel in wheels:
                 tar.add(wheel, wheel.name)
-        output = shell.end(body, progress)
+        shell.send(body)
+    with waiting(f"installing on {name}"):
+        output = shell.rest()
     for said in output.splitlines():
         what, _, told = said.partition(" ")
         if what == "installed":
@@ -181,6 +175,42 @@ def send(
         "try again: nothing is half-installed",
         transient=True,
     )
+
+
+class Version(NamedTuple):
+    """A version that is installed, or what is left of one. why: it stays; empty: it may go."""
+
+    name: str
+    bytes: int
+    why: str
+
+
+def versions(shell: Shell, found: Found) -> list[Version]:
+    """What is installed there, and what of it nothing uses: `retire`. TransportError."""
+    _begin(shell, found, retire)
+    return [Version(*each) for each in _told(shell, "")]
+
+
+def remove(shell: Shell, names: Sequence[str]) -> list[str]:
+    """Removes versions that `versions` has told may go, unless one is used since; gives which."""
+    return [str(name) for name in _told(shell, f"{json.dumps(names)}\n")]
+
+
+def _told(shell: Shell, line: str) -> list[Any]:
+    """What the program there tells next. TransportError."""
+    said = shell.ask(line, f"\n{retire.END}\n")
+    told: list[Any] = json.loads(said.splitlines()[-2])
+    return told
+
+
+def _begin(shell: Shell, found: Found, program: ModuleType) -> None:
+    """Has the shell become a program of ours, which reads what is sent from here on."""
+    text = Path(program.__file__ or "").read_bytes()
+    # The shell has read ahead: what follows is sent once Python is there to read it.
+    begin = f"import sys; print({_READY!r}, flush=True); f = sys.stdin.buffer; "
+    begin += "exec(f.read(int(f.readline())))"
+    shell.ask(f"exec {shlex.join([found.python, '-c', begin])}\n", f"{_READY}\n")
+    shell.write(b"%d\n%s" % (len(text), text))
 
 
 class Shell:
@@ -216,7 +246,7 @@ class Shell:
 
     def ask(self, script: str, end: str) -> str:
         """What a script prints, up to its end. TransportError: it does not come to it."""
-        self._write(script.encode())
+        self.write(script.encode())
         assert self._process.stdout is not None
         text = b""
         while not text.endswith(end.encode()):
@@ -226,14 +256,17 @@ class Shell:
             text += more
         return text.decode(errors="replace")
 
-    def end(self, body: IO[bytes], progress: Callable[[int, int], object] | None = None) -> str:
-        """Sends all of a file as the rest of what is to be run; gives what that prints."""
+    def send(self, body: IO[bytes]) -> None:
+        """Sends all of a file."""
         length = body.tell()
         body.seek(0)
-        while block := body.read(1 << 18):
-            self._write(block)
-            if progress is not None:
-                progress(body.tell(), length)
+        with counted(f"packages to {self.login.name}", length) as tell:
+            while block := body.read(1 << 18):
+                self.write(block)
+                tell(len(block))
+
+    def rest(self) -> str:
+        """What is printed to the end; nothing more is sent."""
         output, _ = self._process.communicate()
         return output.decode(errors="replace")
 
@@ -246,8 +279,8 @@ class Shell:
         self._said.seek(0)
         return self._said.read().decode(errors="replace")
 
-    def _write(self, data: bytes) -> None:
-        """What is not taken is no error: who reads finds the connection cut."""
+    def write(self, data: bytes) -> None:
+        """Sends data. What is not taken is no error: who reads finds the connection cut."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(data)

@@ -96,6 +96,9 @@ def _run(what: str, words: list[str]) -> None:
 
 
 def _point(link: Path, name: str) -> None:
+    before = link / "complete"
+    if link.resolve().name != name and before.exists():
+        os.utime(before)  # it was the current one until now
     aside = link.with_name(f".{link.name}.{os.getpid()}")
     aside.unlink(missing_ok=True)
     aside.symlink_to(name)
