@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.layout import JUMP
 from tests.far import Far, other_version
 from tests.lab import Lab, eventually
 
@@ -126,6 +127,16 @@ def test_csh_banners_noise_and_a_jump_host_do_no_harm(far: Far, ended: str) -> N
     assert json.loads(done.stdout)["run_id"] == ended and done.stderr == ""
     far.site("behind", host="behind")
     assert ended in far.ok("list", site="behind")
+    profile = far.lab.cluster.home("alice") / ".bashrc"
+    noise = "printf '\\033[2J\\033[31mWELCOME \\007'; echo oh >&2; false\n"
+    try:
+        profile.write_text(noise)
+        assert far.run("show", "--json", ended).stdout == done.stdout
+        profile.write_text(f"{noise}exit 3\n")
+        ends = far.run("list")
+        assert ends.returncode == 6 and "hpcrun did not begin on far: exit code 3" in ends.stderr
+    finally:
+        profile.unlink()
 
 
 def test_without_hpcrun_there_it_is_told_how_to_bring_it(far: Far) -> None:
@@ -198,6 +209,19 @@ def test_a_host_that_does_not_answer_is_told(far: Far) -> None:
     done = far.run("list", site="closed")
     assert done.returncode == 6 and "refuses connections at port 9" in done.stderr
     assert not far.run("list", site="nowhere.invalid").stdout
+    jump = far.laptop.layout.address(JUMP)
+    far.site("by-closed", host="login, proxy_jump: 'jump:9'")
+    done = far.run("list", site="by-closed")
+    assert done.returncode == 6 and f"{jump} (on the way to login) refuses" in done.stderr
+    far.site("by-jump", host="login.invalid, proxy_jump: jump")
+    done = far.run("list", site="by-jump")
+    assert done.returncode == 6 and "does not get through to login.invalid" in done.stderr
+    known = far.laptop.home / ".ssh/known_hosts"
+    lines = known.read_text().splitlines(keepends=True)
+    known.write_text("".join(line for line in lines if jump not in line))
+    far.site("behind", host="behind")
+    done = far.run("list", site="behind")
+    assert done.returncode == 6 and "a jump host on the way to behind is not known" in done.stderr
 
 
 @contextlib.contextmanager

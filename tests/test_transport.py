@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +137,37 @@ def test_a_login_that_fails_is_told_in_the_right_words(
     assert message in error.message and hint in error.hint and error.transient is transient
 
 
+BEHIND = """\
+channel 0: open failed: connect failed: No route to host
+stdio forwarding failed
+Connection closed by UNKNOWN port 65535"""
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            CHANGED.replace("for h has", "for [j]:2222 has"),
+            "the host key of j (on the way to h) is",
+        ),
+        (UNKNOWN.replace("for h and", "for j and"), "the host key of j (on the way to h) is not"),
+        (UNKNOWN.replace("for h and", "for h.example.org and"), "the host key of h is not known"),
+        ("Host key verification failed.", "of a jump host on the way to h is not known"),
+        ("me@j: Permission denied (publickey).", "j (on the way to s) did not let you in"),
+        ("me@h.example.org: Permission denied (publickey).", "s did not let you in (publickey)"),
+        ("bash: /opt/hpcrun: Permission denied", "exit code 126: bash: /opt/hpcrun: Permission"),
+        ("ssh: Could not resolve hostname j: Name", "no host j (on the way to h): Name"),
+        ("ssh: connect to host j port 9: Connection refused", "j (on the way to h) refuses"),
+        (BEHIND, "the jump host does not get through to h: connect failed: No route to host"),
+    ],
+)
+def test_what_fails_on_the_way_is_told_of_who_failed(said: str, message: str) -> None:
+    code = 126 if "bash" in said else 255
+    error = refusal(Login("s", Endpoint("h")), code, said, "h.example.org")
+    assert message in error.message
+    assert "[j]:2222" not in said or "ssh-keygen -R '[j]:2222'" in error.hint
+
+
 def test_a_far_side_that_does_not_begin_is_told_with_its_last_words() -> None:
     error = refusal(Login("s", Endpoint("h")), 1, "sh: 1: hpcrun: broken\n")
     assert "exit code 1: sh: 1: hpcrun: broken" in error.message
@@ -172,9 +207,31 @@ def test_two_logins_have_a_gap_between_them(tmp_path: Path) -> None:
     assert keep_gap(tmp_path, "host", 10, slept.append) == 0
     assert 5 < keep_gap(tmp_path, "host", 10, slept.append) <= 10
     assert keep_gap(tmp_path, "other", 10, slept.append) == 0
+    assert 15 < keep_gap(tmp_path, "host", 10, slept.append) <= 20  # behind the one that waits
     (last,) = tmp_path.glob("host.login")
     os.utime(last, (0, time.time() - 11))
-    assert keep_gap(tmp_path, "host", 10, slept.append) == 0 and len(slept) == 1
+    assert keep_gap(tmp_path, "host", 10, slept.append) == 0 and len(slept) == 2
+    os.utime(last, (0, time.time() + 1e6))  # the clock was set back
+    assert keep_gap(tmp_path, "host", 10, slept.append) == 0
+
+
+def test_many_processes_at_once_have_a_gap_between_each_two(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from hpcrun.transport.pace import keep_gap
+keep_gap(Path(sys.argv[1]), "host", 100.0, lambda seconds: print(time.time() + seconds))
+"""
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+            for _ in range(4)
+        ]
+        told = [each.communicate()[0] for each in started]
+    turns = sorted(float(turn) for turn in told if turn)
+    assert len(turns) == 3  # the first does not wait
+    assert all(99 < later - turn < 101 for turn, later in itertools.pairwise(turns))
 
 
 @pytest.mark.parametrize(

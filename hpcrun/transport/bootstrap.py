@@ -21,6 +21,7 @@ import hpcrun
 from hpcrun.errors import BuildError, TransportError
 from hpcrun.progress import counted, waiting
 from hpcrun.transport import install, retire
+from hpcrun.transport.channel import address_of
 from hpcrun.transport.refusal import refusal
 from hpcrun.transport.ssh import Login
 from hpcrun.transport.wheels import Platform
@@ -252,7 +253,8 @@ class Shell:
         while not text.endswith(end.encode()):
             more = os.read(self._process.stdout.fileno(), 1 << 16)
             if not more:
-                raise refusal(self.login, self._process.wait(), self._errors())
+                code = self._process.wait()
+                raise refusal(self.login, code, self._errors(), address_of(self.login))
             text += more
         return text.decode(errors="replace")
 

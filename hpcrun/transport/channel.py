@@ -118,7 +118,8 @@ class Channel:
         hello = self._next()
         if hello is None:
             code = self._ended()
-            raise refusal(self.login, code, self._said.decode(errors="replace"))
+            said = self._said.decode(errors="replace")
+            raise refusal(self.login, code, said, address_of(self.login))
         if not isinstance(hello, Hello):
             raise TransportError(f"{self.login.name} does not say who it is")
         self._passes_on = False
@@ -239,7 +240,7 @@ def _passed_on(process: subprocess.Popen[bytes], login: Login) -> int:
     told = process.stderr.read() if process.stderr is not None else b""
     code = process.wait()
     if greeting is None:
-        raise refusal(login, code, (said + told).decode(errors="replace"))
+        raise refusal(login, code, (said + told).decode(errors="replace"), address_of(login))
     if code == CONNECTION and told:
         words = told.decode(errors="replace").strip().splitlines()[-1].strip()
         raise TransportError(f"the connection to {login.name} is lost: {words}", "", True)
@@ -319,6 +320,11 @@ def _warn(login: Login) -> None:
     said = credential.warning(ends, time.time(), lifetime_of(access), access.credential_command)
     if said:
         sys.stderr.write(f"hpcrun: {said}\n")
+
+
+def address_of(login: Login) -> str | None:
+    """What the user's configuration calls the host in truth; None where ssh does not tell."""
+    return dict(_settings(login)).get("hostname")
 
 
 def _settings(login: Login) -> list[tuple[str, str]]:

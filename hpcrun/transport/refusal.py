@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from hpcrun.errors import TransportError
-from hpcrun.transport.ssh import NONE_THERE, Login
+from hpcrun.transport.ssh import NONE_THERE, Login, address_words
 
 CONNECTION = 255
 """The exit code of `ssh` itself; any other is the command's."""
 
 
-def refusal(login: Login, code: int | None, said: str) -> TransportError:
-    """What to tell when no hpcrun answers. code: of ssh. said: its standard error."""
+def refusal(
+    login: Login, code: int | None, said: str, address: str | None = None
+) -> TransportError:
+    """What to tell when no hpcrun answers.
+
+    code: of ssh. said: its standard error. address: what the user's configuration calls the host;
+    another that ssh names is on the way there.
+    """
     name, host = login.name, login.endpoint.host
     if NONE_THERE in said:
         return TransportError(
@@ -23,9 +30,17 @@ def refusal(login: Login, code: int | None, said: str) -> TransportError:
     for pattern, message, hint in _WORDS:
         found = re.search(pattern, said, re.IGNORECASE)
         if found:
-            told = found.groupdict().get("detail") or ""
+            groups = {key: (text or "").strip() for key, text in found.groupdict().items()}
+            at = _plain(groups.get("at", ""))
+            is_meant = at in ("", host, address) or address is None
             given = {"name": name, "host": host, "credential": _credential(login)}
-            given |= {"detail": told.strip()}
+            given |= {
+                "detail": groups.get("detail", ""),
+                "key": shlex.quote(groups.get("at") or host),
+            }
+            given |= {"at": host if is_meant else f"{at} (on the way to {host})"}
+            given |= {"who": name if is_meant else f"{at} (on the way to {name})"}
+            given |= {"ssh": shlex.join(["ssh", *address_words(login.endpoint), host])}
             may_pass = pattern in _PASSING
             return TransportError(message.format(**given), hint.format(**given), may_pass)
     last = _last(said)
@@ -33,8 +48,14 @@ def refusal(login: Login, code: int | None, said: str) -> TransportError:
         return TransportError(f"no connection to {name}{last}", f"does `ssh {host}` work?", True)
     return TransportError(
         f"hpcrun did not begin on {name}: exit code {code}{last}",
-        f"try it there: `ssh {host} hpcrun --version`",
+        f"try it there: `ssh {host} hpcrun --version`; does a profile there end the shell?",
     )
+
+
+def _plain(at: str) -> str:
+    """A host without user, brackets and port."""
+    at = at.rpartition("@")[2].strip("'\"")
+    return re.sub(r"^\[(.*)\]:\d+$", r"\1", at)
 
 
 def _last(said: str) -> str:
@@ -53,9 +74,9 @@ def _credential(login: Login) -> str:
 
 
 _CHANGED = (
-    r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-    "the host key of {host} is another than the one you know: that may be an attack",
-    "ask the site whether it has changed; only then `ssh-keygen -R {host}`",
+    r"REMOTE HOST IDENTIFICATION HAS CHANGED(?:(?s:.*?)Host key for (?P<at>\S+) has changed)?",
+    "the host key of {at} is another than the one you know: that may be an attack",
+    "ask the site whether it has changed; only then `ssh-keygen -R {key}`",
 )
 _REVOKED = (
     r"REVOKED HOST KEY|host key .* revoked",
@@ -63,13 +84,18 @@ _REVOKED = (
     "ask the site for its new one",
 )
 _UNKNOWN = (
-    r"No \S+ host key is known for|Host key verification failed",
-    "the host key of {host} is not known here",
-    "`ssh {host}` once, and compare its fingerprint with the one that the site publishes",
+    r"No \S+ host key is known for (?P<at>\S+)",
+    "the host key of {at} is not known here",
+    "`{ssh}` once, and compare its fingerprint with the one that the site publishes",
+)
+_UNKNOWN_JUMP = (  # ssh logs in there as the user's configuration says, and says less
+    r"Host key verification failed",
+    "the host key of a jump host on the way to {host} is not known here",
+    "`{ssh}` once, and compare its fingerprint with the one that the site publishes",
 )
 _DENIED = (
-    r"Permission denied(?: \((?P<detail>[^)]*)\))?",
-    "{name} did not let you in ({detail}); it was tried once",
+    r"(?:(?P<at>\S+): )?Permission denied(?: \((?P<detail>[^)]*)\)|, please)",
+    "{who} did not let you in ({detail}); it was tried once",
     "{credential}",
 )
 _MANY = (
@@ -78,19 +104,24 @@ _MANY = (
     "IdentitiesOnly and IdentityFile of ~/.ssh/config name the right one",
 )
 _NAMELESS = (
-    r"Could not resolve hostname \S+?: (?P<detail>.*)",
-    "there is no host {host}: {detail}",
+    r"Could not resolve hostname (?P<at>\S+?): (?P<detail>.*)",
+    "there is no host {at}: {detail}",
     "the name of the site, or a Host of ~/.ssh/config; and is there a network?",
 )
 _REFUSED = (
-    r"connect to \S+ \S+ port (?P<detail>\d+): Connection refused",
-    "{host} refuses connections at port {detail}",
+    r"connect to host (?P<at>\S+) port (?P<detail>\d+): Connection refused",
+    "{at} refuses connections at port {detail}",
     "the login node may be down, or another port meant (ssh.endpoints of the site file)",
 )
 _SILENT = (
-    r"connect to \S+ .*(?P<detail>timed out|No route to host|Network is unreachable)",
-    "{host} does not answer: {detail}",
+    r"connect to host (?P<at>\S+) .*(?P<detail>timed out|No route to host|Network is unreachable)",
+    "{at} does not answer ({detail})",
     "is there a network, or a VPN needed?",
+)
+_BEHIND = (
+    r"open failed: (?P<detail>.*)|stdio forwarding failed",
+    "the jump host does not get through to {host}: {detail}",
+    "is it the right one (ssh.endpoints of the site file, or ProxyJump of ~/.ssh/config)?",
 )
 _CLOSED = (
     r"kex_exchange_identification|Connection (?:closed|reset) by (?:remote host|\S+ port)",
@@ -106,13 +137,15 @@ _WORDS: Sequence[tuple[str, str, str]] = (
     _CHANGED,
     _REVOKED,
     _UNKNOWN,
+    _UNKNOWN_JUMP,
     _MANY,
     _DENIED,
     _NAMELESS,
     _REFUSED,
     _SILENT,
     _SHARED,
+    _BEHIND,
     _CLOSED,
 )
-_PASSING = {words[0] for words in (_NAMELESS, _REFUSED, _SILENT, _CLOSED)}
+_PASSING = {words[0] for words in (_NAMELESS, _REFUSED, _SILENT, _BEHIND, _CLOSED)}
 """Those that another attempt, later, may not meet."""
