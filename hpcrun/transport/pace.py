@@ -10,8 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-LONGEST = 60.0
-"""Seconds that a clock which was set back could make somebody wait, at most."""
+LONGEST = 600.0
+"""Seconds by which somebody's turn lies ahead at most: beyond it, a clock was set back."""
+
+_STUCK = 10.0
+"""Seconds for which a turn is waited for that is taken in no time."""
 
 
 def keep_gap(
@@ -20,27 +23,29 @@ def keep_gap(
     """Waits until a login at a host, or a submission to a site, may be tried, and notes it; gives
     the seconds waited.
 
-    folder: where the times are kept; where it cannot be written, nobody waits.
+    Who comes takes the next turn behind those who wait already. folder: where it is kept when the
+    last turn is; where it cannot be written, nobody waits.
     """
     from filelock import FileLock, Timeout
 
     name = re.sub(r"[^A-Za-z0-9.@-]", "_", host)
     file = folder / f"{name}.login"
-    waited = 0.0
+    waits = 0.0
     with contextlib.suppress(OSError, Timeout):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock", timeout=LONGEST, mode=0o600, fallback_to_soft=False):
-            waited = _left(file, min(gap, LONGEST))
-            if waited > 0:
-                sleep(waited)
+        with FileLock(f"{file}.lock", timeout=_STUCK, mode=0o600, fallback_to_soft=False):
+            now = time.time()
+            waits = _until_turn(file, now, gap)
             file.touch(mode=0o600)
-            os.utime(file)
-    return waited
+            os.utime(file, (now + waits, now + waits))
+    if waits > 0:
+        sleep(waits)
+    return waits
 
 
-def _left(file: Path, gap: float) -> float:
+def _until_turn(file: Path, now: float, gap: float) -> float:
     try:
-        since = time.time() - file.stat().st_mtime
+        last = file.stat().st_mtime
     except OSError:
         return 0.0
-    return max(0.0, gap - since) if since >= 0 else gap
+    return max(0.0, last + gap - now) if last - now <= LONGEST else 0.0
