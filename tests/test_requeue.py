@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpcrun import Environment, Experiment, Run, ScriptRunConfig, Workspace
+from hpcrun import Run, Workspace
 from hpcrun.agent.end import End
 from hpcrun.agent.past import Mark, Past, spent
 from hpcrun.agent.policy import Policy
@@ -22,7 +21,10 @@ from hpcrun.record import Fact
 from hpcrun.state import Cause, State
 from hpcrun.workflow.submit import agent_settings
 from tests.lab import eventually
+from tests.local_run import submit, workspace
 from tests.make_plan import SITE, from_yaml, plan, shipped, site
+
+__all__ = ["workspace"]
 
 POLICY = Policy(exit_code=42, at_time_limit=True, max_attempts=10)
 DONE, ASKS, FAILS = (End(n, None, "exit_code" if n else "completed") for n in (0, 42, 3))
@@ -253,19 +255,8 @@ def test_all_attempts_may_take_more_than_one(text: str, time: int) -> None:
 # -- on this machine ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "source").mkdir()
-    return Workspace(tmp_path / "history")
-
-
 def ran(workspace: Workspace, tmp_path: Path, text: str, waits: bool = True, **more: Any) -> Run:
-    (tmp_path / "source/train.py").write_text(f"import os, sys, time\n{text}")
-    environment = Environment("this")
-    environment.python.interpreter_path = sys.executable
-    config = ScriptRunConfig(tmp_path / "source", "train.py", environment=environment, **more)
-    run = Experiment(workspace, "again").submit(config)
+    run = submit(workspace, tmp_path, f"import os, sys, time\n{text}", **more)
     if waits:
         run.wait_for_completion(wait_post_processing=True, raise_on_error=False)
     return run

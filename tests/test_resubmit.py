@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hpcrun import Environment, Experiment, HpcrunError, Run, ScriptRunConfig, Workspace
+from hpcrun import Experiment, HpcrunError, Run, Workspace
 from hpcrun.errors import ConfigError, SchedulerError, StoreError
 from hpcrun.workflow.cut import first_unknown
 from tests.commands import answer, script_of
 from tests.lab import eventually
+from tests.local_run import submit, workspace
+
+__all__ = ["workspace"]
 
 # Fails until the file that its first attempt wrote is there.
 TRAIN = """\
@@ -30,21 +31,6 @@ open("outputs/state", "a").write("x")
 print("attempt", os.environ["HPCRUN_ATTEMPT"], flush=True)
 raise SystemExit(0 if again else 3)
 """
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "source").mkdir()
-    return Workspace(tmp_path / "history")
-
-
-def submit(workspace: Workspace, tmp_path: Path, text: str, **more: Any) -> Run:
-    (tmp_path / "source/train.py").write_text(text)
-    environment = Environment("this")
-    environment.python.interpreter_path = sys.executable
-    config = ScriptRunConfig(tmp_path / "source", "train.py", environment=environment, **more)
-    return Experiment(workspace, "again").submit(config)
 
 
 def test_a_run_whose_folders_are_missing_has_them_once_it_is_submitted_again(
