@@ -29,7 +29,7 @@ from hpcrun.agent import (
 )
 from hpcrun.agent.end import End
 from hpcrun.agent.helpers import Helpers
-from hpcrun.agent.limits import LAST_CALL, MAX_DURATION, TIME_LIMIT
+from hpcrun.agent.limits import LAST_CALL, MAX_DURATION, TIME_LIMIT, taken
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.watch import ASKING, LAST_TRY, Watch
@@ -185,12 +185,9 @@ class Agent:
             return None
         self._spent = earlier.spent(told, self._witness)
         if self._spent >= told.max_duration:
-            return End(1, None, "time_limit", message=self._taken())
+            return End(1, None, "time_limit", message=taken(told.max_duration))
         self._watch.limits.allot(told.max_duration - self._spent)
         return None
-
-    def _taken(self) -> str:
-        return f"the run has taken its max_run_duration_seconds ({self._setting.max_duration:g})"
 
     def _look(self) -> Optional[End]:
         """Tries the launcher before the command; gives the end, if that could not be launched."""
@@ -260,7 +257,8 @@ class Agent:
         interrupted = self._watch.stopped_by is not None or self._end_of_grace is not None
         ended = end.of_command(command, interrupted)
         if self._watch.over and self._watch.stopped_by is None:
-            message = self._taken() if self._watch.over == MAX_DURATION else ""
+            limit = self._setting.max_duration if self._watch.over == MAX_DURATION else None
+            message = "" if limit is None else taken(limit)
             return ended._replace(cause="time_limit", message=message)
         if ended.exit_code and not interrupted and self._has_no_rank():
             message = f"no rank began: the launcher ended with exit code {ended.exit_code}"

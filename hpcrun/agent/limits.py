@@ -69,6 +69,11 @@ class Limits:
         return [*self._stops.values(), *self._ends.values()]
 
 
+def taken(seconds: float) -> str:
+    """What is said where attempts have taken all that they may together."""
+    return f"the run has taken its max_run_duration_seconds ({seconds:g})"
+
+
 def _due(times: Dict[str, float], now: float) -> Optional[str]:
     due = next((reason for reason, when in times.items() if now >= when), None)
     if due is not None:

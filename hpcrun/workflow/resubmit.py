@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hpcrun.agent.limits import taken
 from hpcrun.agent.past import spent
 from hpcrun.directives import options_of_submission
 from hpcrun.environments.cache import MARKER, listed
@@ -130,9 +131,8 @@ def check(record: RunRecord, store: FileStore) -> None:
     limit = request["agent"].get("max_duration_seconds")
     facts, _ = store.facts(paths, JournalKind.FACTS)
     if limit is not None and spent(facts, _next(record)) >= limit:
-        message = f"the run has taken its max_run_duration_seconds ({limit:g})"
         hint = "submit a new run, with resume_from its last checkpoint"
-        raise PlanError(Problem(message, hint))
+        raise PlanError(Problem(taken(limit), hint))
     has_script = store.stored(paths).text(Path(paths.script).name) is not None
     hpcrun, environment = request["agent"]["words"][-1], request.get("environment", {})
     built = environment["virtual_environment"] if "packages" in environment else None
