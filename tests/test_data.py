@@ -16,13 +16,15 @@ from hpcrun import DatasetConsumptionConfig, OutputFileDatasetConfig, ScriptRunC
 from hpcrun.agent.data import DataError, prepare
 from hpcrun.agent.outgoing import Node, Outgoing
 from hpcrun.agent.policy import Data
+from hpcrun.agent.staging import count, in_lines
+from hpcrun.agent.staging import told as told_of
 from hpcrun.config import DataInput, DataOutput, RunConfiguration
 from tests.commands import hpcrun, told
 from tests.lab import eventually
 from tests.make_plan import from_yaml, plan, script
 from tests.ordinary_user import as_ordinary_user, let_everybody_reach, needs_root
 
-NASTY = "a b'\"$HOME`x`\\*é"
+NASTY = "-a b'\"$HOME`x`\\*é"
 
 WORDS = ("${{inputs.one}}", "${{ inputs.PATH }}", "${{outputs.made}}")
 
@@ -52,6 +54,8 @@ def tree(root: Path) -> dict[str, Any]:
             found[name] = ("link", str(path.readlink()))
         elif path.is_file():
             found[name] = path.read_bytes()
+        elif not any(path.iterdir()):
+            found[name] = "empty"
     return found
 
 
@@ -116,6 +120,29 @@ def details_of(run_id: str) -> dict[str, Any]:
     from hpcrun import Run, Workspace
 
     return Run.get(Workspace.from_config(), run_id).get_details()
+
+
+def test_many_of_them_arrive(project: Path, tmp_path: Path) -> None:
+    """What the node tells of them is more than a pipe holds."""
+    names = [f"of_the_run_{number:03}" for number in range(600)]
+    (tmp_path / "x").touch()
+    inputs = {name: {"path": str(tmp_path / "x"), "mode": "stage"} for name in names}
+    (project / "run.yaml").write_text(json.dumps({"script": "train.py", "inputs": inputs}))
+    run_id = told("submit")["run_id"]
+    hpcrun("wait", "--timeout", "60", run_id)
+    (attempt,) = told("show", run_id)["attempts"]
+    assert [each["name"] for each in attempt["data"]] == names
+
+
+def test_nodes_tell_of_their_data_in_short_lines() -> None:
+    """srun passes on long ones in parts, and those of several nodes mixed."""
+    facts = [{"name": f"é {number}"} for number in range(200)]
+    one, two = (in_lines(host, {"facts": facts, "problem": host}) for host in ("n1", "n2"))
+    assert max(map(len, one)) < 1000
+    mixed = [line for pair in zip(one, two, strict=True) for line in pair]
+    assert [(each.facts, each.problem) for each in told_of(mixed)] == [(facts, "n1"), (facts, "n2")]
+    assert (count(mixed), count(mixed[:-1]), len(told_of(mixed[:-1]))) == (2, 1, 1)
+    assert "something else" in told_of(["data n1 {", "laid", "data n1"])[0].problem
 
 
 def test_what_is_gone_at_the_start_fails_the_launch(project: Path, tmp_path: Path) -> None:
@@ -258,6 +285,7 @@ def test_a_tree_arrives_as_it_is(tmp_path: Path) -> None:
     source, outside = tmp_path / "source", tmp_path / "outside"
     (source / NASTY / "deep").mkdir(parents=True)
     (source / NASTY / "deep/run.sh").write_text("x")
+    Path(os.fsdecode(bytes(source) + b"/-rf \n\xff")).write_text("x")
     (source / NASTY / "deep/run.sh").chmod(0o755)
     (source / "closed").write_bytes(os.urandom(100_000))
     (source / "closed").chmod(0o400)
@@ -265,6 +293,8 @@ def test_a_tree_arrives_as_it_is(tmp_path: Path) -> None:
     (source / "absolute").symlink_to(source / "closed")
     outside.mkdir()
     (outside / "far").write_text("far")
+    (outside / "none").mkdir()
+    (source / "empty/one").mkdir(parents=True)
     (source / "folder").symlink_to(outside)
     (source / "file").symlink_to(outside / "far")
     with (source / "holes").open("wb") as file:
@@ -274,6 +304,7 @@ def test_a_tree_arrives_as_it_is(tmp_path: Path) -> None:
         "absolute": ("link", "closed"),
         "file": b"far",
         "folder/far": b"far",
+        "folder/none": "empty",
     }
     del wanted["folder"]
     assert tree(where) == wanted
@@ -343,7 +374,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(tmp_path: Pa
         file.truncate(1 << 43)
     with pytest.raises(DataError, match=r"inputs x have 8796093022208 bytes, and .* free"):
         staged(tmp_path, tmp_path / "huge")
-    assert tree(Path(node_folder(tmp_path))) == {}
+    assert tree(Path(node_folder(tmp_path))) == {"inputs": "empty"}
 
 
 def test_what_a_killed_attempt_left_goes_but_for_its_outputs(tmp_path: Path) -> None:
@@ -455,7 +486,7 @@ def test_what_cannot_be_brought_stays_and_is_told(tmp_path: Path) -> None:
     side.write("fine", "y")
     (side.ends / "taken").mkdir()
     assert not side.finish()
-    assert side.found() == {"fine": b"y"}
+    assert side.found() == {"fine": b"y", "taken": "empty"}
     assert (side.mark()["complete"], side.mark()["left"]) == (False, ["taken"])
     assert (side.folder / "outputs/y/taken").read_text() == "x"
     (problem,) = [data["message"] for kind, data in side.facts if kind == "problem"]

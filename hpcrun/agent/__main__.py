@@ -120,7 +120,7 @@ def _bring_files(words: Sequence[str]) -> int:
 def _stage(words: Sequence[str]) -> int:
     from hpcrun.agent import staging
 
-    print(staging.line(setting.read(os.environ)), flush=True)
+    print(*staging.lines(setting.read(os.environ)), sep="\n", flush=True)
     return 0
 
 

@@ -101,6 +101,8 @@ def stage(watch: Watch, own_words: Sequence[str]) -> Optional[End]:
     if not watch.setting.data:
         return None
     reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    said = b""
     try:
         child = process.start((*own_words, "stage"), "/", stdout=writing)
     except OSError as error:
@@ -111,17 +113,21 @@ def stage(watch: Watch, own_words: Sequence[str]) -> Optional[End]:
     helpers, others = watch.helpers, len(watch.setting.nodes) - 1
 
     def is_over() -> bool:
-        heard = len(staging.told(helpers.answers())) >= others or helpers.have_ended()
-        return (child.has_ended() and heard) or watch.stopped_by is not None
+        nonlocal said
+        has_ended = child.has_ended()
+        said += process.read_all(reading)
+        heard = staging.count(helpers.answers()) >= others or helpers.have_ended()
+        return (has_ended and heard) or watch.stopped_by is not None
 
     watch.until(is_over, None, ASKING)
     if watch.stopped_by is not None:
         child.send(SIGKILL)
         watch.until(child.has_ended, LAST_TRY, ASKING)
-        os.close(reading)
+    os.close(reading)
+    if watch.stopped_by is not None:
         return end.interrupted(watch.stopped_by)
-    with open(reading, encoding="utf-8") as own:
-        told = staging.told([*own.read().split("\n"), *helpers.answers()])
+    own = said.decode("utf-8", "replace").split("\n")
+    told = staging.told([*own, *helpers.answers()])
     for each in told:
         for data in each.facts:
             watch.witness.tell("data", data, sync=False)

@@ -74,7 +74,7 @@ def prepare(
                 "host": host,
                 "name": each.name,
                 "output": False,
-                "files": len(files),
+                "files": sum(not file.is_folder for file in files),
                 "bytes": sum(file.size for file in files),
                 "seconds": round(time.monotonic() - began, 3),
                 "complete": True,
@@ -179,11 +179,12 @@ def _bring(
             return
         if os.path.isdir(data.path):
             os.makedirs(where, exist_ok=True)
-        for folder in sorted({os.path.dirname(_at(where, file)) for file in files}):
+        places = ((_at(where, file), file.is_folder) for file in files)
+        for folder in sorted({at if itself else os.path.dirname(at) for at, itself in places}):
             os.makedirs(folder, exist_ok=True)
 
         def bring(file: File) -> None:
-            if not stopped():
+            if not stopped() and not file.is_folder:
                 copy(_at(data.path, file), _at(where, file), file)
 
         with ThreadPoolExecutor(COPIES) as pool:

@@ -45,10 +45,8 @@ class Helpers:
 
     def answers(self) -> List[str]:
         """What they have said so far, a line each."""
-        try:
-            self._said += os.read(self._answers, 1 << 16) if self._answers >= 0 else b""
-        except BlockingIOError:
-            pass  # nothing new
+        if self._answers >= 0:
+            self._said += process.read_all(self._answers)
         return self._said.decode("utf-8", "replace").split("\n")[:-1]
 
     def groups(self) -> Set[int]:

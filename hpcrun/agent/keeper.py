@@ -83,7 +83,7 @@ def keep_node(setting: Setting) -> int:
             setting = setting._replace(work=None)
             _answer(NOT_LAID)
     if setting.data:
-        _answer(staging.line(setting))
+        _answer(*staging.lines(setting))
     keeper = Keeper(setting, Words(0), bound=False, old=old)
     for problem in problems:
         keeper.tell("problem", message=problem)
@@ -93,10 +93,12 @@ def keep_node(setting: Setting) -> int:
     return 0 if done else 1
 
 
-def _answer(word: str) -> None:
+def _answer(*lines: str) -> None:
     """Tells the agent, through the launcher's standard output."""
+    rest = "".join(f"{line}\n" for line in lines).encode()
     try:
-        os.write(1, word.encode() + b"\n")
+        while rest:
+            rest = rest[os.write(1, rest) :]
     except OSError:
         pass  # nobody waits for it
 

@@ -52,6 +52,8 @@ class Output:
         self._mark(False)
         self.left = {}
         for file in tree(self._source, self._leave):
+            if file.is_folder:
+                continue
             source = os.path.join(self._source, file.name)
             try:
                 state = State.of(os.lstat(source))

@@ -116,6 +116,19 @@ def given_environment() -> Dict[bytes, bytes]:
     return environment
 
 
+def read_all(pipe: int) -> bytes:
+    """What can be read now from a pipe that does not block."""
+    found = b""
+    try:
+        while True:
+            block = os.read(pipe, 1 << 16)
+            if not block:
+                return found
+            found += block
+    except BlockingIOError:
+        return found
+
+
 def age() -> float:
     """Seconds since this process began; an exec does not begin it anew."""
     with open("/proc/self/stat", "rb") as file:

@@ -1,19 +1,26 @@
-"""What the nodes tell the agent of their data. Standard library only (Python 3.8+)."""
+"""What the nodes tell the agent of their data. Standard library only (Python 3.8+).
+
+A node's word is JSON, which may be long. srun passes a long line on in parts (of 1024 bytes), and
+those of several nodes mixed, so it comes in short lines `data HOST PART`, and `data HOST` ends it.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 from hpcrun.agent import signals
 from hpcrun.agent.setting import Setting
 from hpcrun.errors import HpcrunError
 
-MARK = "data "
+MARK = "data"
 """What such a line begins with."""
 
+PART = 600
+"""Characters of a part."""
 
-def line(setting: Setting) -> str:
+
+def lines(setting: Setting) -> List[str]:
     """Brings the run's data to this node, and tells how that went."""
     told: Dict[str, Any] = {"facts": [], "problem": ""}
     try:
@@ -26,7 +33,14 @@ def line(setting: Setting) -> str:
         told["problem"] = error.message
     except Exception as error:  # noqa: BLE001 - the agent waits for a word
         told["problem"] = f"{setting.host}: {error!r}"
-    return MARK + json.dumps(told)
+    return in_lines(setting.host, told)
+
+
+def in_lines(host: str, told: Dict[str, Any]) -> List[str]:
+    """A node's word as lines."""
+    text = json.dumps(told)  # ASCII
+    parts = [text[begin : begin + PART] for begin in range(0, len(text), PART)]
+    return [*(f"{MARK} {host} {part}" for part in parts), f"{MARK} {host}"]
 
 
 class Told(NamedTuple):
@@ -36,13 +50,28 @@ class Told(NamedTuple):
     problem: str
 
 
+def count(lines: Sequence[str]) -> int:
+    """How many nodes have told all."""
+    return sum(line.startswith(f"{MARK} ") and line.count(" ") == 1 for line in lines)
+
+
 def told(lines: Sequence[str]) -> List[Told]:
-    """What nodes have told in their lines."""
-    found = (_told(line[len(MARK) :]) for line in lines if line.startswith(MARK))
-    return [each for each in found if each is not None]
+    """What nodes have told in their lines, as far as they are through."""
+    found: List[Told] = []
+    texts: Dict[str, str] = {}
+    for line in lines:
+        mark, _, rest = line.partition(" ")
+        if mark != MARK:
+            continue
+        host, more, part = rest.partition(" ")
+        if more:
+            texts[host] = texts.get(host, "") + part
+        else:
+            found.append(_told(texts.pop(host, "")))
+    return found
 
 
-def _told(text: str) -> Optional[Told]:
+def _told(text: str) -> Told:
     try:
         value = json.loads(text)
         return Told(list(value["facts"]), str(value["problem"]))

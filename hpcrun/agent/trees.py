@@ -10,16 +10,23 @@ from hpcrun.agent import copying
 
 
 class File(NamedTuple):
-    """Something in a tree. target: of a link that stays one; None: a file of that size."""
+    """Something in a tree. target: of a link that stays one; None: a file of that size, or a
+    folder that holds nothing."""
 
     name: str
     size: int
     mode: int
     target: Optional[str] = None
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder that holds nothing."""
+        return stat.S_ISDIR(self.mode)
+
 
 def tree(root: str, tell: Callable[[str], None]) -> Iterator[File]:
-    """All that is below a folder (a file: itself, with an empty name), but folders.
+    """All that is below a folder (a file: itself, with an empty name); of folders those that hold
+    nothing.
 
     Links within it stay links; of others what they lead to is taken. tell: takes a problem.
     """
@@ -39,6 +46,8 @@ def _below(
     except OSError as error:
         tell(f"{os.path.join(root, name)}: {error.strerror}")
         return
+    if name and not entries:
+        yield File(name, 0, stat.S_IFDIR)
     for entry in entries:
         within = os.path.join(name, entry.name)
         try:
