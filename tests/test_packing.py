@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from hpcrun.agent import staged
+from hpcrun.agent.setting import Setting
 from hpcrun.environments.packing import FACTS, is_packed, key_of, pack
+from hpcrun.layout import Attempt, RunPaths
 from hpcrun.store.users import own_name
 from tests.commands import hpcrun
 from tests.lab import eventually
@@ -48,6 +50,7 @@ def test_scripts_and_links_lead_to_where_it_is_unpacked(prefix: Path, tmp_path: 
     script(prefix, "by-link", f"#!{prefix}/bin/python3")
     script(prefix, "by-build", f"#!{built}/bin/python")
     script(prefix, "long", f"#!/bin/sh\n'''exec' {built}/bin/python3 \"$0\" \"$@\"\n' '''")
+    script(prefix, "quoted", f"#!/bin/sh\n'''exec' \"{built}/bin/python3\" \"$0\" \"$@\"\n' '''")
     (prefix / "bin/linked").symlink_to(built / "bin/by-link")
     kept = {"other": "#!/usr/bin/env python3", "none": "not a script", "sh": f"#!{built}/bin/sh"}
     for name, begin in kept.items():
@@ -55,7 +58,7 @@ def test_scripts_and_links_lead_to_where_it_is_unpacked(prefix: Path, tmp_path: 
     pack(prefix, str(tmp_path / "packs/one.tar.gz"))
     there = unpacked(tmp_path / "packs/one.tar.gz", tmp_path / "a folder")
     shutil.rmtree(built)
-    for name in ("by-link", "by-build", "long", "linked"):
+    for name in ("by-link", "by-build", "long", "quoted", "linked"):
         words = [there / "bin" / name, "a b", "$c"]
         done = subprocess.run(words, capture_output=True, text=True, cwd="/")
         assert (done.returncode, done.stdout) == (0, f"{there} a b $c\n"), done.stderr
@@ -108,7 +111,7 @@ def test_one_that_is_not_whole_is_none(prefix: Path, tmp_path: Path) -> None:
 def stage(*words: object) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "SLURM_JOB_ID": "7"}
     line = ["sh", SHIM, *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, env=environ)
+    return subprocess.run(line, capture_output=True, text=True, env=environ, input="")
 
 
 def test_a_node_takes_what_arrived_whole(prefix: Path, tmp_path: Path) -> None:
@@ -137,20 +140,36 @@ def test_a_node_without_room_says_how_much(tmp_path: Path) -> None:
     assert "MiB free, and it needs 1125899906842624: free some" in done.stderr
 
 
-def test_what_a_killed_job_left_goes_and_what_a_job_has_stays(tmp_path: Path) -> None:
-    left = {name: tmp_path / f"hpcrun-0000000{number}-env" for number, name in enumerate("abc")}
-    for name, job in (("a", "4294967"), ("b", "4294968"), ("c", "4294967")):
+def old_places(tmp_path: Path) -> dict[str, Path]:
+    """What was staged for jobs: of `ended` and `lost` there is nothing else here any more."""
+    left = {}
+    jobs = ("ended", "4294967"), ("running", "4294968"), ("young", "4294967"), ("coming", "4294967")
+    for number, (name, job) in enumerate((*jobs, ("lost", ""))):
+        left[name] = tmp_path / f"hpcrun-0000000{number}-env"
         left[name].mkdir()
-        (left[name] / "job").write_text(f"{job}\n")
-        if name != "c":
+        if job:
+            (left[name] / "job").write_text(f"{job}\n")
+        if name == "coming":
+            (left[name] / "packed").touch()
+        if name != "young":
             os.utime(left[name], (1, 1))
+    return left
+
+
+@pytest.mark.parametrize("by", ["a job that stages as well", "any job"])
+def test_what_a_killed_job_left_goes_and_what_a_job_has_stays(tmp_path: Path, by: str) -> None:
+    left = old_places(tmp_path)
     environ = {**os.environ, "SLURM_JOB_ID": "4294968"}
-    with subprocess.Popen(["sleep", "600"], env=environ) as job_of_b:
+    with subprocess.Popen(["sleep", "600"], env=environ) as running:
         try:
-            assert stage("room", tmp_path / "hpcrun-00000009-env", 1).returncode == 0
+            if by == "any job":
+                staged.end(staged.begin_sweep(str(tmp_path), None))
+            else:
+                assert stage("room", tmp_path / "hpcrun-00000009-env", 1).returncode == 0
         finally:
-            job_of_b.kill()
-    assert [name for name, path in left.items() if path.exists()] == ["b", "c"]
+            running.kill()
+    stay = [name for name, path in left.items() if path.exists()]
+    assert stay == ["running", "young", "coming"]
 
 
 def test_a_job_that_is_canceled_meanwhile_leaves_nothing(tmp_path: Path) -> None:
@@ -175,19 +194,32 @@ def test_a_job_that_is_canceled_meanwhile_leaves_nothing(tmp_path: Path) -> None
     assert not place.exists()
 
 
+@pytest.mark.parametrize(("said", "stays"), [("\n", True), ("", False)])
+def test_what_nobody_says_is_there_goes(tmp_path: Path, said: str, stays: bool) -> None:
+    place = tmp_path / "env"
+    (place / "root").mkdir(parents=True)
+    done = subprocess.run(["sh", SHIM, "hold", place], input=said, text=True, check=False)
+    assert (done.returncode, place.exists()) == (0, stays)
+
+
 def test_it_is_removed_once_nobody_runs_from_it(tmp_path: Path) -> None:
-    place = tmp_path / "place"
-    (place / "root/bin").mkdir(parents=True)
+    place, other = tmp_path / "place", tmp_path / "other"
+    for folder in (place, other):
+        (folder / "root/bin").mkdir(parents=True)
     shutil.copy("/bin/sleep", place / "root/bin/sleep")
+    paths = RunPaths(str(tmp_path), str(tmp_path))
+    told = Setting(paths, Attempt(1), "n1", ("n1",), "7", True, kill_wait=600, staged=str(place))
     with subprocess.Popen([place / "root/bin/sleep", "600"]) as user:
         try:
             assert staged.is_used(str(place))
-            assert not staged.remove(str(place), 600, lambda: True)
-            assert place.exists()
+            removal = staged.begin_removal(told)
+            staged.end(staged.begin_removal(told._replace(staged=str(other))))
+            assert removal is not None and not removal.has_ended()
+            assert place.exists() and not other.exists()
         finally:
             user.kill()
-    assert staged.remove(str(place), 0) and not place.exists()
-    assert staged.remove(str(place), 0)
+    staged.end(removal)
+    assert not place.exists() and staged.begin_removal(told) is None
 
 
 def test_what_no_run_has_is_pruned(project: Path, prefix: Path) -> None:

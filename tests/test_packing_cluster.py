@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,7 +169,8 @@ def test_jobs_of_two_users_on_one_node_and_a_requeue_keep_to_their_own(
     staged = sorted(f"{lab.cluster.layout.tmp('n3')}{place_of(run)[4:]}" for run in runs.values())
     eventually(lambda: [path for path in staged if Path(path, "root/bin").is_dir()] == staged)
     job = lab.json("show", runs["one"])["attempts"][-1]["job_id"]
-    # What a killed job of hers has left is removed by the next of hers; nothing of others is.
+    # What a killed job of hers has left is removed by the next of hers, which has nothing staged;
+    # nothing of others is.
     old = lab.cluster.layout.tmp("n3") / "hpcrun-00000000-env"
     shutil.copytree(staged[0], old, symlinks=True, dirs_exist_ok=True)
     owner = lab.cluster.home("alice").stat().st_uid
@@ -176,6 +179,12 @@ def test_jobs_of_two_users_on_one_node_and_a_requeue_keep_to_their_own(
     (old / "job").write_text("4294967\n")
     for path in map(Path, (*staged, old)):
         os.utime(path, (0, 0))
+    plain = lab.folder(
+        "pack-none", {"run.yaml": "command: sleep 60\ncompute_target: test-cluster\n"}
+    )
+    other = lab.submit(plain, "--set", "sbatch.nodelist=n3", "--set", "resources.memory=100M")
+    eventually(lambda: not old.exists())
+    lab.ok("cancel", other)
     eventually(lambda: lab.json("show", runs["one"])["status"] == "Running")
     assert lab.cluster.run("alice", ["scontrol", "requeue", job]).returncode == 0
     go_on(lab, job)
@@ -203,6 +212,48 @@ def test_a_job_that_is_canceled_leaves_nothing(lab: Lab, packages: Mapping[str, 
     lab.ok("cancel", run_id)
     assert lab.wait(run_id)["status"] == "Canceled"
     eventually(lambda: left(lab, run_id) == [])
+
+
+def test_one_that_is_canceled_while_it_comes_leaves_nothing(
+    lab: Lab, packages: Mapping[str, Any]
+) -> None:
+    """sbcast is stopped on its way, and only a KILL ends it."""
+    run_id, _ = submit(lab, "coming", packages, distributed_job_config=MPI, sbatch={"hold": None})
+    run = lab.json("show", run_id)
+    packed = Path(json.loads(Path(run["record"], "run.json").read_text())["environment"]["packed"])
+    kept = packed.stat()
+    place = place_of(run_id)
+    try:
+        os.truncate(packed, kept.st_size + 400_000_000)
+        job = run["attempts"][-1]["job_id"]
+        assert lab.cluster.run("alice", ["scontrol", "release", job]).returncode == 0
+        eventually(lambda: stop(f"{place}/packed"))
+        eventually(lambda: len(pids("hold", place)) == 2 and len(left(lab, run_id)) == 2)
+        lab.ok("cancel", run_id)
+        eventually(lambda: left(lab, run_id) == [])
+        assert lab.wait(run_id)["status"] == "Canceled"
+    finally:
+        os.truncate(packed, kept.st_size)
+        os.utime(packed, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert left(lab, run_id) == []
+
+
+def pids(*words: str) -> list[int]:
+    """The processes, of whichever host of the cluster, whose words end so."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            given = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+            if tuple(given[-len(words) :]) == words and given[0] in ("/usr/bin/sh", "sbcast"):
+                found.append(int(pid))
+    return found
+
+
+def stop(*words: str) -> list[int]:
+    found = pids(*words)
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    return found
 
 
 SPOILED = {

@@ -124,8 +124,11 @@ class Agent:
             self._wait_for_command()
             ended = self._end_of_command(self.command)
         assert ended is not None
+        # Nothing needs the environment any more, unless the teardown does.
+        removal = None if self._teardown else staged.begin_removal(self._setting)
         self._finalize(ended)
         self._run_teardown()
+        removal = removal or staged.begin_removal(self._setting)
         self._wait_to_be_taken()
         if not self._watch.told_to_stop:
             over = self._watch.over in (TIME_LIMIT, LAST_CALL)
@@ -133,8 +136,7 @@ class Agent:
             ended = requeue.seek(self._setting, ended, over, told, self._spent)
         ended = self._as_slurm_knows(ended)
         self._tell_end(ended)
-        if self._setting.staged is not None and self._setting.scheduled:
-            staged.remove(self._setting.staged, self._setting.kill_wait)
+        staged.end(removal)
         if ended.cause == requeue.REQUEUED and not self._setting.scheduled:
             try:
                 requeue.begin_again(self._setting)

@@ -87,10 +87,7 @@ def keep_node(setting: Setting) -> int:
     keeper = Keeper(setting, Words(0), bound=False, old=old)
     for problem in problems:
         keeper.tell("problem", message=problem)
-    done = keeper.keep()
-    if setting.staged is not None:
-        staged.remove(setting.staged, setting.kill_wait)
-    return 0 if done else 1
+    return 0 if keeper.keep() else 1
 
 
 def _answer(*lines: str) -> None:
@@ -193,15 +190,19 @@ class Keeper:
 
     def keep(self) -> bool:
         """Runs until all has ended; tells whether the record holds everything."""
+        told = self._setting
+        if told.scheduled and told.spool is not None:
+            staged.begin_sweep(os.path.dirname(told.spool), told.staged)
         while not self._is_over():
             self._words.wait(PAUSE)
             self.look()
         lost = self._bound and "finish" not in self._words
         if lost:
             self._agent_lost()
+        # The agent does it on its own node, as long as there is one.
+        removal = staged.begin_removal(told) if lost or not self._bound else None
         done = self._finish()
-        if lost and self._setting.staged is not None:
-            staged.remove(self._setting.staged, self._setting.kill_wait)
+        staged.end(removal)
         return done
 
     def look(self) -> None:

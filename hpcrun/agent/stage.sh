@@ -2,6 +2,7 @@
 # One node's part of bringing a packed environment to its own disk:
 #
 #     sh stage.sh room PLACE KIB          a folder of our own, with so much free
+#     sh stage.sh hold PLACE              all goes, if the input ends before it has a line
 #     sh stage.sh unpack PLACE SHA256 SHARED yes|no
 #     sh stage.sh share PLACE SHARED      the shared environment in its place
 #     sh stage.sh remove PLACE
@@ -18,9 +19,9 @@ fail() {
     exit 1
 }
 
-# Whether a process of ours is of the job that staged a folder, or the job may have just begun.
+# Whether a process of ours is of the job that staged a folder, or something came there just now.
 in_use() {
-    [ -n "$(find "$1" -maxdepth 0 -mmin -10)" ] && return 0
+    [ -n "$(find "$1" "$1/packed" -maxdepth 0 -mmin -10 2>/dev/null)" ] && return 0
     read -r job <"$1/job" || return 1
     grep -qsz "^SLURM_JOB_ID=$job\$" /proc/[0-9]*/environ
 }
@@ -34,9 +35,14 @@ sweep() {
     done
 }
 
+# Others may be writing to it still, and are killed.
+gone() {
+    [ ! -O "$place" ] || until rm -rf "$place/packed" "$place" 2>/dev/null; do sleep 0.1; done
+}
+
 # A job that is canceled or requeued meanwhile: nobody else comes to this node.
 case $act in
-room | unpack) trap 'trap "" TERM; [ ! -O "$place" ] || rm -rf "$place/packed" "$place"; exit 143' TERM ;;
+room | hold | unpack) trap 'trap "" TERM; gone; exit 143' TERM ;;
 esac
 
 case $act in
@@ -48,6 +54,11 @@ room)
     echo "$SLURM_JOB_ID" >"$place/job" || fail "$place cannot be written"
     free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
     [ "${free:-0}" -ge "$3" ] || fail "${place%/*} has $((${free:-0} / 1024)) MiB free, and it needs $(($3 / 1024)): free some, or another storage.node_tmp"
+    ;;
+hold)
+    # Whoever should have said that it is there is gone, as by a cancel. Where srun heard of that,
+    # it has killed the other tasks.
+    read -r _ || gone
     ;;
 unpack)
     trouble=
