@@ -52,7 +52,7 @@ class _Bar:
     def start(self, total: int | None = None) -> None:
         with self._turn:
             if self._progress is None and not self._is_over:
-                self._progress = _columns(self._unit)
+                self._progress = _columns(self._unit, self._began)
                 self._progress.add_task(self._what, total=total)
                 self._progress.start()
 
@@ -71,14 +71,17 @@ class _Bar:
                 self._progress.stop()
 
 
-def _columns(unit: str | None) -> Progress:
-    from rich import progress
+def _columns(unit: str | None, began: float) -> Progress:
+    from rich import filesize, progress
     from rich.console import Console
     from rich.text import Text
 
     class Rate(progress.ProgressColumn):
+        """From the beginning on: what is told comes in bursts."""
+
         def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:.1f} {unit}/s")
+            rate = task.completed / max(time.monotonic() - began, 0.001)
+            return Text(f"{rate:.1f} {unit}/s" if unit else f"{filesize.decimal(int(rate))}/s")
 
     columns: list[progress.ProgressColumn]
     if unit is None:
@@ -88,7 +91,7 @@ def _columns(unit: str | None) -> Progress:
     else:
         columns = [
             progress.DownloadColumn(binary_units=True),
-            progress.TransferSpeedColumn(),
+            Rate(),
             progress.TimeRemainingColumn(),
         ]
     return progress.Progress(
