@@ -191,7 +191,14 @@ def test_a_login_that_is_refused_is_tried_once_and_told(far: Far) -> None:
     far.site("certified", host="certified", more=more)
     done = far.run("list", site="certified")
     assert done.returncode == 0
-    assert re.search(r"good for (19|20) more minutes; `key sign` gets a new one", done.stderr)
+    soon = r"good for (19|20) more minutes; `key sign` gets a new one"
+    assert re.search(soon, done.stderr)
+    # So it is where the certificate is with the agent alone.
+    aside = "mv id_certified-cert.pub gone; exec"
+    add = "cd ~/.ssh && ssh-add -q id_certified &&"
+    words = ["ssh-agent", "bash", "-c", f'{add} {aside} "$@"', "bash"]
+    done = far.laptop.run([*words, *far.words("list", site="certified")])
+    assert re.search(soon, done.stderr), done.stderr
 
 
 def test_host_keys_are_never_taken_on_trust(far: Far) -> None:
@@ -272,7 +279,8 @@ def test_logins_keep_their_gap_and_one_that_is_refused_is_the_last(
     run_id, _ = talking
     out, err, times = (far.laptop.home / name for name in ("out", "err", "times"))
     far.site("far", gap=3)
-    env = far.in_front_of_ssh('date +%s.%N >>"$HOME/times"; exec /usr/bin/ssh "$@"\n')
+    noted = '[ "$1" = -G ] || date +%s.%N >>"$HOME/times"; exec /usr/bin/ssh "$@"\n'
+    env = far.in_front_of_ssh(noted)  # -G asks for the configuration
     with following(far, run_id, env) as process:
         eventually(lambda: b"line 5 " in out.read_bytes())
         far.laptop.restart_login()

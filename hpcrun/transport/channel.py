@@ -316,6 +316,8 @@ def _warn(login: Login) -> None:
     named = [file for key, file in _settings(login) if key in ("identityfile", "certificatefile")]
     files = [Path(file).expanduser() for file in credential.certificates(named)]
     listed = "".join(_answer(["ssh-keygen", "-L", "-f", str(f)]) for f in files if f.exists())
+    if not listed:  # it may be with the agent alone
+        listed = _answer(["ssh-keygen", "-L", "-f", "-"], _answer(["ssh-add", "-L"]))
     ends, access = credential.valid_until(listed), login.access
     said = credential.warning(ends, time.time(), lifetime_of(access), access.credential_command)
     if said:
@@ -334,8 +336,9 @@ def _settings(login: Login) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in lines]
 
 
-def _answer(words: list[str]) -> str:
+def _answer(words: list[str], said: str = "") -> str:
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        done = subprocess.run(words, capture_output=True, input=said, text=True, check=False)
+        return done.stdout
     except OSError:
         return ""
