@@ -179,6 +179,12 @@ def test_what_is_not_what_its_record_says_is_refused(far: Far, desk: Path, seale
 
 def test_what_a_command_writes_comes_here(far: Far, desk: Path, sealed: Any, source: Path) -> None:
     run_id = sealed["run_id"]
+    for words, told in (
+        (("--restore", "other"), "other is no folder (name a folder)"),
+        (("--restore", "/proc/1/x"), "(name another place)"),
+    ):
+        done = far.run("snapshot", run_id, *words, cwd=desk)
+        assert done.returncode == 8 and told in done.stderr, done.stderr
     told = far.ok("snapshot", run_id, "--restore", "code", cwd=desk)
     assert told.endswith(" in code\n")
     assert tree(desk / "code") == tree(source)

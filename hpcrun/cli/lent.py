@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from hpcrun.cli.output import say
@@ -37,7 +38,7 @@ def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> tuple[Pat
     aside = base / f".hpcrun-{own}.part"
     _expect_room(lent.rule, target, aside)
     with alone(cache / f"lent-{own}.lock"):
-        with told(f"write {aside}"):
+        with _told(f"write into {base}"):
             aside.mkdir(parents=True, exist_ok=True)
         what = files[0].name if len(files) == 1 else f"{len(files)} files"
         login = channel.login.name
@@ -51,6 +52,21 @@ def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> tuple[Pat
     for name in gone:
         say(f"hpcrun: {name} has gone there meanwhile", err=True)
     return target, brought.here
+
+
+@contextlib.contextmanager
+def _told(doing: str) -> Iterator[None]:
+    """As `faults.told`, of a place that its user has named: another workspace would not help."""
+    try:
+        with told(doing, _NotHere):
+            yield
+    except _NotHere as error:
+        hint = error.hint or "name another place"
+        raise StoreError(error.message, hint, error.transient) from error.__cause__
+
+
+class _NotHere(StoreError):
+    """What cannot be written where it is wanted."""
 
 
 def _check(name: str) -> None:
@@ -79,13 +95,13 @@ def _expect_room(rule: str, target: Path, aside: Path) -> None:
     """StoreError: something is where something new is to be."""
     if rule == NEW_FILE and os.path.lexists(target):
         raise StoreError(f"there is a file {target} already", "name another one")
+    if rule in (FOLDER, NEW_FOLDER) and os.path.lexists(target) and not target.is_dir():
+        raise StoreError(f"{target} is no folder", "name a folder")
     if rule == NEW_FOLDER and os.path.lexists(target):
-        with told(f"write into {target}"):
+        with _told(f"write into {target}"):
             others = [name for name in os.listdir(target) if name != aside.name]
         if others:
             raise StoreError(f"{target} is not empty", "name a new folder, or an empty one")
-    if rule == FOLDER and os.path.lexists(target) and not target.is_dir():
-        raise StoreError(f"{target} is no folder", "name a folder")
 
 
 def _place(
@@ -93,7 +109,7 @@ def _place(
 ) -> None:
     """Moves what is aside to its place: each file is there whole, or as it was."""
     left = {*brought.gone, *brought.here}
-    with told(f"write {target}"):
+    with _told(f"write {target}"):
         if not is_one and not target.exists() and target.parent == aside.parent:
             aside.rename(target)
             return
