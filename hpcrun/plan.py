@@ -16,6 +16,9 @@ from hpcrun.site import MasterAddress, MasterPort
 
 LOCAL = "local"
 
+PORTS = range(12000, 30000)
+"""Below those that Linux gives to clients."""
+
 FORCE = "--force"
 """The origin of what is written though the site forbids it."""
 
@@ -77,6 +80,14 @@ class Launch:
     parameter_servers: int = 0
     gpu_order: str | None = None
     gpu_visibility: str | None = None
+
+    @property
+    def ports(self) -> range:
+        """The ports of which one follows from the job's id: the site's, for several nodes."""
+        first, last = self.master_port.first, self.master_port.last
+        if self.nodes == 1 or first is None or last is None:
+            return PORTS
+        return range(first, last + 1)
 
     @property
     def world_size(self) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from datetime import date
+from typing import Any
 
 from hpcrun.reading import Finding
+from hpcrun.reading.kinds import choices_of, hints_of
 from hpcrun.site import SiteConfig
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])\Z")
@@ -54,25 +57,15 @@ def _is_day(text: str) -> bool:
 
 def _is_field(path: str) -> bool:
     """Whether a path such as targets.gpu.time.max leads to a field, whatever targets there are."""
-    kind: typing.Any = SiteConfig
+    kind: Any = SiteConfig
     for part in path.partition("[")[0].split("."):
-        origin = typing.get_origin(kind)
-        if typing.get_args(kind) and types_of_union(kind):
-            kind = types_of_union(kind)[0]
-            origin = typing.get_origin(kind)
+        kind = next((one for one in choices_of(kind) if one is not types.NoneType), None)
         if dataclasses.is_dataclass(kind):
-            fields = typing.get_type_hints(kind)
-            if part not in fields:
-                return False
-            kind = fields[part]
-        elif origin in (dict, Mapping):
+            kind = hints_of(typing.cast("Any", kind)).get(part)
+        elif typing.get_origin(kind) is Mapping:
             kind = typing.get_args(kind)[1]
         else:
+            kind = None
+        if kind is None:
             return False
     return True
-
-
-def types_of_union(kind: object) -> list[object]:
-    """The members of `X | None` but None; none of anything else."""
-    args = typing.get_args(kind)
-    return [arg for arg in args if arg is not type(None)] if type(None) in args else []
