@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_imports_go_one_way() -> None:
     words = [str(lint), "--no-cache", "setup.cfg"]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_folder_of_modules_is_installed() -> None:
+    config = configparser.ConfigParser()
+    config.read(REPOSITORY / "setup.cfg")
+    made = {path.parent.relative_to(REPOSITORY) for path in REPOSITORY.glob("hpcrun/**/*.py")}
+    named = set(config["options"]["packages"].split())
+    assert {".".join(folder.parts) for folder in made} <= named
 
 
 def test_import_hpcrun_pulls_in_no_third_party_module() -> None:
