@@ -114,8 +114,8 @@ def test_torchrun_gets_words_that_it_makes_the_command_of(
     assert task == ("sh", shim(made), "show", *given_words)
 
 
-def port_of(ground: Ground, job: int) -> int:
-    seen = ground.run(script(ground.plan(RunConfiguration(script="a.py"))), **job_of(job))
+def port_of(ground: Ground, job: int, **more: str) -> int:
+    seen = ground.run(script(ground.plan(RunConfiguration(script="a.py"))), **job_of(job), **more)
     return int(seen.environ["HPCRUN_MASTER_PORT"])
 
 
@@ -124,17 +124,22 @@ def job_of(number: int) -> dict[str, str]:
     return {"SLURM_JOB_ID": str(number), "SLURM_JOB_NODELIST": "n1"}
 
 
+@pytest.mark.parametrize("has_ss", [True, False])
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
-def test_a_port_that_is_taken_is_not_given_to_a_job(ground: Ground, host: str) -> None:
+def test_a_port_that_is_taken_is_not_given_to_a_job(
+    ground: Ground, tmp_path: Path, host: str, has_ss: bool
+) -> None:
+    (tmp_path / "profile").write_text("" if has_ss else "ss() { return 127; }\n")
+    env = {"BASH_ENV": str(tmp_path / "profile")}
     job = os.getpid()  # others may be at the same test
-    port = port_of(ground, job)
+    port = port_of(ground, job, **env)
     assert 12000 <= port < 30000
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as taken:
         taken.bind((host, port))
         taken.listen()
-        assert port_of(ground, job) == port + 1
-        assert port_of(ground, job + 1) == 12000 + (port - 12000 + 7) % 18000
+        assert port_of(ground, job, **env) == port + 1
+        assert port_of(ground, job + 1, **env) == 12000 + (port - 12000 + 7) % 18000
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "torchrun_static"])

@@ -53,7 +53,9 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export HPCRUN_NODELIST="${nodes[*]}" HPCRUN_MASTER_ADDR=${nodes[0]}
 # Below the range that Linux gives to clients, seven for each job in turn; the first that is free here.
 HPCRUN_MASTER_PORT=$((12000 + (${SLURM_JOB_ID:-$$} * 7 + ${HPCRUN_ATTEMPT#*.}) % 18000))
-while grep -qs ":$(printf %04X "$HPCRUN_MASTER_PORT") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6; do
+# Where ss is not there, the kernel goes through all connections that there could be: 10 ms and more.
+while [ -n "$(PATH=/usr/sbin:/usr/bin:/sbin:/bin ss -Hltn "sport = :$HPCRUN_MASTER_PORT" 2>/dev/null ||
+    grep -hs ":$(printf %04X "$HPCRUN_MASTER_PORT") [0-9A-F]*:0000 0A " /proc/net/tcp /proc/net/tcp6)" ]; do
     HPCRUN_MASTER_PORT=$((HPCRUN_MASTER_PORT + 1))
 done
 export HPCRUN_MASTER_PORT
