@@ -83,7 +83,10 @@ def _prune(shell: Shell, found: Found, yes: bool, as_json: bool) -> int:
     going = [each for each in there if not each.why]
     if not as_json:
         rows = [(each.name, size_of(each.bytes), each.why or "goes") for each in there]
-        print_table(("version", "size", ""), rows)
+        if rows:
+            print_table(("version", "size", ""), rows)
+        else:
+            say(f"there is no hpcrun in {found.home} on {shell.login.name}")
         size = size_of(sum(each.bytes for each in going))
         yes = bool(going) and agreed(yes, f"delete {len(going)} versions, {size}, for good?")
     gone = remove(shell, [each.name for each in going]) if yes and going else []
