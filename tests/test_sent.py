@@ -67,3 +67,9 @@ def test_submissions_are_asked_about_where_they_went(tmp_path: Path) -> None:
     assert here.runs() == ["b_1_00000000", "a_1_00000000"] and there.runs() == ["d_1_00000000"]
     here.remove("b_1_00000000")
     assert here.runs() == ["a_1_00000000"]
+
+
+def test_what_cannot_be_noted_is_not_submitted(tmp_path: Path) -> None:
+    (tmp_path / "pending").write_text("no folder")
+    with pytest.raises(StoreError, match=r"cannot note in .*/pending what is submitted: File ex"):
+        Pending(tmp_path, "far:").add("a_1_00000000")

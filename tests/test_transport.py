@@ -18,7 +18,8 @@ import pytest
 from hpcrun.assets import Assets
 from hpcrun.errors import TransportError
 from hpcrun.site.access import Access, Endpoint
-from hpcrun.transport.channel import check_versions
+from hpcrun.transport import channel
+from hpcrun.transport.channel import check_versions, connect
 from hpcrun.transport.credential import valid_until, warning
 from hpcrun.transport.pace import keep_gap
 from hpcrun.transport.refusal import refusal
@@ -166,6 +167,18 @@ def test_what_fails_on_the_way_is_told_of_who_failed(said: str, message: str) ->
     error = refusal(Login("s", Endpoint("h")), code, said, "h.example.org")
     assert message in error.message
     assert "[j]:2222" not in said or "ssh-keygen -R '[j]:2222'" in error.hint
+
+
+def test_a_login_that_nobody_sees_is_given_up_when_nothing_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ssh").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(channel, "PATIENCE", 0.1)
+    with pytest.raises(TransportError, match="far has not answered for 0 seconds") as error:
+        connect(Login("far", Endpoint("far")), tmp_path, alone=True)
+    assert error.value.transient
 
 
 def test_a_far_side_that_does_not_begin_is_told_with_its_last_words() -> None:

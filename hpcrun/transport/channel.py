@@ -35,6 +35,10 @@ ALIVE = 15.0
 SLOW = 60.0
 """Seconds without an answer after which a waiting person is told so."""
 
+PATIENCE = 180.0
+"""Seconds without an answer after which a login that nobody sees is given up: while somebody is let
+in, ssh itself does not notice that the link is cut."""
+
 _CHUNK = 65536
 _KEPT = 16384
 
@@ -110,10 +114,16 @@ class Channel:
         if process.stderr is not None:
             process.stderr.close()
 
-    def greet(self) -> None:
-        """Waits for the far side's first frame, and says who we are. TransportError."""
+    def greet(self, alone: bool = False) -> None:
+        """Waits for the far side's first frame, and says who we are. TransportError.
+
+        alone: nobody waits here who could give it up.
+        """
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], SLOW)[0]:
+        if not select.select([self._process.stdout], [], [], PATIENCE if alone else SLOW)[0]:
+            if alone:
+                message = f"{self.login.name} has not answered for {PATIENCE:.0f} seconds"
+                raise TransportError(message, transient=True)
             sys.stderr.write(f"hpcrun: {self.login.name} has not answered yet; Ctrl-C stops\n")
         hello = self._next()
         if hello is None:
@@ -195,7 +205,7 @@ def connect(login: Login, cache: Path, alone: bool = False) -> Channel:
         raise TransportError(f"ssh cannot be run: {error.strerror}", "install OpenSSH") from error
     channel = Channel(login, words, process, cache / "logins")
     try:
-        channel.greet()
+        channel.greet(alone)
     except BaseException:
         channel.close()
         raise

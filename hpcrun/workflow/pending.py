@@ -32,7 +32,7 @@ class Pending:
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             raise StoreError(
-                f"cannot note in {self._folder} what is submitted: {why}; nothing is",
+                f"cannot note in {self._folder} what is submitted: {why}; nothing was",
                 "free space there, or set XDG_CACHE_HOME to another folder",
             ) from error
 
