@@ -183,6 +183,40 @@ def test_each_attempt_is_given_the_data_anew(project: Path, data: Path) -> None:
     assert (data / "a").read_text() == "text"
 
 
+LEAVES = """\
+import os, sys
+made, ends = sys.argv[1:]
+attempt = os.environ["HPCRUN_ATTEMPT"]
+open(made + "/a", "w").write(attempt)
+if attempt == "1.0":
+    os.rmdir(ends)
+    open(ends, "w").close()  # where nothing can be brought to
+    sys.exit(3)
+"""
+
+
+def test_what_is_collected_later_does_not_replace_what_a_later_attempt_made(project: Path) -> None:
+    ends = project / "made"
+    (project / "train.py").write_text(LEAVES)
+    config = {"script": "train.py", "outputs": {"made": str(ends)}}
+    config["arguments"] = ["${{outputs.made}}", str(ends)]
+    (project / "run.yaml").write_text(json.dumps(config))
+    run_id = told("submit")["run_id"]
+    hpcrun("wait", run_id, code=20)
+    (first,) = told("show", run_id)["attempts"]
+    assert first["undrained"] != []
+    ends.unlink()
+    told("resubmit", run_id)
+    hpcrun("wait", run_id)
+    assert tree(ends)["a"] == b"2.0"
+    assert told("collect", run_id)["attempts"][0]["undrained"] == []
+    (host,) = first["undrained"]
+    assert tree(ends)["a"] == b"2.0"
+    assert tree(ends)[f".nodes/{host}-1.0/a"] == b"1.0"
+    marks = (json.loads(path.read_text())["complete"] for path in ends.glob(".hpcrun/*.json"))
+    assert [*marks] == [True, True]
+
+
 # -- what is asked --------------------------------------------------------------------------------
 
 

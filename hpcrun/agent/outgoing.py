@@ -2,7 +2,8 @@
 
 The first node's files have their own names there. Another node's stand below `.nodes/<host>/`
 until all have come, and then have their own names, unless the first node's, or an earlier one's,
-have them. In `.hpcrun/` a mark for each run and node says whether all has come.
+have them. What is collected of an earlier attempt stays below `.nodes/<host>-<attempt>/`. In
+`.hpcrun/` a mark for each run and node says whether all has come.
 """
 
 from __future__ import annotations
@@ -27,12 +28,19 @@ Tell = Callable[[str, Dict[str, Any]], None]
 
 
 class Node(NamedTuple):
-    """Whose outputs they are. first: whether it is the job's first node."""
+    """Whose outputs they are. first: whether it is the job's first node. late: whether there has
+    been a later attempt, whose files are newer."""
 
     run_id: str
     attempt: str
     host: str
     first: bool
+    late: bool = False
+
+    @property
+    def name(self) -> str:
+        """What its files stand apart by."""
+        return f"{self.host}-{self.attempt}" if self.late else self.host
 
 
 class Output:
@@ -108,11 +116,11 @@ class Output:
         return {**told, "files": self.files, "bytes": self.bytes, "complete": not self.left}
 
     def _place(self, name: str) -> str:
-        own = () if self._node.first else (NODES, self._node.host)
+        own = () if self._node.first and not self._node.late else (NODES, self._node.name)
         return os.path.join(self.data.path, *own, name)
 
     def _aside(self) -> str:
-        path = os.path.join(self.data.path, MARKS, f"{self._node.run_id}.{self._node.host}.part")
+        path = os.path.join(self.data.path, MARKS, f"{self._node.run_id}.{self._node.name}.part")
         clear(os.fsencode(path))
         return path
 
@@ -121,7 +129,7 @@ class Output:
         folder = os.path.join(self.data.path, MARKS)
         os.makedirs(folder, exist_ok=True)
         told = {**node._asdict(), "complete": complete, "files": self.files, "left": [*self.left]}
-        path = os.path.join(folder, f"{node.run_id}.{node.host}.json")
+        path = os.path.join(folder, f"{node.run_id}.{node.name}.json")
         with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
             json.dump(told, file)
         os.replace(f"{path}.new", path)

@@ -162,14 +162,15 @@ def _brought_files(
 def _brought_data(
     session: Session, record: RunRecord, attempt: AttemptRecord, node: str
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The facts on the outputs that a node still held."""
+    """The facts on the outputs that a node still held. What a later attempt wrote is newer."""
     data = record.request.get("data")
     if data is None or not attempt.nodes:
         return []
     number = str(attempt.attempt)
-    whose = {"run_id": record.run_id, "attempt": number, "host": node}
+    late = attempt.attempt != record.attempt.attempt
+    whose = {"run_id": record.run_id, "attempt": number, "host": node, "late": late}
     asked = {
-        "data": data["all"],
+        "data": [each for each in data["all"] if each["output"]],
         "folder": f"{data['folder']}-{number}",
         "node": {**whose, "first": node == attempt.nodes[0]},
     }
