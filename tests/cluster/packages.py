@@ -24,6 +24,7 @@ _COMMANDS = (
     *("sshd", "ssh", "ssh-keygen", "rsync", "mpicc", "mpirun", "gcc"),
     *("ip", "nsenter", "unshare", "setpriv", "setsid", "useradd", "shellcheck", "tc", "tcsh"),
 )
+_LMOD = Path("/usr/share/lmod/lmod")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _MARK = "# hpcrun test cluster: no service starts while packages are installed\n"
 
@@ -54,6 +55,12 @@ def install_fuse() -> None:
 def install_charliecloud() -> None:
     """Installs Charliecloud's ch-run, if it is missing. Nothing but containers needs it."""
     _install_one("charliecloud-runtime", "ch-run")
+
+
+def install_lmod() -> Path:
+    """Installs Lmod, if it is missing, and gives what a shell reads to have it."""
+    _install_one("lmod", str(_LMOD / "libexec/lmod"))
+    return _LMOD / "init/bash"
 
 
 def _install_one(package: str, command: str) -> None:
