@@ -145,6 +145,12 @@ def test_what_cannot_be(job: Job, tmp_path: Path) -> None:
         assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     done = job.shell("--", "true", user="bob")
     assert done.returncode == 10, done.stderr
+    waiting = job.lab.folder("shell-held", {"run.yaml": RUN_YAML, "train.py": TRAIN})
+    run_id = job.lab.submit(waiting, "--set", "sbatch={hold: null}")
+    done = job.lab.run("shell", run_id, "-L", "80", "--", "true")
+    job.lab.ok("cancel", run_id)
+    assert done.returncode == 7
+    assert f"run {run_id} is Queued: its job is on no node yet" in done.stderr, done.stderr
 
 
 SITE = """\
