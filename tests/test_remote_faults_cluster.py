@@ -40,11 +40,8 @@ class Submission:
         self.run_id = new_id()
         self.code, self.out, self.err, self.said_next = 0, "", "", ""
 
-    def run(self, is_time: Callable[[], bool], link: bool, leaves: bool) -> None:
-        """Runs it; when it is time the link goes down, or the login node away.
-
-        leaves: once the client has noticed, it is killed.
-        """
+    def run(self, is_time: Callable[[], bool], fault: str, leaves: bool) -> None:
+        """Runs it; when it is time, a fault comes. leaves: who has noticed it is killed."""
         laptop, err = self._far.laptop, self._far.laptop.home / "err"
         words = self._far.words("submit", "--json", "--run-id", self.run_id)
         with (
@@ -54,17 +51,26 @@ class Submission:
             try:
                 while going.poll() is None and not is_time():
                     time.sleep(0.001)
-                laptop.link(False) if link else laptop.restart_login()
+                self._break(fault)
                 eventually(lambda: going.poll() is not None or ASKED in err.read_text())
                 if leaves:
                     going.kill()
-                if link:
+                if fault == "link":
                     laptop.link(True)
                 self.out, _ = going.communicate(timeout=120)
             finally:
                 going.kill()
         self.code, self.err = going.returncode, err.read_text()
         eventually(self._is_settled)
+
+    def _break(self, fault: str) -> None:
+        if fault == "link":
+            self._far.laptop.link(False)
+        elif fault == "login node":
+            self._far.laptop.restart_login()
+        else:  # a signal to what serves there, or to all of it
+            words = ["pkill", f"-{fault}", "-u", "alice", *["-o"] * (fault != "KILL")]
+            self._far.lab.cluster.run("alice", [*words, "-f", "hpcrun serve"])
 
     def is_sent(self) -> bool:
         return self._pending.is_dir() and any(self._pending.glob("*.json"))
@@ -93,20 +99,25 @@ class Submission:
         return "told of none"
 
 
-def test_a_submission_of_which_the_link_or_the_login_node_goes_away(
-    far: Far, figures: Figures
-) -> None:
+FAULTS = ("link", "TERM", "login node", "KILL", "link", "HUP")
+
+
+def test_a_submission_that_is_cut_off_by_what_lies_between(far: Far, figures: Figures) -> None:
     project = far.project("project", FILES)
+    far.laptop.write("project/lib/words.py", f"WORDS = '{os.urandom(8).hex()}'\n")
 
     def traffic() -> int:
         return far.laptop.sent() + far.laptop.received()
 
-    before = traffic()
+    before, logins = traffic(), far.logins()
     far.ok("submit", cwd=project)
     whole = traffic() - before
+    far.ok("submit", cwd=project)
+    # Of a site that shares none: the command and rsync; then all of the source is there.
+    assert far.logins() == logins + 2 + 1
     ended: Counter[str] = Counter()
-    for number, chance in enumerate(seeded("cut off during submit", times(50, 3))):
-        far.laptop.write("project/lib/words.py", f"WORDS = {number}\n")
+    for number, chance in enumerate(seeded("cut off during submit", times(60, 4))):
+        far.laptop.write("project/lib/words.py", f"WORDS = '{os.urandom(8).hex()}'\n")
         submission = Submission(far, project)
         last, pause = traffic() + chance.randrange(whole), chance.random()
 
@@ -116,10 +127,10 @@ def test_a_submission_of_which_the_link_or_the_login_node_goes_away(
         def once_sent(submission: Submission = submission, pause: float = pause) -> bool:
             return submission.is_sent() and time.sleep(pause) is None
 
-        is_time = once_sent if number % 2 else at_a_byte
-        submission.run(is_time, link=number % 3 > 0, leaves=chance.random() < 0.4)
+        is_time = chance.choice([once_sent, at_a_byte])
+        submission.run(is_time, FAULTS[number % len(FAULTS)], leaves=chance.random() < 0.4)
         ended[submission.check()] += 1
-    figures.tell("link or login node away during a submission from a laptop", **ended)
+    figures.tell("a submission from a laptop is cut off", **ended)
 
 
 def fill(disk: Path, pages: int) -> None:
@@ -163,7 +174,7 @@ def test_a_disk_that_is_full_there_during_a_submission(far: Far, figures: Figure
         line, _ = submit(far, "no-tmp")
         assert re.match(f"hpcrun: cannot write {disk}/hpcrun-on-login-\\w+ on login: No sp", line)
         assert not list(here.glob("hpcrun-*"))
-        for number, chance in enumerate(seeded("full there", times(40, 4))):
+        for number, chance in enumerate(seeded("full there", times(40, 3))):
             body = random.Random(number).randbytes(chance.randrange(30_000)).hex()
             far.laptop.write("project/lib/words.py", f"WORDS = {body!r}\n")
             fill(here, chance.randrange(25))

@@ -208,6 +208,17 @@ def test_what_a_command_writes_comes_here(far: Far, desk: Path, sealed: Any, sou
     assert (desk / "again").read_bytes() == Path(sealed["files"], "outputs/big").read_bytes()
 
 
+def test_each_login_of_a_command_may_ask_for_a_code(far: Far, desk: Path, sealed: Any) -> None:
+    far.site("code", host="code", more="auth: publickey_otp\n  multiplex: refused")
+    at = far.terminal(far.words("download", sealed["run_id"], "outputs/big", site="code"), cwd=desk)
+    for _ in ("the command", "rsync"):
+        at.shows("One-time password")
+        at.type(f"{far.laptop.code()}\n")
+    at.shows(f"{desk}/big")
+    assert at.ends() == 0
+    assert (desk / "big").read_bytes() == Path(sealed["files"], "outputs/big").read_bytes()
+
+
 def test_a_full_disk_of_the_laptop_is_told(far: Far, desk: Path, sealed: Any) -> None:
     with far.laptop.small_disk(2 * MIB, here=True) as small:
         seen = view(far.laptop.layout, "laptop", small)
