@@ -49,6 +49,14 @@ def test_what_was_withdrawn_never_becomes_a_run(session: Session) -> None:
     assert not session.store.has(RUN_ID, session.user) and settle(session, RUN_ID) is None
 
 
+def test_of_what_cannot_go_on_nothing_is_left(session: Session) -> None:
+    begun(session.store)
+    Path(session.store.own.active, f".given-{RUN_ID}").mkdir()
+    with pytest.raises(StoreError, match=f"cannot decide about run {RUN_ID}"):
+        go_on(session.store, RUN_ID)
+    assert not session.store.has(RUN_ID, session.store.user)
+
+
 def test_what_goes_on_is_there_for_who_asks(session: Session) -> None:
     begun(session.store)
     go_on(session.store, RUN_ID)

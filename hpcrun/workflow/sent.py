@@ -31,8 +31,11 @@ class Sent(NamedTuple):
 def go_on(store: FileStore, run_id: str) -> None:
     """From here on, the submission of a run whose record is written cannot be withdrawn.
 
-    StoreError: it has been withdrawn; there is no run.
+    StoreError: it has been withdrawn, or that cannot be written; there is no run.
     """
-    if decide(store.own, run_id, GOES_ON) != GOES_ON:
+    try:
+        if decide(store.own, run_id, GOES_ON) != GOES_ON:
+            raise StoreError(f"run {run_id} was withdrawn by the machine that it comes from")
+    except StoreError:
         store.discard(run_id)
-        raise StoreError(f"run {run_id} was withdrawn by the machine that it comes from")
+        raise
