@@ -124,6 +124,15 @@ class TransportError(HpcrunError):
     meaning = "the cluster could not be reached"
 
 
+class CutSubmission(TransportError):
+    """A submission that the connection was lost from: there is no job, unless the message says that
+    this is not known. run_id: the run that it was to be."""
+
+    def __init__(self, message: str, hint: str = "", *, run_id: str) -> None:
+        super().__init__(message, hint, transient=True)
+        self.run_id = run_id
+
+
 class SchedulerError(HpcrunError):
     """The scheduler refused, or did not answer; its own words are in the message."""
 

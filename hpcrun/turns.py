@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def _tell(text: str) -> None:
+def say_on_stderr(text: str) -> None:
+    """Tells whoever runs the program."""
     sys.stderr.write(f"hpcrun: {text}\n")
 
 
@@ -18,7 +19,7 @@ LONG = 3600.0
 
 @contextmanager
 def alone(
-    path: str | Path, say: Callable[[str], object] = _tell, patience: float = LONG
+    path: str | Path, say: Callable[[str], object] = say_on_stderr, patience: float = LONG
 ) -> Iterator[None]:
     """Waits for its turn at a lock file, whose folder is made if it is not there.
 
@@ -36,9 +37,9 @@ def alone(
         try:
             lock.acquire(timeout=patience)
         except Timeout:
-            _tell(f"not waiting any more for who has {path}: its host may be lost")
+            say_on_stderr(f"not waiting any more for who has {path}: its host may be lost")
     except (OSError, NotImplementedError) as error:
-        _tell(f"no lock on {path}: {error}")
+        say_on_stderr(f"no lock on {path}: {error}")
     try:
         yield
     finally:

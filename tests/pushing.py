@@ -12,13 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-from hpcrun.cli import sending
 from hpcrun.errors import HpcrunError, TransportError
 from hpcrun.site.access import Access, Endpoint
 from hpcrun.snapshot import scan
 from hpcrun.transport.channel import connect
 from hpcrun.transport.ssh import Login
 from hpcrun.transport.upload import Far, upload
+from hpcrun.workflow.connection import ask
 from hpcrun.workflow.elsewhere import Elsewhere
 
 SSH = ["ssh", "-oBatchMode=yes", "-oServerAliveInterval=1", "-oServerAliveCountMax=2"]
@@ -31,8 +31,8 @@ def main(source: str, host: str, hpcrun: str, workspace: str) -> None:
     place = Elsewhere(login, workspace)
     with connect(login, cache, alone=True) as channel:
 
-        def ask(step: str, text: str) -> str:
-            code, output, said = sending.ask(channel, place, ["receive", step], {"-": text})
+        def step(name: str, text: str) -> str:
+            code, output, said = ask(channel, place, ["receive", name], {"-": text})
             if code:
                 raise TransportError(said.decode(), transient=True)
             return output.decode()
@@ -40,7 +40,7 @@ def main(source: str, host: str, hpcrun: str, workspace: str) -> None:
         def tell(done: int, total: int) -> None:
             print("progress", done, total, file=sys.stderr)
 
-        far = Far(host, f"{host}:{workspace}", ask, lambda: [*SSH, host])
+        far = Far(host, f"{host}:{workspace}", step, lambda: [*SSH, host])
         print("begins", flush=True)
         sys.stdin.readline()
         began = time.monotonic()

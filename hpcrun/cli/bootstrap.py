@@ -30,9 +30,9 @@ def bootstrap(target: str, yes: bool, prune: bool, as_json: bool) -> int:
     packages are fetched here. What is installed there already stays, with the jobs that use it.
     Exits with 1 if you do not agree.
     """
-    from hpcrun.cli.remote import cache
     from hpcrun.transport.bootstrap import Shell, probe
     from hpcrun.transport.channel import login_words
+    from hpcrun.workflow.connection import cache
     from hpcrun.workflow.elsewhere import login_of
 
     login = login_of(target.partition("/")[0], open_assets())

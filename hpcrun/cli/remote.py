@@ -7,22 +7,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from hpcrun.cli.output import say
 from hpcrun.errors import ConfigError, Problem, TransportError, WaitTimeout
-from hpcrun.transport.channel import Channel, connect
-from hpcrun.transport.ssh import Login
+from hpcrun.transport.channel import Channel
 from hpcrun.transport.wire import Answer, Ask, Exit, Interrupt, Lend, Output, Place, Request
+from hpcrun.workflow.connection import attempts, cache, connected
 from hpcrun.workflow.elsewhere import Elsewhere
 from hpcrun.workflow.pending import Pending
-
-LONGEST_PAUSE = 60.0
-"""Seconds between two attempts to go on after a lost connection, at most; they begin with two."""
 
 SHOWN = ("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR")
 """Variables that tell how to print."""
@@ -94,44 +90,24 @@ def shown_to_its_end(shown: Shown, place: Elsewhere) -> int:
     return 130
 
 
-def attempts(login: Login, sleep: Callable[[float], object] = time.sleep) -> Iterator[bool]:
-    """Attempts at a connection with pauses between them, which grow. Gives whether nobody is to be
-    asked for anything: later attempts ask only who sits at a terminal."""
-    pause = least = max(2.0, login.access.connect_gap_seconds)
-    yield False
-    while True:
-        begun = time.monotonic()
-        sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
-        yield not _somebody_is_there()
-        if time.monotonic() - begun > 2 * LONGEST_PAUSE:
-            pause = least  # it was connected in between
-
-
-def connected(place: Elsewhere, alone: bool = False) -> Channel:
-    """A connection to hpcrun there. alone: nobody is to be asked for anything. TransportError."""
-    return connect(place.login, cache(), alone)
-
-
 def settle(channel: Channel, place: Elsewhere) -> None:
     """Says what became of submissions that were cut, if there are any."""
-    pending = Pending(cache(), place.named)
-    if pending.runs():
-        from hpcrun.cli.sending import settle_all
+    if Pending(cache(), place.named).runs():
+        from hpcrun.workflow.sending import settle as say_all
 
-        settle_all(channel, place, pending)
+        say_all(channel, place, tell)
 
 
-def cache() -> Path:
-    """This user's cache folder on this machine."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpcrun"
+def tell(text: str) -> None:
+    """Says something beside what a command prints."""
+    say(f"hpcrun: {text}", err=True)
 
 
 def request(
     folder: str,
     words: Sequence[str],
-    texts: dict[str, str] | None = None,
-    source: dict[str, Any] | None = None,
+    texts: Mapping[str, str] | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> Request:
     """A command, and for whom it prints. texts, source: as in `Request`."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
@@ -140,16 +116,7 @@ def request(
     size = shutil.get_terminal_size()
     if terminals or "COLUMNS" in os.environ:
         variables |= {"COLUMNS": str(size.columns), "LINES": str(size.lines)}
-    return Request(folder, [*words], terminals, variables, texts or {}, source or {})
-
-
-def _somebody_is_there() -> bool:
-    """Whether a person could be asked for a code, or a touch."""
-    try:
-        with Path("/dev/tty").open():
-            return sys.stderr.isatty()
-    except OSError:
-        return False
+    return Request(folder, [*words], terminals, variables, dict(texts or {}), dict(source or {}))
 
 
 def _only_looks(words: Sequence[str]) -> bool:
@@ -206,9 +173,9 @@ class Shown:
             self._place, self._begun = frame, time.monotonic()
             self._since = self._skipped
         elif isinstance(frame, Lend):
-            from hpcrun.cli.lent import take
+            from hpcrun.workflow.lent import take
 
-            path, here = take(frame, self._request, channel, cache())
+            path, here = take(frame, self._request, channel, cache(), tell)
             channel.send(Answer(json.dumps([str(path), here]) + "\n"))
         elif isinstance(frame, Exit):
             return frame.code

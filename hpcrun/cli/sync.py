@@ -60,8 +60,8 @@ def sync(workspace: str | None, /, site: str, no_source: bool, as_json: bool, **
     back if it is named. -w FOLDER, before `sync`, names the workspace here.
     """
     from hpcrun.cli import remote
-    from hpcrun.cli.sending import ask
     from hpcrun.transport.fetching import Source
+    from hpcrun.workflow.connection import ask, connected
     from hpcrun.workflow.elsewhere import elsewhere
     from hpcrun.workflow.mirroring import opened
     from hpcrun.workflow.telling import Told
@@ -73,7 +73,7 @@ def sync(workspace: str | None, /, site: str, no_source: bool, as_json: bool, **
         raise ConfigError(Problem(f"{site!r} names no workspace on another machine", hint))
     name = place.login.name
     named = bool(asked["runs"])
-    with opened(session, name) as mirror, remote.connected(place) as channel:
+    with opened(session, name) as mirror, connected(place) as channel:
         remote.settle(channel, place)
 
         def sources(runs: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Files that come down over SSH, by rsync: what is here already is not sent again.
+"""Files that come down over SSH: what is here already is not sent again.
 
 Files have the times that they have there, and after a cut the same call brings the rest. `fetch`
 brings chosen files to where they stay, `download` a whole folder aside, proved by digests.
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
@@ -26,46 +26,64 @@ _SOME, _GONE = 23, 24
 _TIMES = ("--times", "--omit-dir-times", "--sparse")
 
 
+class Files(Protocol):
+    """Where files come from. name: what the user calls it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fetch(
+        self,
+        root: str,
+        names: Sequence[str],
+        into: Path,
+        apart: Path,
+        basis: Path | None = None,
+        total: int = 0,
+        progress: Progress | None = None,
+    ) -> Sequence[str]:
+        """Brings files of a folder there into one here, under the same names; gives what is said
+        of those that did not come.
+
+        names: relative. A link comes as what it leads to. apart: a folder on the same disk, where
+        lies what is on its way, and what a cut has left, to go on with. basis: a folder whose files
+        of these names are taken, as far as they are the same. total: bytes, for the progress.
+        StoreError: the disk here is full. TransportError: the connection was lost; what has come is
+        kept.
+        """
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where files come from. name: what the user calls it. login: gives the words that log in, with
-    the host at the end, once that may be done."""
+    """Files that rsync brings. login: gives the words that log in, with the host at the end, once
+    that may be done."""
 
     name: str
     login: Callable[[], Sequence[str]]
 
-
-def fetch(
-    source: Source,
-    root: str,
-    names: Sequence[str],
-    into: Path,
-    apart: Path,
-    basis: Path | None = None,
-    total: int = 0,
-    progress: Progress | None = None,
-) -> Sequence[str]:
-    """Brings files of a folder there into one here, under the same names; gives what rsync says of
-    those that did not come.
-
-    Each has its name here when it is whole. names: relative. A link comes as what it leads to.
-    apart: a folder on the same disk, where lies what is on its way, and what a cut has left, to go
-    on with. basis: a folder whose files of these names are taken, as far as they are the same.
-    total: bytes, for the progress. StoreError: the disk here is full. TransportError: the
-    connection was lost; what has come is kept.
-    """
-    (apart / "cut").mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=apart) as listed:
-        listed.write(b"".join(name.encode("utf-8", "surrogateescape") + b"\0" for name in names))
-        listed.flush()
-        options = [
-            *("--copy-links", "--executability", *_TIMES),
-            *("--chmod=Du+rwx,Fu+rw", "--from0", f"--files-from={listed.name}"),
-            *(f"--temp-dir={apart}", f"--partial-dir={apart / 'cut'}"),
-            *([f"--copy-dest={basis.absolute()}"] if basis is not None else []),
-        ]
-        code, lines = _brought(source, options, root, into, total, progress)
-    return lines if code else ()
+    def fetch(
+        self,
+        root: str,
+        names: Sequence[str],
+        into: Path,
+        apart: Path,
+        basis: Path | None = None,
+        total: int = 0,
+        progress: Progress | None = None,
+    ) -> Sequence[str]:
+        """As `Files.fetch`. Each has its name here when it is whole."""
+        (apart / "cut").mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=apart) as listed:
+            listed.write(b"".join(n.encode("utf-8", "surrogateescape") + b"\0" for n in names))
+            listed.flush()
+            options = [
+                *("--copy-links", "--executability", *_TIMES),
+                *("--chmod=Du+rwx,Fu+rw", "--from0", f"--files-from={listed.name}"),
+                *(f"--temp-dir={apart}", f"--partial-dir={apart / 'cut'}"),
+                *([f"--copy-dest={basis.absolute()}"] if basis is not None else []),
+            ]
+            code, lines = _brought(self, options, root, into, total, progress)
+        return lines if code else ()
 
 
 def tidy(apart: Path) -> None:

@@ -31,9 +31,9 @@ from hpcrun.state import State
 from hpcrun.store import FileStore
 from hpcrun.store.publishing import replace, sync_folder
 from hpcrun.store.sealing import remove_journals, seal, unseal
-from hpcrun.transport.fetching import Source, fetch, tidy
+from hpcrun.transport.fetching import Files, tidy
 from hpcrun.transport.rsync import Progress
-from hpcrun.turns import alone
+from hpcrun.turns import alone, say_on_stderr
 from hpcrun.workflow.code import digest_of
 from hpcrun.workflow.importing import stage
 from hpcrun.workflow.inventory import FILE
@@ -106,7 +106,7 @@ class Mirror:
     def bring(
         self,
         told: Told,
-        source: Source,
+        source: Files,
         named: bool,
         progress: Progress | None = None,
         ask: Ask | None = None,
@@ -286,13 +286,16 @@ class Mirror:
 
 
 @contextlib.contextmanager
-def opened(session: Session, site: str) -> Iterator[Mirror]:
-    """What of a site is mirrored here, for nobody else on this host meanwhile. StoreError."""
+def opened(
+    session: Session, site: str, say: Callable[[str], object] = say_on_stderr
+) -> Iterator[Mirror]:
+    """What of a site is mirrored here, for nobody else on this host meanwhile. say: hears that it
+    is waited for. StoreError."""
     own = session.store.prepare()
     folder = Path(own.mirrors)
     with telling(f"prepare {folder}"), kept_to(own.root):
         folder.mkdir(exist_ok=True)
-    with alone(folder / f"{site}.lock"):
+    with alone(folder / f"{site}.lock", say):
         file = folder / f"{site}.json"
         yield Mirror(session, file, _read(file))
 
@@ -300,7 +303,7 @@ def opened(session: Session, site: str) -> Iterator[Mirror]:
 class _Way:
     """How all that is new comes here, with one progress for all of it."""
 
-    def __init__(self, source: Source, progress: Progress | None) -> None:
+    def __init__(self, source: Files, progress: Progress | None) -> None:
         self.source = source
         self._progress = progress
         self._total = 0
@@ -322,11 +325,11 @@ class _Way:
         apart: Path,
         basis: Path | None = None,
     ) -> Sequence[str]:
-        """As `fetching.fetch`."""
+        """As `Files.fetch`."""
         total = sum(file.size for file in files)
         names = [file.path for file in files]
         progress = self.part(total)
-        return fetch(self.source, room, names, into, apart, basis, total, progress)
+        return self.source.fetch(room, names, into, apart, basis, total, progress)
 
 
 def _read(file: Path) -> dict[str, Here]:

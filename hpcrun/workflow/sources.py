@@ -20,7 +20,7 @@ from hpcrun.snapshot.objects import blocks, copy, published
 from hpcrun.snapshot.push import publish, wanted
 from hpcrun.store.bundle import object_path
 from hpcrun.store.plain import open_plain
-from hpcrun.transport.fetching import Source, fetch
+from hpcrun.transport.fetching import Files
 from hpcrun.transport.rsync import Progress
 from hpcrun.workflow.code import code_of
 from hpcrun.workflow.session import Session
@@ -85,7 +85,7 @@ def bring_sources(
     lacks: Mapping[str, Entry],
     own: UserPaths,
     room: str,
-    source: Source,
+    source: Files,
     progress: Progress | None = None,
 ) -> dict[str, HpcrunError]:
     """Brings snapshots into the store; gives which could not be, and why.
@@ -100,7 +100,7 @@ def bring_sources(
             place.mkdir(parents=True, exist_ok=True)
         names = [object_path(sha256) for sha256 in sorted(lacks)]
         total = sum(entry.size for entry in lacks.values())
-        said = fetch(source, room, names, place, place / ".cut", None, total, progress)
+        said = source.fetch(room, names, place, place / ".cut", None, total, progress)
     failed: dict[str, HpcrunError] = {}
     for manifest in manifests:
         try:

@@ -6,13 +6,12 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from hpcrun.cli.output import say
-from hpcrun.cli.progress import transfer
 from hpcrun.errors import StoreError, TransportError
 from hpcrun.faults import told
+from hpcrun.progress import transfer
 from hpcrun.record import RunFile
 from hpcrun.transport.channel import Channel
 from hpcrun.transport.fetching import Brought, Source, download
@@ -20,12 +19,15 @@ from hpcrun.transport.wire import FILE, FOLDER, NEW_FILE, NEW_FOLDER, Lend, Requ
 from hpcrun.turns import alone
 
 
-def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> tuple[Path, Sequence[str]]:
+def take(
+    lent: Lend, asked: Request, channel: Channel, cache: Path, tell: Callable[[str], object]
+) -> tuple[Path, Sequence[str]]:
     """Brings what a command lends to where its user wants it; gives the path, and the names of
     files that were there already.
 
-    asked: the command: given again after a cut, it brings the rest. StoreError: it cannot be
-    written here, or something is there. TransportError: the connection was lost.
+    asked: the command: given again after a cut, it brings the rest. tell: hears of what is gone
+    there meanwhile. StoreError: it cannot be written here, or something is there. TransportError:
+    the connection was lost.
     """
     files = [RunFile(*file) for file in lent.files]
     for file in files:
@@ -50,7 +52,7 @@ def take(lent: Lend, asked: Request, channel: Channel, cache: Path) -> tuple[Pat
     if gone and is_one:
         raise StoreError(f"{gone[0]} has gone there meanwhile", "hpcrun files RUN lists them")
     for name in gone:
-        say(f"hpcrun: {name} has gone there meanwhile", err=True)
+        tell(f"{name} has gone there meanwhile")
     return target, brought.here
 
 
