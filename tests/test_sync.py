@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hpcrun import Run, Workspace
-from hpcrun.errors import ConfigError, SchedulerError, TransportError
+from hpcrun.errors import SchedulerError, TransportError
 from hpcrun.fold import fold
 from hpcrun.layout import Attempt, UserPaths
 from hpcrun.manifest import object_name
@@ -311,8 +311,3 @@ def test_what_is_told_leads_nowhere_else(mirrors: Mirrors) -> None:
     for text in (b"", b"[]", b'["x", [[1]], []]'):
         with pytest.raises(TransportError):
             Told.decode(text)
-
-
-def test_a_workspace_in_python_is_here() -> None:
-    with pytest.raises(ConfigError, match="mila: is on another machine"):
-        Workspace("mila:")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +13,13 @@ from hpcrun.api.workspace import Workspace
 from hpcrun.arguments import checked
 from hpcrun.config import RunConfiguration, ScriptRunConfig
 from hpcrun.config.runconfig import load_runconfig
-from hpcrun.errors import ConfigError, Problem, RunNotFound, StoreError
-from hpcrun.layout import experiment_of
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.metrics.recording import texts_of
 from hpcrun.plan import check_experiment
 from hpcrun.reading import Read, read_value
 from hpcrun.record import RunRecord
-from hpcrun.store.experiments import (
-    ExperimentRecord,
-    forget_experiment,
-    read_experiment,
-    tell_experiment,
-)
+from hpcrun.store.experiments import ExperimentRecord
 from hpcrun.store.wanted import (
     Names,
     Wanted,
@@ -38,7 +31,6 @@ from hpcrun.store.wanted import (
     state_of,
 )
 from hpcrun.workflow.begin import begin
-from hpcrun.workflow.listing import list_ids
 
 if TYPE_CHECKING:
     from hpcrun.api.interactive import InteractiveRun
@@ -71,15 +63,12 @@ class Experiment:
         """
         check_view(view_type)
         wanted = names_of(tags)
-        newest: dict[str, str] = {}
-        for run_id in workspace.session.store.run_ids():
-            newest.setdefault(experiment_of(run_id), run_id)
-        found = [cls(workspace, n) for n in sorted(newest) if experiment_name in (None, n)]
         return [
-            experiment
-            for experiment in found
-            if has_names(experiment.tags, wanted)
-            and in_view(view_type, experiment.archived_time is not None)
+            cls(workspace, record.name)
+            for record in workspace.side.experiments()
+            if experiment_name in (None, record.name)
+            and has_names(record.tags, wanted)
+            and in_view(view_type, record.archived is not None)
         ]
 
     @classmethod
@@ -87,12 +76,7 @@ class Experiment:
         """Removes an experiment without runs: its tags. StoreError: it has runs. RunNotFound: there
         is none."""
         check_experiment(experiment_id)
-        runs = [r for r in workspace.session.store.run_ids() if experiment_of(r) == experiment_id]
-        if runs:
-            hint = "delete them first: hpcrun delete"
-            raise StoreError(f"experiment {experiment_id!r} has {len(runs)} runs", hint)
-        if not forget_experiment(workspace.session.store, experiment_id):
-            raise RunNotFound(f"there is no experiment {experiment_id!r}", "hpcrun list shows all")
+        workspace.side.forget_experiment(experiment_id)
 
     @property
     def id(self) -> str:
@@ -131,14 +115,7 @@ class Experiment:
     def archived_time(self) -> datetime | None:
         """When it was archived, in UTC; None if it is not, or has newer runs."""
         until = self._record().archived
-        if until is None:
-            return None
-        store = self.workspace.session.store
-        # An id tells the second, the record the moment.
-        late = takewhile(lambda run_id: _second(run_id) >= int(until), self._run_ids())
-        if any(store.read(run_id).created > until for run_id in late):
-            return None
-        return datetime.fromtimestamp(until, UTC)
+        return datetime.fromtimestamp(until, UTC) if until is not None else None
 
     def start_logging(
         self,
@@ -156,6 +133,7 @@ class Experiment:
         """
         from hpcrun.api.interactive import InteractiveRun
 
+        self.workspace.side.expect_near("an interactive run")
         folder = "outputs" if outputs is None or outputs is True else outputs
         source = Path(snapshot_directory) if snapshot_directory is not None else None
         store = self.workspace.session.store
@@ -179,17 +157,19 @@ class Experiment:
         tags: added to those of the config. run_id: an id of one's own, in the usual form.
         parent: the id of the run whose child it becomes; `Run.submit_child` gives it.
         Raises ConfigError, PlanError, SnapshotError, SchedulerError, StoreError; then nothing
-        was submitted, unless the error says that this is not known.
+        was submitted, unless the error says that this is not known. To another machine also
+        TransportError; once the submission itself is on its way that is a CutSubmission, which has
+        the run's id: where the connection is lost, it is asked until it is known what became of it.
         """
         asked = self._asked(config, source_directory)
         own = asked.value.tags or {}
         asked.value.experiment = self.name
         asked.value.tags = {**own, **texts_of(tags or {})}
-        session = self.workspace.session
         if parent is not None:
-            asked.value.private = _as_private_as(session.store.read(parent), asked.value.private)
-        record = session.submit(session.prepare(asked, run_id), parent)
-        return Run(self, record.run_id)
+            record = self.workspace.session.store.read(parent)
+            asked.value.private = _as_private_as(record, asked.value.private)
+        user, submitted = self.workspace.side.submit(asked, run_id, parent)
+        return Run(self, submitted, user)
 
     def get_runs(
         self,
@@ -216,17 +196,13 @@ class Experiment:
             children=include_children,
             view=check_view(view_type),
         )
-        return (Run(self, run_id) for run_id in list_ids(self.workspace.session, wanted))
-
-    def _run_ids(self) -> Iterator[str]:
-        ids = self.workspace.session.store.run_ids()
-        return (run_id for run_id in ids if experiment_of(run_id) == self.name)
+        return (Run(self, run_id, user) for user, run_id in self.workspace.side.runs(wanted))
 
     def _record(self) -> ExperimentRecord:
-        return read_experiment(self.workspace.session.store, self.name)
+        return self.workspace.side.experiment(self.name)
 
     def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
-        tell_experiment(self.workspace.session.store, self.name, kind, data)
+        self.workspace.side.tell_experiment(self.name, kind, data)
 
     def _asked(
         self, config: ScriptRunConfig | RunConfiguration | str, source: str | Path | None
@@ -256,7 +232,3 @@ def _as_private_as(parent: RunRecord, asked: bool | None) -> bool:
         message = f"run {parent.run_id} is {word}, and its child would be otherwise"
         raise ConfigError(Problem(message, "leave `private` out"))
     return parent.is_private
-
-
-def _second(run_id: str) -> int:
-    return int(run_id.rsplit("_", 2)[1])

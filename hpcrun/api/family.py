@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcrun.api.known import KnownRun
 from hpcrun.arguments import checked
-from hpcrun.errors import StoreError
+from hpcrun.errors import RunNotFound, StoreError
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.metrics.interactive import interactive_context, make_child
 from hpcrun.store.wanted import EVERY, Names, Wanted, check_type, names_of, state_of
@@ -81,6 +81,7 @@ class RunFamily(KnownRun):
     ) -> Any:
         from hpcrun.api.interactive import InteractiveRun
 
+        self._side.expect_near("a child that is no job")
         self._must_be_own()
         context = interactive_context(self.paths.owner.run(run_id), run_id)
         make_child(context, self.id, name, tags)
@@ -97,6 +98,8 @@ class RunFamily(KnownRun):
         run = Run(self.experiment, run_id, self._user)
         try:
             run.record()
+        except RunNotFound:
+            return None
         except StoreError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return None

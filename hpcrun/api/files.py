@@ -12,14 +12,7 @@ from hpcrun.arguments import checked
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.metrics.models import ModelRecord
 from hpcrun.workflow.code import code_of, known_digest
-from hpcrun.workflow.files import (
-    RunFile,
-    each_there,
-    fetch_file,
-    files_of,
-    files_on_disk,
-    of_all,
-)
+from hpcrun.workflow.files import RunFile
 
 
 @checked
@@ -28,7 +21,7 @@ class RunFiles(KnownRun):
 
     def get_files(self) -> Sequence[RunFile]:
         """Its files with their sizes in bytes, and the SHA-256 of what was uploaded or logged."""
-        return files_of(self._session.store, self.record())
+        return self._side.files(self.record())
 
     # -- files --------------------------------------------------------------------------------
 
@@ -43,7 +36,7 @@ class RunFiles(KnownRun):
         copy has the last part of its name; default: the current folder.
         """
         target = output_file_path if output_file_path is not None else Path.cwd()
-        return fetch_file(self._session.store, self.paths, name, target).path
+        return self._side.fetch(self._user, self.id, name, target)
 
     def download_files(
         self,
@@ -71,21 +64,7 @@ class RunFiles(KnownRun):
             for name in names
         ]
         pairs = [(name, Path(target)) for name, target in zip(names, targets, strict=True)]
-        return self._fetch(pairs)
-
-    def _fetch(self, pairs: Sequence[tuple[str, Path]]) -> Sequence[Path]:
-        """Copies files; those that a run which goes on has removed meanwhile are left out.
-
-        StoreError: some could not be read; all others have been copied.
-        """
-
-        def fetch(pair: tuple[str, Path]) -> Path:
-            return fetch_file(self._session.store, self.paths, *pair).path
-
-        copies, failed = each_there(pairs, fetch, lambda: self.record().state.is_end)
-        if failed:
-            raise of_all(failed, len(pairs))
-        return copies
+        return self._side.fetch_all(self._user, self.id, pairs)
 
     def get_all_logs(self, destination: str | Path | None = None) -> Sequence[Path]:
         """Copies all its logs; gives the copies' paths.
@@ -93,15 +72,14 @@ class RunFiles(KnownRun):
         destination: the folder; default: assets/<run id> in the current one.
         """
         folder = Path(destination) if destination is not None else Path("assets", self.id)
-        return self._fetch([(name, folder / name) for name in self._log_names()])
+        names = self._log_names()
+        return self._side.fetch_all(self._user, self.id, [(name, folder / name) for name in names])
 
     def _as_model(self, record: ModelRecord) -> Model:
         return Model(self._experiment.workspace, record.name, version=record.version)
 
-    def _log_names(self) -> list[str]:
-        self._session.store.request(self.paths)  # tells whether it is there
-        names = [file.name for file in files_on_disk(self.paths)]
-        return [name for name in names if name.split("/")[0] in ("logs", "user_logs")]
+    def _log_names(self) -> Sequence[str]:
+        return self._side.log_names(self._user, self.id)
 
     # -- code ---------------------------------------------------------------------------------
 
@@ -118,6 +96,10 @@ class RunFiles(KnownRun):
         """
         from hpcrun.snapshot.archive import archive  # zipfile is slow to import
 
+        self._side.expect_near(
+            "the source of a run as a zip file",
+            f"`hpcrun -w {self._side.name} snapshot {self.id} --restore FOLDER` brings it",
+        )
         code = code_of(self._session.workspace, self.record(), snapshot_id)
         folder = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix="hpcrun-"))
         file = folder / f"{code.manifest.digest}.zip"

@@ -29,6 +29,7 @@ class KnownRun(LoggingRun):
         self._experiment = experiment
         self._run_id = run_id
         self._session = experiment.workspace.session
+        self._side = experiment.workspace.side
         self._user = user or self._session.user
 
     # -- identity -----------------------------------------------------------------------------
@@ -75,7 +76,8 @@ class KnownRun(LoggingRun):
 
     @property
     def paths(self) -> RunPaths:
-        """Its folders: the record, and the files where the job runs."""
+        """Its folders: the record, and the files where the job runs; of a run on another machine
+        those of its mirror here."""
         return self._session.store.paths(self._run_id, self._user)
 
     def record(self) -> RunRecord:
@@ -113,6 +115,7 @@ class KnownRun(LoggingRun):
         return self._session.refreshed([self.record()])[0]
 
     def _files_folder(self) -> str:
+        self._side.expect_near("uploading files")
         self._must_be_own()
         return self.paths.files
 
@@ -121,13 +124,12 @@ class KnownRun(LoggingRun):
         return False
 
     def _models_folder(self) -> str:
+        self._side.expect_near("registering a model")
         return self.paths.owner.models
 
     def _append(self, kind: str, data: Mapping[str, Any]) -> None:
         """Writes a fact to the record, for this user's own runs."""
-        self._must_be_own()
-        attempt = self.record().attempt.attempt
-        self._session.store.append(self.paths, attempt, kind, data)
+        self._side.note(self._user, self.id, kind, data)
 
     def _must_be_own(self) -> None:
         """ForeignRun; StoreError: it was deleted."""

@@ -95,6 +95,7 @@ class Model:
         model_framework_version: str | None = None,
     ) -> Model:
         """Copies a local file or folder as the next version of a model. ValueError, StoreError."""
+        workspace.side.expect_near("registering a model")
         store = workspace.session.store
         room = store.prepare(read_policy(store.workspace).private)
         details = {
@@ -208,4 +209,5 @@ class Model:
 
 def _folders(workspace: Workspace) -> Sequence[str]:
     """Where this user's models lie: those of private runs, and the others."""
+    workspace.side.expect_near("a registered model")
     return [room.models for room in reversed(workspace.session.store.rooms())]

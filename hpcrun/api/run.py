@@ -20,15 +20,12 @@ from hpcrun.config import DockerSection, Environment
 from hpcrun.config.environment import PythonSection
 from hpcrun.errors import RunFailed, StoreError, WaitTimeout
 from hpcrun.forms import as_text
-from hpcrun.layout import INTERACTIVE, experiment_of
+from hpcrun.layout import experiment_of
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause, State
 from hpcrun.store.plain import MOST_TEXT, read_plain
 from hpcrun.store.wanted import Names
-from hpcrun.workflow.cancel import cancel
-from hpcrun.workflow.delete import Deletion, delete, plan_deletion
-from hpcrun.workflow.interactive import end
-from hpcrun.workflow.mirrored import expect_here
+from hpcrun.workflow.delete import Deletion
 from hpcrun.workflow.waiting import deadline
 
 if TYPE_CHECKING:
@@ -57,7 +54,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
         """
         from hpcrun.api.experiment import Experiment
 
-        user, found = workspace.session.store.find(run_id)
+        user, found = workspace.side.find(run_id)
         return cls(Experiment(workspace, experiment_of(found)), found, user)
 
     @classmethod
@@ -172,7 +169,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
         wait through Finalizing. raise_on_error: raise RunFailed if it ends as Failed; Canceled
         raises nothing. timeout_seconds: raise WaitTimeout after that; default: never. ConfigError:
         it is nan or negative. Ctrl-C raises KeyboardInterrupt, leaves the run alive, and says so
-        on standard error.
+        on standard error. A connection to another machine that is lost is made again.
         """
         until = deadline(timeout_seconds)
         try:
@@ -190,17 +187,23 @@ class Run(RunFiles, RunFamily, RunMetrics):
                 f"run {self.id} failed: {verdict.sentence if verdict else 'unknown'}",
                 (verdict.hint if verdict else "") or f"hpcrun show {self.id}",
             )
-        return self.get_details()
+        return self._side.look(self.get_details, time.sleep)
 
     def _waits(self, until: float | None, post_processing: bool) -> Iterator[RunRecord]:
         """Records, one after another, until the run has ended."""
         pause = FIRST_LOOK
+
+        def sleep(seconds: float) -> None:
+            if until is not None and time.monotonic() + seconds > until:
+                raise WaitTimeout("the time to wait is over, and there is no connection")
+            time.sleep(seconds)
+
         while True:
-            record = self._refreshed()
+            record = self._side.look(self._refreshed, sleep)
             yield record
             if self._session.is_over(record):
                 return
-            expect_here(record, "wait")
+            self._side.expect_live(record)
             goes_on = record.attempt.awaits_scheduler or record.attempt.may_go_on
             finalizing = record.state is State.FINALIZING and not goes_on
             if finalizing and not post_processing:
@@ -214,14 +217,15 @@ class Run(RunFiles, RunFamily, RunMetrics):
 
     def cancel(self) -> None:
         """Asks for its end. Returns at once; a run that has ended already is left as it is."""
-        cancel(self._session, self.record())
+        self._side.cancel(self._user, self.id)
 
     def resubmit(self, resume_from: str | Path | None = None) -> None:
         """Submits it once more, the same run: outputs and metrics go on. It must have ended.
 
         resume_from: the checkpoint to begin with; default: its newest complete one, if any.
         """
-        self._session.resubmit(self.record(), resume_from)
+        checkpoint = None if resume_from is None else str(resume_from)
+        self._side.resubmit(self._user, self.id, checkpoint)
 
     def should_stop(self, every: int = 1) -> bool:
         """False: only in the job is there something to stop."""
@@ -247,11 +251,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
 
     def _end(self, cause: Cause, message: str) -> bool:
         """Ends the run if it is interactive and goes on; whether it is interactive."""
-        self._must_be_own()
-        record = self._refreshed()
-        if record.target == INTERACTIVE and not record.state.is_end:
-            end(record, self._session.store, cause, message)
-        return record.target == INTERACTIVE
+        return self._side.end(self._user, self.id, str(cause), message)
 
     def archive(self) -> None:
         """Hides it from lists; nothing is deleted, and it can be named as before."""
@@ -263,7 +263,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
 
     def plan_deletion(self) -> Deletion:
         """What delete() would remove: it and its descendants, their files and bytes."""
-        return plan_deletion(self._session, [self.record()])
+        return self._side.plan_deletion(self._user, self.id)
 
     def delete(self) -> Deletion:
         """Deletes it for good, with its descendants; gives what that was.
@@ -271,7 +271,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
         Snapshots and models stay. StoreError: one has not ended. ForeignRun.
         """
         deletion = self.plan_deletion()
-        delete(self._session, deletion)
+        self._side.delete(deletion)
         return deletion
 
 

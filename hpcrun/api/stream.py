@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 def stream(run: Run, out: TextIO, records: Iterable[RunRecord]) -> RunRecord:
     """Writes rank 0's log as it grows, until the run has ended; gives the last record."""
-    out.write(f"RunId: {run.id}\nFiles: {run.paths.files}\n")
+    paths = run.paths
+    out.write(f"RunId: {run.id}\nFiles: {paths.files}\n")
 
     def find(attempt: Attempt, ended: bool) -> Source | None:
-        source = log_source(run.paths, attempt, 0)
-        return batch_source(run.paths, attempt) if source is None and ended else source
+        source = log_source(paths, attempt, 0)
+        return batch_source(paths, attempt) if source is None and ended else source
 
     follower, decoder = Follower(find), _decoder()
     shown: Source | None = None
@@ -29,7 +30,7 @@ def stream(run: Run, out: TextIO, records: Iterable[RunRecord]) -> RunRecord:
         for source, chunk in follower.read(last):
             if source != shown:
                 decoder, shown = _decoder(), source
-                heading = f"Streaming {source.path.relative_to(run.paths.files)}"
+                heading = f"Streaming {source.path.relative_to(paths.files)}"
                 out.write(f"\n{heading}\n{'=' * len(heading)}\n\n")
             out.write(decoder.decode(chunk))
         out.flush()

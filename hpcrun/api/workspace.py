@@ -14,8 +14,8 @@ from hpcrun.workflow.session import (
     find_config,
     is_elsewhere,
     named_folder,
-    open_session,
 )
+from hpcrun.workflow.side import Near, Side, open_side
 
 if TYPE_CHECKING:
     from hpcrun.api.experiment import Experiment
@@ -28,23 +28,25 @@ if TYPE_CHECKING:
 class Workspace:
     """The root of a run history: a folder that all nodes see.
 
-    path: the folder; it is made at the first submission. For the one that the current project or
-    user has configured, use `Workspace.from_config()`. ConfigError: it is no path, or is on another
-    machine.
+    path: the folder; it is made at the first submission. `SITE:` and `SITE:FOLDER` are on another
+    machine, as the commands name them: that is asked over one connection, which is made when it is
+    needed and ends with `close`, with a `with` statement, or with the program. For the workspace
+    that the current project or user has configured, use `Workspace.from_config()`. ConfigError: it
+    is no path.
     """
 
     def __init__(self, path: str | Path) -> None:
         if not str(path):
             raise ConfigError(Problem("a workspace is a folder, and '' names none"))
         if is_elsewhere(str(path)):
-            message = f"the workspace {path} is on another machine"
-            hint = f"`hpcrun sync {path}` mirrors its runs into one that is here"
-            raise ConfigError(Problem(message, hint))
+            self._open(open_side(given=str(path)))
+            return
         root = named_folder(str(path), "Workspace()")
         config = find_config(Path.cwd())
         import os
 
-        self.session = Session(root, Assets.of(config and config.parent.parent, os.environ))
+        assets = Assets.of(config and config.parent.parent, os.environ)
+        self._open(Near(Session(root, assets)))
 
     @classmethod
     def from_config(cls, path: str | Path | None = None) -> Workspace:
@@ -54,18 +56,34 @@ class Workspace:
         HPCRUN_WORKSPACE, the user's configuration, then ~/hpcrun.
         """
         workspace = cls.__new__(cls)
-        workspace.session = open_session(Path(path) if path is not None else None)
+        workspace._open(open_side(Path(path) if path is not None else None))
         return workspace
+
+    def _open(self, side: Side) -> None:
+        self.side = side
+        self.session = side.session
+
+    def close(self) -> None:
+        """Ends the connection to another machine, if there is one; what is asked next makes
+        another."""
+        self.side.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """The folder; of a workspace on another machine that of its mirror here, which holds what
+        was read."""
         return self.session.workspace
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
+        """The folder's name; `SITE:` where another machine has one that is usual there."""
+        return self.side.name.rpartition("/")[2] or self.side.name
 
     @property
     def experiments(self) -> Mapping[str, Experiment]:
@@ -85,6 +103,7 @@ class Workspace:
         """The newest version of each environment that this user has registered, by name."""
         from hpcrun.workflow.registered import registered
 
+        self._expect_near()
         return registered(self.session.store)
 
     def environment(
@@ -93,18 +112,21 @@ class Workspace:
         """A registered environment; see `Environment.get`. StoreError."""
         from hpcrun.workflow.registered import get
 
+        self._expect_near()
         return get(self.session.store, name, None if version is None else str(version), label)
 
     def label_environment(self, name: str, version: str | int, labels: Iterable[str]) -> None:
         """Has labels stand for a version of an environment; see `Environment.label`."""
         from hpcrun.workflow.registered import label
 
+        self._expect_near()
         label(self.session.store, name, str(version), labels)
 
     def register_environment(self, environment: Environment) -> Environment:
         """Keeps an environment under its name; see `Environment.register`."""
         from hpcrun.workflow.registered import register
 
+        self._expect_near()
         return register(self.session.store, environment, Path.cwd())
 
     def build_environment(self, environment: Environment) -> EnvironmentBuild:
@@ -112,8 +134,12 @@ class Workspace:
         from hpcrun.config.environment import EnvironmentBuild
         from hpcrun.workflow.environments import build_now
 
+        self._expect_near()
         built = build_now(environment, self.session.store, Path.cwd())
         return EnvironmentBuild(built.folder, built.lock)
 
+    def _expect_near(self) -> None:
+        self.side.expect_near("an environment that is registered or built")
+
     def __repr__(self) -> str:
-        return f"Workspace({str(self.path)!r})"
+        return f"Workspace({self.side.name!r})"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -128,14 +131,49 @@ def _downloaded(
     return Copy(taken.path, size, not taken.here)
 
 
+@click.command(hidden=True)
+@click.argument("run")
+@click.argument("destination")
+@click.pass_obj
+def lend(workspace: str | None, run: str, destination: str) -> None:
+    """Copy files of a run into the folder DESTINATION; standard input names them, as JSON."""
+    session = open_session(given=workspace)
+    user, run_id = session.store.find(run)
+    record, names = session.store.read(run_id, user), {*json.loads(sys.stdin.read())}
+    chosen = [file for file in files_of(session.store, record) if file.name in names]
+    _, copies, failed = _copied(session, record, chosen, destination)
+    print_json([file.name for file, _ in copies])
+    if failed:
+        raise of_all(failed, len(chosen))
+
+
 def _download_all(
     session: Session, record: RunRecord, prefix: str, destination: str | None, as_json: bool
 ) -> None:
-    store, paths = session.store, session.store.paths(record.run_id, record.user)
-    chosen = [file for file in files_of(store, record) if file.name.startswith(prefix)]
+    found = files_of(session.store, record)
+    chosen = [file for file in found if file.name.startswith(prefix)]
     if not chosen:
         message = f"run {record.run_id} has no file whose name begins with {prefix!r}"
         raise StoreError(message, "hpcrun files RUN lists them")
+    folder, copies, failed = _copied(session, record, chosen, destination)
+    if as_json:
+        print_json([_object(record.run_id, file.name, copy) for file, copy in copies])
+    else:
+        size, old = sum(copy.size for _, copy in copies), [c for _, c in copies if not c.is_new]
+        here_already = f", {len(old)} of them were here already" if old else ""
+        say(f"{len(copies)} files ({size_of(size)}) in {folder}{here_already}")
+    if record.user != session.user:
+        for name in closed_on_disk(session.store.paths(record.run_id, record.user)):
+            say(f"hpcrun: {CLOSED}: {name}", err=True)
+    if failed:
+        raise of_all(failed, len(chosen))
+
+
+def _copied(
+    session: Session, record: RunRecord, chosen: Sequence[RunFile], destination: str | None
+) -> tuple[Path, list[tuple[RunFile, Copy]], list[StoreError]]:
+    """Copies files into a folder; gives that, those that were copied, and what failed."""
+    store, paths = session.store, session.store.paths(record.run_id, record.user)
     folder = Path(destination) if destination else Path.cwd()
     root = served.room() if served.is_elsewhere() else folder
 
@@ -158,17 +196,7 @@ def _download_all(
         copies = [
             (file, Copy(folder / file.name, file.size, file.name not in here)) for file in lent
         ]
-    if as_json:
-        print_json([_object(record.run_id, file.name, copy) for file, copy in copies])
-    else:
-        size, old = sum(copy.size for _, copy in copies), [c for _, c in copies if not c.is_new]
-        here_already = f", {len(old)} of them were here already" if old else ""
-        say(f"{len(copies)} files ({size_of(size)}) in {folder}{here_already}")
-    if record.user != session.user:
-        for name in closed_on_disk(paths):
-            say(f"hpcrun: {CLOSED}: {name}", err=True)
-    if failed:
-        raise of_all(failed, len(chosen))
+    return folder, copies, failed
 
 
 @click.command()

@@ -72,7 +72,10 @@ HIDDEN = {
     "serve": "serve",
     "receive": "receive",
     "settle": "settle",
+    "give": "there",
+    "lend": "files",
     "site": "sites",
+    "there": "there",
     "told": "sync",
 }
 """Command → module, of those that nobody types; `site` is `sites`."""

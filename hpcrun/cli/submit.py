@@ -86,14 +86,22 @@ class _Asking(click.Command):
 @click.command(cls=_Asking)
 @request_options
 @click.option("--follow", is_flag=True, help="Follow the output until the run has ended.")
+@click.option("--parent", hidden=True)
 @json_option
 @click.pass_obj
-def submit(workspace: str | None, /, follow: bool, as_json: bool, **request: Any) -> int:
+def submit(
+    workspace: str | None,
+    /,
+    follow: bool,
+    parent: str | None,
+    as_json: bool,
+    **request: Any,
+) -> int:
     """Submit a run. Further arguments for the script stand after `--`."""
     if (place := _elsewhere(workspace, **request)) is not None:
         return _send(place, "submit", follow=follow, as_json=as_json, **request)
     session, prepared = prepare(workspace, **request)
-    return _tell_submitted(session, session.submit(prepared), follow, as_json)
+    return _tell_submitted(session, session.submit(prepared, parent), follow, as_json)
 
 
 @click.command()

@@ -29,6 +29,7 @@ __all__ = [
     "Read",
     "check_value",
     "nearest",
+    "plain_of",
     "plain_scalar",
     "read_layer",
     "read_layers",
@@ -120,6 +121,11 @@ def read_value(kind: type[Kind], value: Kind, error: Raised = ConfigError) -> Re
     except Endless as endless:
         raise error(Problem(str(endless))) from None
     return _built(kind, tree, [], str, error)
+
+
+def plain_of(value: object) -> Any:
+    """A value made in Python as dicts, lists and scalars, as a text would hold it."""
+    return plain(tree_of(value, 0))
 
 
 def check_value(kind: type[Kind], value: Kind, error: Raised = ConfigError) -> Kind:

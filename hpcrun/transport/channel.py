@@ -76,6 +76,11 @@ class Channel:
     ) -> None:
         self.close()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to be cut, or was closed."""
+        return self._closed.is_set() or self._process.poll() is not None
+
     def send(self, *frames: Frame) -> None:
         """Sends frames. What cannot be sent is no error: who reads will find the connection cut."""
         assert self._process.stdin is not None
