@@ -237,7 +237,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
         Of a submitted run the exit code decides, and of an ended one its end stands: then nothing
         happens.
         """
-        self._end(Cause.COMPLETED, f"{self._session.user} completed the run")
+        self._end(Cause.COMPLETED, f"{self._who} completed the run")
 
     def fail(self, error_details: object = None, error_code: object = None) -> None:
         """Ends an interactive run from outside of its process, as failed; see `complete`.
@@ -245,9 +245,14 @@ class Run(RunFiles, RunFamily, RunMetrics):
         To a submitted run a problem is added.
         """
         told = [as_text(part) for part in (error_code, error_details) if part is not None]
-        message = ": ".join(told) or f"{self._session.user} called fail()"
+        message = ": ".join(told) or f"{self._who} called fail()"
         if not self._end(Cause.REPORTED, message):
             self._append("problem", {"message": message})
+
+    @property
+    def _who(self) -> str:
+        """Who ends a run; on another machine it is known there who that is."""
+        return self._session.user or self._user or "its user"
 
     def _end(self, cause: Cause, message: str) -> bool:
         """Ends the run if it is interactive and goes on; whether it is interactive."""
