@@ -298,7 +298,7 @@ def test_a_wait_is_taken_up_again(far: Far, talking: tuple[str, Path]) -> None:
     run_id, stop = talking
     words = far.words("wait", run_id)
     with far.laptop.popen(words) as waiting:
-        eventually(far.served)
+        eventually(lambda: len(far.served().split()) == 2)  # greeted, and at work
         far.laptop.restart_login()
         eventually(lambda: not far.served())
         stop.touch()
@@ -352,8 +352,9 @@ def test_a_shell_beside_a_job_has_the_terminal_of_the_laptop(
         far.site(site, host=host)
         at = far.terminal(far.words("shell", run_id, site=site))
         at.shows(rf"\[{run_id} n\d\]")
-        at.type("tty; echo $HPCRUN_RUN_ID $((6 * 7)); stty size; exit 3\n")
+        at.type("tty; echo $HPCRUN_RUN_ID $((6 * 7)); stty size\n")
         at.shows(r"/dev/pts/\d+\r\n" + run_id + r" 42\r\n33 101\r\n")
+        at.type("exit 3\n")
         assert at.ends() == 3
     done = far.run("shell", run_id, "--", "sh", "-c", "tty; echo $HPCRUN_RUN_ID; exit 4")
     assert (done.returncode, done.stdout) == (4, f"not a tty\n{run_id}\n"), done.stderr
