@@ -53,6 +53,14 @@ LETTERS: Mapping[str, str] = {
 }
 """sbatch's flags of one letter (22.05), to their long names."""
 
+BARE = frozenset(
+    (
+        *("contiguous", "hold", "ignore-pbs", "overcommit", "oversubscribe", "quiet", "reboot"),
+        *("spread-job", "use-min-nodes", "verbose"),
+    )
+)
+"""Flags to which sbatch (22.05) allows no value."""
+
 
 def refusal(name: str, value: str | None = None) -> Problem | None:
     """Why a flag beside hpcrun's own may not be written; None if it may.
@@ -67,6 +75,9 @@ def refusal(name: str, value: str | None = None) -> Problem | None:
         near = word.replace("_", "-").lower()
         hint = f"did you mean {near!r}?" if _FLAG.match(near) else "such as: switches, contiguous"
         return Problem(f"{name!r} is no flag of sbatch", hint)
+    if word in BARE and value is not None:
+        hint = f"`{word}: null`, or leave it out"
+        return Problem(f"--{word} is a flag without a value, and has {value!r}", hint)
     flag = f"--{word}"
     if flag == "--gres" and "gpu" not in (value or ""):
         return None

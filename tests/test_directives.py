@@ -191,6 +191,7 @@ def test_a_flag_that_is_written_twice_is_refused_with_both() -> None:
         ("wait", None, "for itself"),
         ("export", "ALL", "for itself"),
         ("job_name", "x", "did you mean 'job-name'"),
+        ("hold", "true", "--hold is a flag without a value, and has 'true'"),
         ("switches=2", None, "no flag"),
         ("a b", None, "no flag"),
         ("a\nb", None, "no flag"),
