@@ -112,7 +112,8 @@ def test_packed_it_runs_from_wherever_it_lies(project: Path) -> None:
     (project / "environment.yml").write_text(asked.replace("  - pip", "  - tinyscripts\n  - pip"))
     built = json.loads(hpcrun("env", "build", "--json").stdout)["folder"]
     root = str(Path(built).resolve())
-    assert Path(built, "bin/tiny").read_text() == f"#!{root}/bin/python\n{tells}"
+    first, _, _ = Path(built, "bin/tiny").read_text().partition(tells)
+    assert f"{root}/bin/python" in first  # in the second line where that is too long for a first
     pack(Path(built), str(project / "one.tar.gz"))
     there = project / "there"
     with tarfile.open(project / "one.tar.gz") as packed:

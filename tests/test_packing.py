@@ -50,6 +50,7 @@ def test_scripts_and_links_lead_to_where_it_is_unpacked(prefix: Path, tmp_path: 
     script(prefix, "by-link", f"#!{prefix}/bin/python3")
     script(prefix, "by-build", f"#!{built}/bin/python")
     script(prefix, "long", f"#!/bin/sh\n'''exec' {built}/bin/python3 \"$0\" \"$@\"\n' '''")
+    script(prefix, "of-conda", f"#!/bin/sh\n'''exec' \"{built}/bin/python3\" \"$0\" \"$@\" #'''")
     (prefix / "bin/linked").symlink_to(built / "bin/by-link")
     kept = {"other": "#!/usr/bin/env python3", "none": "not a script", "sh": f"#!{built}/bin/sh"}
     for name, begin in kept.items():
@@ -57,7 +58,7 @@ def test_scripts_and_links_lead_to_where_it_is_unpacked(prefix: Path, tmp_path: 
     pack(prefix, str(tmp_path / "packs/one.tar.gz"))
     there = unpacked(tmp_path / "packs/one.tar.gz", tmp_path / "a folder")
     shutil.rmtree(built)
-    for name in ("by-link", "by-build", "long", "linked"):
+    for name in ("by-link", "by-build", "long", "of-conda", "linked"):
         words = [there / "bin" / name, "a b", "$c"]
         done = subprocess.run(words, capture_output=True, text=True, cwd="/")
         assert (done.returncode, done.stdout) == (0, f"{there} a b $c\n"), done.stderr

@@ -39,7 +39,7 @@ SPARE = 64 << 20
 
 _OF_PYTHON = re.compile(
     rb"#!(?P<words>[^\n]*)\n"
-    rb"(?:'''exec' (?P<long>\x22[^\x22\n]*\x22|\S+) [^\n]*\n' '''\n)?"
+    rb"(?:'''exec' (?P<long>\x22[^\x22\n]*\x22|\S+) [^\n]*(?:\n' '''|#''')\n)?"
 )
 _RELATIVE = """\
 #!/bin/sh
