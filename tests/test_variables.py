@@ -63,5 +63,5 @@ def test_the_names_of_our_scripts_are_known() -> None:
     assert SCRIPTS.issubset(lower)
     upper = {name for name in set_ if name.isupper()}
     known = {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PATH", "PYTHONPATH", "USER", "IFS"}
-    known |= {"PYTHONUNBUFFERED", *RANKS}
+    known |= {"PYTHONUNBUFFERED", "ROCR_VISIBLE_DEVICES", "SLURM_EXPORT_ENV", *RANKS}
     assert {name for name in upper if not name.startswith("HPCRUN_")} <= known

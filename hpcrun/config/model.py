@@ -72,7 +72,7 @@ class Resources:
     """Features that the nodes must have."""
     reservation: str | None = None
     """The reservation to use."""
-    storage: list[str] = field(default_factory=list)
+    storage: list[str] | None = None
     """Disks of the nodes that a job only has when it asks, by the site's names, such as nvme."""
 
 

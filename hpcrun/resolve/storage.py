@@ -15,7 +15,7 @@ KEY = "resources.storage"
 def storage(request: Request) -> Sequence[Disk]:
     """How the job asks for those that the run names, and for those that it works on."""
     roots = request.site.storage.roots
-    wanted = dict.fromkeys(request.config.resources.storage, KEY)
+    wanted = dict.fromkeys(request.config.resources.storage or (), KEY)
     for name in wanted:
         if name not in roots or roots[name].request is None:
             known = [each for each, root in roots.items() if root.request is not None]
