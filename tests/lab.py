@@ -111,8 +111,8 @@ def go_on(lab: Lab, job_id: str) -> None:
         return restarts != "0" and state != "COMPLETING"
 
     eventually(is_requeued, 120)
-    # In the second in which it ended, its nodes would refuse it. It may have begun meanwhile.
-    lab.cluster.run("root", ["scontrol", "update", f"jobid={job_id}", "StartTime=now+1"])
+    # For a second or two after its end, its nodes would refuse it. It may have begun meanwhile.
+    lab.cluster.run("root", ["scontrol", "update", f"jobid={job_id}", "StartTime=now+3"])
 
 
 def make_lab(cluster: Cluster) -> Lab:
