@@ -226,6 +226,31 @@ def test_each_value_tells_its_file_and_source(assets: Assets) -> None:
     assert "hints.targets.gpu.time.max" in facts
 
 
+def test_a_source_speaks_of_the_files_of_those_who_name_it(assets: Assets) -> None:
+    put(assets, 1, "base", BASE + "sources: [{url: of-base}]\n")
+    put(assets, 1, "one", ONE + SOURCES)
+    put(assets, 0, "one", "inherits: [one]\ntargets: {normal: {node: {cpus: 7}}}\n")
+    own = assets.folders[0] / "site_configs/one.yaml"
+
+    def said() -> dict[str, str | None]:
+        facts = facts_of("one", assets)
+        return {fact.key: fact.source.url if fact.source else None for fact in facts}
+
+    # Who replaces one value three levels deep is not who said what was there before.
+    assert said()["targets.normal.node.cpus"] is None
+    assert said()["targets.gpu.partition"] == "docs"
+    assert said()["scheduler.account.required"] == "of-base"
+    told = [message for grade, message in findings(own, assets) if grade == "warning"]
+    assert [message for message in told if "has no source" in message] == [
+        "targets.normal.node.cpus = 7 has no source"
+    ]
+    # One who names sources takes nobody else's away.
+    own.write_text(own.read_text() + "sources: [{url: mine, fields: [targets.normal]}]\n")
+    assert said()["targets.normal.node.cpus"] == "mine"
+    assert said()["targets.gpu.partition"] == "docs"
+    assert said()["scheduler.account.required"] == "of-base"
+
+
 def findings(path: Path, assets: Assets) -> list[tuple[str, str]]:
     return [(finding.grade, finding.message) for finding in check_file(path, assets)]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.reading.build import Builder
-from hpcrun.reading.merge import merged, settled
+from hpcrun.reading.merge import APPENDS, merged, settled
 from hpcrun.reading.nearest import nearest
 from hpcrun.reading.override import overridden
 from hpcrun.reading.parse import parsed, plain_scalar
@@ -74,6 +74,20 @@ class Layer(NamedTuple):
         """What it holds under a key, and another key of that, and so on."""
         found = part_of(self.tree, *path)
         return None if found is None else Layer(found)
+
+    @property
+    def file(self) -> str:
+        """Where it stands."""
+        return self.tree.origin.source
+
+    def only(self, key: str) -> Layer:
+        """The same without what stands under other keys."""
+        if not isinstance(self.tree, Branch):
+            return self
+        items = [
+            (name, item) for name, item in self.tree.items if name.removesuffix(APPENDS) == key
+        ]
+        return Layer(self.tree._replace(items=items))
 
     def texts(self, key: str) -> Mapping[str, Origin]:
         """The texts in the list under a key, each with its place."""

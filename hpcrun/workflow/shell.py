@@ -13,7 +13,6 @@ from hpcrun.plan import LOCAL
 from hpcrun.ports import Command, JobId
 from hpcrun.record import RunRecord
 from hpcrun.site import SiteConfig
-from hpcrun.site.provenance import source_of
 from hpcrun.workflow.mirrored import expect_here
 from hpcrun.workflow.session import Session
 
@@ -47,7 +46,7 @@ class Beside(NamedTuple):
             raise PlanError(
                 Problem(
                     f"{site.title or site.id} does not allow port forwarding",
-                    f"says {_who_says(site, 'ssh.port_forwarding')}",
+                    f"says {_who_says(self.session, site, 'ssh.port_forwarding')}",
                 )
             )
         return self._step(["relay"], False)
@@ -119,6 +118,8 @@ def _number(node: str, nodes: Sequence[str]) -> int:
     return named[0]
 
 
-def _who_says(site: SiteConfig, key: str) -> str:
-    source = source_of(key, site.sources)
-    return source.url if source is not None and source.url else f"the site file of {site.id}"
+def _who_says(session: Session, site: SiteConfig, key: str) -> str:
+    from hpcrun.workflow.sites import facts_of  # brings the rendering of scripts
+
+    told = next(fact for fact in facts_of(site.id, session.assets) if fact.key == key)
+    return told.source.url if told.source is not None and told.source.url else told.origin

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from hpcrun.assets import Assets
 from hpcrun.config import RunConfiguration
-from hpcrun.errors import HpcrunError, Problem
+from hpcrun.errors import HpcrunError, Problem, SiteError
 from hpcrun.plan import Surroundings
-from hpcrun.reading import read_value, scalars
+from hpcrun.reading import Layer, read_layers, read_value, scalars
 from hpcrun.resolve import resolve
 from hpcrun.script import render
 from hpcrun.site import SiteConfig, Source, source_of
@@ -50,12 +51,42 @@ class Fact(NamedTuple):
 
 def facts_of(name: str, assets: Assets) -> list[Fact]:
     """All that the files of a site say. SiteError if they cannot be read."""
-    sources = load_site(name, assets).sources
+    load_site(name, assets)
+    layers = layers_of(name, assets)
+    speaking = {layer.file: _speaking(layers, number) for number, layer in enumerate(layers)}
     return [
-        Fact(key, text, str(origin), source_of(key, sources))
-        for key, text, origin in scalars(layers_of(name, assets))
+        Fact(key, text, str(origin), _source(key, *speaking[origin.source]))
+        for key, text, origin in scalars(layers)
         if not _is_below(key, ("sources",))
     ]
+
+
+@dataclass(frozen=True)
+class _Sourced:
+    """A site file, of which only its sources are wanted."""
+
+    sources: tuple[Source, ...] = ()
+
+
+def _source(key: str, own: Sequence[Source], named: Sequence[Source]) -> Source | None:
+    return source_of(key, own) or source_of(key, named)
+
+
+def _speaking(layers: Sequence[Layer], number: int) -> tuple[Sequence[Source], Sequence[Source]]:
+    """Who says what stands in a file: whom it names, or a file below it in the same folder, which
+    the same people keep; else whom files on top of it name for single fields.
+
+    So whoever replaces one value of others' files takes no source of theirs for it.
+    """
+    folder = PurePath(layers[number].file).parent
+    near = [one for one in layers[: number + 1] if PurePath(one.file).parent == folder]
+    above = _sources_of(layers[number + 1 :])
+    return _sources_of(near), [source for source in above if source.fields]
+
+
+def _sources_of(layers: Sequence[Layer]) -> Sequence[Source]:
+    wanted = [layer.only("sources") for layer in layers]
+    return read_layers(_Sourced, wanted, SiteError).value.sources if wanted else ()
 
 
 def check_file(path: Path, assets: Assets) -> list[Finding]:
