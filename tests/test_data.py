@@ -346,6 +346,16 @@ def test_a_tree_arrives_as_it_is(tmp_path: Path) -> None:
     assert (where / "holes").stat().st_blocks == 0
 
 
+@pytest.fixture(params=["newer", "older"])
+def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With or without the filters that tarfile has in newer releases of each Python."""
+    if request.param == "older":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+        trusting = staticmethod(getattr(tarfile, "fully_trusted_filter", None))
+        monkeypatch.setattr(tarfile.TarFile, "extraction_filter", trusting, raising=False)
+
+
+@pytest.mark.usefixtures("python")
 @pytest.mark.parametrize("mode", ["tar.gz", "tar", "zip"])
 def test_an_archive_is_unpacked(tmp_path: Path, mode: str) -> None:
     archive = tmp_path / f"a.{mode}"
@@ -357,16 +367,45 @@ def test_an_archive_is_unpacked(tmp_path: Path, mode: str) -> None:
     else:
         with tarfile.open(archive, "w:gz" if mode == "tar.gz" else "w") as packed:
             packed.add(tmp_path / "in", "deep/in")
+            for kind, name, target in (
+                (tarfile.SYMTYPE, "deep/link", "in"),
+                (tarfile.LNKTYPE, "twin", "deep/in"),
+            ):
+                link = tarfile.TarInfo(name)
+                link.type, link.linkname, link.mode = kind, target, 0o755
+                packed.addfile(link)
     where = staged(tmp_path, archive, "unpack")
-    assert tree(where) == {"deep/in": b"in"}
+    links = {} if mode == "zip" else {"deep/link": ("link", "in"), "twin": b"in"}
+    assert tree(where) == {"deep/in": b"in", **links}
     assert (where / "deep/in").stat().st_mode & 0o777 == 0o755
 
 
-def test_what_leads_out_of_an_archive_is_refused(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("python")
+@pytest.mark.parametrize(
+    "led",
+    [
+        [("../out", tarfile.REGTYPE, "")],
+        [("up", tarfile.SYMTYPE, "..")],
+        [("whole", tarfile.SYMTYPE, "/etc")],
+        [("twin", tarfile.LNKTYPE, "../../x")],
+        [("here", tarfile.SYMTYPE, "."), ("here/on", tarfile.SYMTYPE, "here/..")],
+        [("pipe", tarfile.FIFOTYPE, "")],
+    ],
+)
+def test_what_leads_out_of_a_tar_is_refused(
+    tmp_path: Path, led: list[tuple[str, bytes, str]]
+) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as packed:
-        packed.add(tmp_path, "../out", recursive=False)
-    with pytest.raises(DataError, match="input x"):
+        for name, kind, target in led:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            packed.addfile(member)
+    with pytest.raises(DataError, match=f"input x.*{led[-1][0]}"):
         staged(tmp_path, tmp_path / "a.tar", "unpack")
+    assert [path.name for path in tmp_path.iterdir() if path.name in ("out", "pipe")] == []
+
+
+def test_what_leads_out_of_an_archive_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
         zipped.writestr("../out", "x")
     with pytest.raises(DataError, match=r"\.\./out in it leads outside"):

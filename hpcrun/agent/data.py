@@ -216,10 +216,29 @@ def _unpack(archive: str, where: str) -> None:
             for member in zipped.infolist():
                 _unzip(zipped, member, where)
         return
-    if not hasattr(tarfile, "data_filter"):
-        raise ValueError("this Python is too old to unpack what others have packed")
     with tarfile.open(archive) as packed:
-        packed.extractall(where, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            packed.extractall(where, filter="data")
+        else:  # before 3.8.17, 3.9.17, 3.10.12 and 3.11.4
+            packed.extractall(where, _harmless(packed, os.path.realpath(where)))
+
+
+def _harmless(packed: tarfile.TarFile, where: str) -> Iterator[tarfile.TarInfo]:
+    """What is in it, as the filter `data` of newer Pythons takes it. ValueError for what is not.
+
+    Each is looked at once those before it are there: a link of theirs may lead it outside.
+    """
+    for member in packed:
+        member.name = member.name.lstrip("/")
+        place = os.path.join(where, member.name)
+        linked = os.path.join(os.path.dirname(place) if member.issym() else where, member.linkname)
+        places = [place, linked] if member.islnk() or member.issym() else [place]
+        if any(os.path.commonpath([where, os.path.realpath(each)]) != where for each in places):
+            raise ValueError(f"{member.name} in it leads outside")
+        if not (member.isreg() or member.isdir() or member.islnk() or member.issym()):
+            raise ValueError(f"{member.name} in it is no file, folder or link")
+        member.mode = member.mode & 0o755 | (0o700 if member.isdir() else 0o600)
+        yield member
 
 
 def _unzip(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> None:
