@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcrun.cli.serve import Stream
 from hpcrun.errors import TransportError
 from hpcrun.transport.wire import (
+    LONGEST,
     MARK,
     PROTOCOL,
     Alive,
@@ -110,3 +113,13 @@ def test_long_lines_come_whole_and_cheaply() -> None:
 def test_a_line_that_is_no_frame_is_told(line: bytes) -> None:
     with pytest.raises(TransportError, match="no frame"):
         list(Decoder(greets=False).feed(line))
+
+
+def test_what_is_printed_at_once_comes_in_frames_that_are_taken() -> None:
+    frames: list[Frame] = []
+    out = io.BufferedWriter(Stream(1, frames.append, False))  # type: ignore[type-var]
+    text = bytes(LONGEST // 6 + 1)  # zeros take six bytes each in a frame
+    out.write(text)
+    out.flush()
+    assert b"".join(frame.data for frame in frames if isinstance(frame, Output)) == text
+    assert max(len(encode(frame)) for frame in frames) < LONGEST

@@ -305,15 +305,16 @@ class _Command:
             os.killpg(self._process, number)
 
 
-class _Stream(io.RawIOBase):
+class Stream(io.RawIOBase):
     """Standard output or error, of which the near side shows each write."""
 
     def __init__(self, number: int, tell: Callable[[Frame], None], terminal: bool) -> None:
         self._number, self._tell, self._terminal = number, tell, terminal
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._tell(Output(self._number, bytes(data)))
-        return len(data)
+        piece = bytes(data[:_CHUNK])  # who writes goes on with the rest
+        self._tell(Output(self._number, piece))
+        return len(piece)
 
     def writable(self) -> bool:
         return True
@@ -403,7 +404,7 @@ def _become(request: Request, told: int, own: Path) -> NoReturn:
             sys.stdin = _Questions(send, 0 in request.terminals)
         for number in (1, 2):
             terminal = number in request.terminals
-            raw = io.BufferedWriter(_Stream(number, send, terminal))  # type: ignore[type-var]
+            raw = io.BufferedWriter(Stream(number, send, terminal))  # type: ignore[type-var]
             errors = "strict" if number == 1 else "backslashreplace"
             buffered = number == 2 or terminal
             stream = io.TextIOWrapper(raw, "utf-8", errors, line_buffering=buffered)
