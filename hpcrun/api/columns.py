@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import numpy
     import pandas
 
-Array = "numpy.ndarray[Any, Any]"
-
 
 def columns_of(metric: Metric) -> dict[str, numpy.ndarray[Any, Any]]:
     """A metric's steps, ranks, attempts, times and values; see `Run.get_metric_columns`."""

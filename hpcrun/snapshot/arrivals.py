@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from hpcrun.errors import SnapshotError, StoreError
 from hpcrun.faults import told
+from hpcrun.forms import is_digest
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Entry, Manifest, object_name, shown, shown_size
 from hpcrun.offer import Offer, Reply, contents
@@ -35,7 +36,6 @@ from hpcrun.snapshot.restore import read_manifest
 PAUSE = 0.2
 """Seconds between two looks at what has arrived."""
 
-_WHOLE = re.compile("[0-9a-f]{64}")
 _PART = re.compile(r"\.([0-9a-f]{64})\.\w+")
 """How rsync calls a file while it comes."""
 
@@ -107,7 +107,7 @@ def gather(sender: str, process: int, paths: UserPaths) -> None:
     while goes_on:
         goes_on = os.path.exists(f"/proc/{process}")
         with contextlib.suppress(FileNotFoundError):
-            names = [n for n in os.listdir(incoming.arrived) if _WHOLE.fullmatch(n)]
+            names = [n for n in os.listdir(incoming.arrived) if is_digest(n)]
             new = [name for name in names if name not in damaged]
             make_folders(new, paths)
             moved = each(lambda name: _move_if_there(incoming, name, paths), new)
@@ -162,10 +162,10 @@ def _object(sha256: str, paths: UserPaths) -> str:
 def _settle(incoming: Incoming, paths: UserPaths) -> None:
     """What has arrived whole goes to the store; the rest is a basis for itself. OSError."""
     names = os.listdir(incoming.arrived)
-    make_folders(filter(_WHOLE.fullmatch, names), paths)
+    make_folders(filter(is_digest, names), paths)
 
     def settle(name: str) -> None:
-        if _WHOLE.fullmatch(name) and _move_if_there(incoming, name, paths):
+        if is_digest(name) and _move_if_there(incoming, name, paths):
             return
         # rsync may hold it open still, where the connection was cut and nobody has noticed there.
         part = _PART.fullmatch(name)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from hpcrun.forms import is_digest
 from hpcrun.layout import UserPaths
 from hpcrun.snapshot.objects import READING
 from hpcrun.snapshot.restore import read_manifest
@@ -53,7 +54,7 @@ def contents(paths: UserPaths, going: Collection[str], before: float) -> list[St
     for folder in _folders(paths.objects):
         for entry in _files(folder.path):
             digest = folder.name + entry.name
-            if re.fullmatch("[0-9a-f]{64}", digest) and bytes.fromhex(digest) not in named:
+            if is_digest(digest) and bytes.fromhex(digest) not in named:
                 found += _old(entry, before)
     return found
 

@@ -131,9 +131,6 @@ def address_words(endpoint: Endpoint) -> Sequence[str]:
     return words
 
 
-FAR = "~/.local/share/hpcrun/current/bin/hpcrun"
-"""Where hpcrun lies on a cluster that it was brought to."""
-
 NONE_THERE = "hpcrun-none-there"
 
 _FIND = (

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
 from hpcrun.errors import StoreError
+from hpcrun.forms import is_digest
 from hpcrun.layout import UserPaths
 from hpcrun.record import RunRecord
 from hpcrun.snapshot import read_manifest
 from hpcrun.snapshot.difference import Side
-
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def digest_of(record: RunRecord) -> str | None:
     """The digest of a run's snapshot; None if it has none."""
     told = record.request.get("snapshot")
     digest = told.get("digest") if isinstance(told, dict) else None
-    return digest if isinstance(digest, str) and _DIGEST.match(digest) else None
+    return digest if is_digest(digest) else None
 
 
 def known_digest(record: RunRecord) -> str:
@@ -32,7 +30,7 @@ def known_digest(record: RunRecord) -> str:
 
 def code_of(workspace: Path, record: RunRecord, digest: str | None = None) -> Side:
     """A run's snapshot, or another one of the same user. StoreError: there is none."""
-    if digest is not None and not _DIGEST.match(digest):
+    if digest is not None and not is_digest(digest):
         raise StoreError(f"{digest[:80]!r} is the digest of no snapshot", "it has 64 hex digits")
     own = UserPaths.of(str(workspace), record.user)
     own = own.private if record.is_private else own

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, HpcrunError, Problem
+from hpcrun.layout import WORKSPACE_VARIABLE
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import RunRecord
 from hpcrun.workflow.liveness import Heartbeats
@@ -31,7 +32,6 @@ CONFIG = Path(".hpcrun", "config.json")
 """The project's settings: {"workspace": "<folder>", "scheduler_adapter": "auto"}, each if it is
 there, found by an upward search. The user's own have the same form."""
 
-WORKSPACE = "HPCRUN_WORKSPACE"
 
 DEFAULT = "default"
 """The origin of a workspace that nobody has named: not even the site of this host."""
@@ -360,8 +360,8 @@ def named_workspace(start: Path, environ: Mapping[str, str], given: str | None =
     """The workspace that counts: flag, variable, project, user, default."""
     if given:
         return Named(given, "--workspace")
-    if environ.get(WORKSPACE):
-        return Named(environ[WORKSPACE], WORKSPACE)
+    if environ.get(WORKSPACE_VARIABLE):
+        return Named(environ[WORKSPACE_VARIABLE], WORKSPACE_VARIABLE)
     home = Path(environ.get("HOME", "/"))
     config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     for file in (find_config(start), config_home / "hpcrun" / "config.json"):
