@@ -13,9 +13,9 @@ from benchmarks.row import Row
 from tests.cluster.laptop import Laptop
 from tests.lab import Lab
 
-FILES, SIZE = 5000, 20_000
+FILES, SIZE = 5000, 60_000
 ROUNDS = 3
-"""At most: each brings 200 MB to the disk."""
+"""At most: each brings 900 MB to the disk."""
 
 LINES = {"on one machine": None, "at 200 Mbit/s": 200_000}
 """In kbit/s; None: as fast as it can, where both halves share the processors."""
