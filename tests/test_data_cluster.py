@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ compute_target: test-cluster
 experiment: data
 inputs:
   images: {path: shared/my images, mode: stage}
+  packed: {path: shared/packed.tar.gz, mode: unpack}
 outputs:
   made: shared/made
 distributed_job_config: {kind: mpi, node_count: 2, process_count_per_node: 2}
@@ -38,6 +40,7 @@ import os, sys, time
 images, made = sys.argv[1:]
 assert images == os.environ["HPCRUN_INPUT_IMAGES"]
 text = open(images + "/a").read()
+assert text == open(os.environ["HPCRUN_INPUT_PACKED"] + "/within/b").read()
 host = os.uname().nodename
 open(f"{made}/{os.environ['RANK']}-{host}", "w").write(text)
 open(f"{made}/same", "w").write(host)
@@ -54,6 +57,8 @@ class Place:
     def __init__(self, lab: Lab, name: str) -> None:
         self.lab = lab
         self.shared = lab.folder(f"{name}-shared", {"my images/a": "image", "made/.keep": ""})
+        with tarfile.open(self.shared / "packed.tar.gz", "w:gz") as packed:
+            packed.add(self.shared / "my images/a", "within/b")
         site = SITE.format(node_tmp="/tmp/little", shared=self.shared)
         files = {"run.yaml": RUN_YAML, "train.py": TRAIN, ".hpcrun/config.json": "{}"}
         files[".hpcrun/site_configs/test-cluster.yaml"] = site
@@ -120,6 +125,8 @@ def test_each_node_has_the_data_and_brings_what_it_made(place: Place) -> None:
     assert known == [
         ("images", "n1", 1, True),
         ("images", "n2", 1, True),
+        ("packed", "n1", 1, True),
+        ("packed", "n2", 1, True),
         ("made", "n1", 4, True),
         ("made", "n2", 4, True),
     ]
@@ -132,7 +139,7 @@ def test_one_node_without_room_fails_the_launch_with_both_numbers(place: Place) 
     run = place.wait(place.submit())
     verdict = run["verdict"]
     assert verdict["cause"] == "launch_failed"
-    assert "n2: the inputs images have 150000000 bytes, and /tmp/little has " in verdict["sentence"]
+    assert "n2: the inputs images, packed have 150000" in verdict["sentence"]
     assert not any(Path(run["files"], "user_logs/1.0").glob("rank-*"))
 
 
