@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from hpcrun.errors import Problem
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+_NAMED = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*))")
 
 PREFIXES = ("HPCRUN_", "SLURM_", "SRUN_")
 
@@ -44,8 +47,48 @@ SCRIPTS = frozenset(
 """What the batch script and the agent's task.sh call their own variables."""
 
 
-def refusal(name: str) -> Problem | None:
-    """Why a run may not set this variable; None if it may."""
+HEEDED = ("SCRATCH", "PROJECT", "ACCOUNT")
+"""What stands in the names of variables, of the shell that submits, which site files may name."""
+
+_OF_JOB = ("HPCRUN_", "SLURM_JOB", "SLURM_ARRAY_", "SLURM_RESTART_")
+
+
+def is_heeded(name: str) -> bool:
+    """Whether a site file may name that variable of the shell that submits."""
+    return name in ("HOME", "USER") or any(part in name for part in HEEDED)
+
+
+def named_in(text: str) -> Sequence[str]:
+    """The variables that a text names, as $NAME or ${NAME}."""
+    return [one or other for one, other in _NAMED.findall(text)]
+
+
+def removal_refusal(name: str) -> Problem | None:
+    """Why a job cannot be without a variable; None if it can."""
+    if not NAME.match(name):
+        return Problem(f"{name!r} is no name for a variable")
+    needed = name == "PATH" or name.startswith(_OF_JOB)
+    if not needed and name not in SHELLS and not name.startswith("BASH"):
+        return None
+    return Problem(f"no job can be without {name}", "hpcrun's scripts and Slurm's commands read it")
+
+
+def site_refusal(name: str, value: str) -> Problem | None:
+    """Why a site may not set a variable to that; None if it may. It may tell Slurm's commands."""
+    of_slurm = name.startswith(("SLURM_", "SRUN_")) and not name.startswith(_OF_JOB)
+    return (None if of_slurm else refusal(name)) or as_it_stands(name, value)
+
+
+def as_it_stands(name: str, value: str) -> Problem | None:
+    """That a value names its own variable, which would not be replaced; None if it does not."""
+    if name not in named_in(value):
+        return None
+    told = f"{name} would be {value!r} as it stands: nothing in it is replaced"
+    return Problem(told, f"that is a line for a shell: export {name}={value}")
+
+
+def refusal(name: str, value: str = "") -> Problem | None:
+    """Why a run may not set this variable to that; None if it may."""
     if not NAME.match(name):
         message = f"{name!r} is no name for an environment variable"
         return Problem(message, "letters, digits and _ only, no digit first")
@@ -59,4 +102,5 @@ def refusal(name: str) -> Problem | None:
         return Problem(message, "shells keep it for themselves, it would not arrive")
     if name in SCRIPTS:
         return Problem(message, "hpcrun's scripts use the name; write it in capitals")
-    return None
+    # Without the folders that are on it no job could start.
+    return as_it_stands(name, value) if name == "PATH" else None

@@ -111,7 +111,7 @@ def test_all_shipped_sites_can_be_read(name: str) -> None:
         (SITE + "shebang: /bin/sh\n", 6, "scripts are for bash"),
         (SITE + "shebang: bash\n", 6, "no interpreter"),
         (SITE + 'shebang: "/bin/bash\\nid"\n', 6, "no interpreter"),
-        (SITE + "launch: {env: {A-B: x}}\n", 6, "no name for a variable"),
+        (SITE + "launch: {env: {A-B: x}}\n", 6, "no name for an environment variable"),
         (SITE + "scheduler: {directives: {always: [exclusive]}}\n", 6, "no directive"),
         (SITE.replace(": gpu\n", ": cpu\n"), 3, "no target 'cpu'"),
         (SITE.replace("id: lab", "id: other"), 2, "id is 'other'"),

@@ -333,7 +333,9 @@ def test_a_site_file_whose_containers_cannot_be_is_refused(tmp_path: Path) -> No
     assert "`containers.runtimes.apptainer.how`" in said
     file.write_text(file.read_text().replace(", how: never", ""))
     said = hpcrun("sites", "check", str(file), code=1).stdout
-    assert "'sw' is no whole path" in said and "'A-B' is no name for a variable" in said
+    assert (
+        "'sw' is no whole path" in said and "'A-B' is no name for an environment variable" in said
+    )
 
 
 def test_the_container_engine_is_given_every_variable_as_it_is(tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ NCCL = (
         ("resources: {time: 4m}\n", 2, "of 0-00:04:00 asked of .* wants at least 0-00:05:00"),
         ("max_run_duration_seconds: 60\n", 2, "of 0-00:01:00 .* at least 0-00:05:00"),
         ("resources: {time: soon}\n", 2, "'soon' is no duration"),
+        (
+            "environment_variables: {PATH: '/x:$PATH'}\n",
+            2,
+            r"PATH would be '/x:\$PATH' as it stands",
+        ),
         ("resources: {memory: '5'}\n", 2, "needs a unit"),
         (MPI, 2, "65 CPUs per node asked of target lab/gpu, whose nodes have 64"),
         (NCCL, 4, "8 processes on each node for NCCL, and 4 GPUs per node"),

@@ -256,16 +256,14 @@ def _names(config: RunConfiguration) -> Iterator[Finding]:
 def _variables(config: RunConfiguration) -> Iterator[Finding]:
     environment, own = config.environment, config.environment_variables or {}
     secrets = config.secrets or {}
-    for section, names in (
-        (
-            "environment.environment_variables",
-            () if isinstance(environment, str) else environment.environment_variables,
-        ),
+    of_environment = {} if isinstance(environment, str) else environment.environment_variables
+    for section, given in (
+        ("environment.environment_variables", of_environment),
         ("environment_variables", own),
-        ("secrets", secrets),
+        ("secrets", dict.fromkeys(secrets, "")),
     ):
-        for name in names:
-            refused = variables.refusal(name)
+        for name, value in given.items():
+            refused = variables.refusal(name, value)
             if refused is not None:
                 yield Finding(f"{section}.{name}", refused.message, refused.hint)
     for name in secrets:

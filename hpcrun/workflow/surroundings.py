@@ -11,11 +11,9 @@ import hpcrun
 from hpcrun.plan import Surroundings
 from hpcrun.store.policy import read_policy
 from hpcrun.store.users import own_name
+from hpcrun.variables import is_heeded
 
-_NAMED = ("SCRATCH", "PROJECT", "ACCOUNT")
-"""What stands in the names of variables that site files may name."""
-
-_KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "PATH", "USER")
+_KEPT = ("VIRTUAL_ENV", "CONDA_PREFIX", "PATH")
 
 
 def here(workspace: Path, source: Path) -> Surroundings:
@@ -34,7 +32,7 @@ def here(workspace: Path, source: Path) -> Surroundings:
 
 
 def _is_kept(name: str) -> bool:
-    return name in _KEPT or any(part in name for part in _NAMED)
+    return name in _KEPT or is_heeded(name)
 
 
 def new_token() -> str:

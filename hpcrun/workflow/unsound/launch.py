@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcrun.reading import Finding
+from hpcrun.reading import Finding, nearest
 from hpcrun.site import LaunchRules, SiteConfig
-from hpcrun.variables import NAME
-from hpcrun.workflow.unsound.values import names
+from hpcrun.variables import NAME, removal_refusal
+from hpcrun.workflow.unsound.values import heeded, one_word, settable
 
 _LARGEST = 65535
+
+_OWN_FLAGS = ("--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "-N", "-n", "-c")
+"""Flags of srun by which hpcrun says what a run asks for."""
 
 
 def launch(site: SiteConfig) -> Iterator[Finding]:
@@ -27,11 +30,17 @@ def launch(site: SiteConfig) -> Iterator[Finding]:
             for n, one in site.environments.items()
         ),
     ):
-        yield from names(key, variables)
-    yield from names("launch.unset", rules.unset)
+        yield from settable(key, variables)
+    for number, name in enumerate(rules.unset):
+        problem = removal_refusal(name)
+        if problem is not None:
+            yield Finding(f"launch.unset[{number}]", problem.message, problem.hint)
     for number, word in enumerate(rules.srun_args):
-        if not word.startswith("-"):
-            yield Finding(f"launch.srun_args[{number}]", f"{word!r} is no flag of srun")
+        yield from _flag(f"launch.srun_args[{number}]", word)
+    for field in ("cpu_bind", "gpu_bind", "gres_flags"):
+        yield from one_word(f"launch.{field}", getattr(rules, field))
+    for count, bind in rules.cpu_binds.items():
+        yield from one_word(f"launch.cpu_binds.{count}", bind)
     for count in rules.cpu_binds:
         if not count.isdecimal() or int(count) < 1:
             told = f"{count!r} is no number of processes on a node"
@@ -44,7 +53,41 @@ def launch(site: SiteConfig) -> Iterator[Finding]:
         if runtime.image_root is not None and not runtime.image_root.startswith(("/", "$")):
             key = f"containers.runtimes.{name}.image_root"
             yield Finding(key, f"{runtime.image_root!r} is no whole path")
+        yield from heeded(f"containers.runtimes.{name}.image_root", runtime.image_root)
+    yield from _modules(site)
     yield from _masters(rules)
+
+
+def _flag(key: str, word: str) -> Iterator[Finding]:
+    """What is wrong with a word for every srun."""
+    flag = word.partition("=")[0]
+    if not word.startswith("-"):
+        yield Finding(key, f"{word!r} is no flag of srun")
+    elif len(flag.split()) > 1:
+        yield Finding(key, f"{word!r} is several words", "one with =, or each on its own")
+    elif flag in _OWN_FLAGS:
+        yield Finding(key, f"{flag} is hpcrun's own to write", "leave it out")
+
+
+def _modules(site: SiteConfig) -> Iterator[Finding]:
+    """Modules where there are none, and sets of them that are not there.
+
+    No target can take the sets of its site away: a run that asks for one is refused.
+    """
+    rules = site.modules
+    asking = {f"modules.{name}": getattr(rules, name) for name in ("purge", "use", "load")}
+    runtimes = site.containers.runtimes
+    asking |= {f"containers.runtimes.{name}.modules": one.modules for name, one in runtimes.items()}
+    asked = [key for key, modules in asking.items() if modules]
+    if rules.system == "none" and asked:
+        told = f"there are no modules (modules.system), and {asked[0]} asks for some"
+        yield Finding("modules.system", told, "leave one of them out")
+    for name, environment in site.environments.items():
+        profile = environment.module_profile
+        if profile is not None and profile not in rules.profiles:
+            told = f"there is no modules.profiles.{profile}"
+            key = f"environments.{name}.module_profile"
+            yield Finding(key, told, nearest(profile, rules.profiles), ("modules.profiles",))
 
 
 def _masters(rules: LaunchRules) -> Iterator[Finding]:

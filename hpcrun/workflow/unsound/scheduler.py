@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from hpcrun.reading import Finding
 from hpcrun.site import SchedulerRules, SiteConfig
 from hpcrun.site.scheduler import Poll
+from hpcrun.variables import NAME, is_heeded
 from hpcrun.workflow.unsound.values import at_least, names, sizes
 
-_NAMED = ("PROJECT", "ACCOUNT", "SCRATCH")
+_OF_RUNS = (
+    *("--array", "--chdir", "--cpus-per-task", "--gpus", "--gpus-per-node", "--gpus-per-task"),
+    *("--job-name", "--nodes", "--ntasks", "--ntasks-per-node", "--open-mode", "--output"),
+    *("--signal", "--time"),
+)
 _COMES_BY_ITSELF = ("forbidden", "ignored", "by_cpus", "by_gpus", "whole_node")
 
 
@@ -19,8 +24,13 @@ def scheduler(site: SiteConfig) -> Iterator[Finding]:
     yield from _numbers(rules)
     yield from _directives(rules)
     yield from names("scheduler.client_env", rules.client_env)
+    for name in rules.client_env:
+        if name.startswith("SBATCH_"):
+            told = f"sbatch would heed {name}, and not what a script says"
+            key = f"scheduler.client_env.{name}"
+            yield Finding(key, told, "a directive: scheduler.directives.always")
     variable = rules.account.variable
-    if variable is not None and not any(part in variable for part in _NAMED):
+    if variable is not None and not (NAME.match(variable) and is_heeded(variable)):
         told = f"{variable!r} is none of the variables that are heeded"
         yield Finding("scheduler.account.variable", told, "PROJECT or ACCOUNT is in their names")
     memory = rules.memory
@@ -69,3 +79,6 @@ def _directives(rules: SchedulerRules) -> Iterator[Finding]:
                     f"{text!r} is no directive",
                     "--hint=nomultithread",
                 )
+            elif (flag := text.partition("=")[0]) in _OF_RUNS:
+                message = f"{flag} says what a run asks for, and would be written twice"
+                yield Finding(f"scheduler.directives.{key}", message, "leave it out")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hpcrun.reading import Finding
 from hpcrun.site import SiteConfig
 from hpcrun.site.storage import Root
-from hpcrun.workflow.unsound.values import at_least, names, sizes
+from hpcrun.workflow.unsound.values import at_least, heeded, names, one_word, settable, sizes
 
 
 def storage(site: SiteConfig) -> Iterator[Finding]:
@@ -25,7 +25,10 @@ def storage(site: SiteConfig) -> Iterator[Finding]:
     for key, place in mine.items():
         if place is not None:
             yield from _whole_path(f"storage.{key}", place)
-    yield from names("storage.caches", rules.caches)
+    yield from settable("storage.caches", rules.caches)
+    yield from heeded("storage.scratch", rules.scratch)
+    for name, folder in rules.caches.items():
+        yield from heeded(f"storage.caches.{name}", folder)
     for name, root in rules.roots.items():
         yield from _root(f"storage.roots.{name}", root)
 
@@ -50,6 +53,10 @@ def _root(key: str, root: Root) -> Iterator[Finding]:
         return
     if request.gres is request.constraint is request.directive is None:
         yield Finding(f"{key}.request", "it asks for nothing", "gres, constraint or directive")
+    for word in ("gres", "constraint"):
+        yield from one_word(f"{key}.request.{word}", getattr(request, word))
+    if (request.gres or "").partition(":")[0] == "gpu":
+        yield Finding(f"{key}.request.gres", "it asks for GPUs", "those are a run's to ask for")
     if request.directive is not None and not request.directive.startswith("--"):
         told = f"{request.directive!r} is no directive"
         yield Finding(f"{key}.request.directive", told, "such as --bb=…")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hpcrun.config import parse_memory, parse_time
 from hpcrun.reading import Finding
 from hpcrun.site import SiteConfig
-from hpcrun.variables import NAME
+from hpcrun.variables import NAME, is_heeded, named_in, site_refusal
 
 _MAY_BE_EMPTY = ("env", "single_node_env", "multi_node_env", "gpu_env", "environment_variables")
 """Mappings whose values are those of variables."""
@@ -57,7 +57,7 @@ def at_least(counts: Mapping[str, tuple[float | None, float]]) -> Iterator[Findi
     """The numbers, each by its key with the least that it may be, that are below that."""
     for key, (count, least) in counts.items():
         if count is not None and count < least:
-            yield Finding(key, f"{count} is too small", f"at least {least}")
+            yield Finding(key, f"{count} is too small for `{key}`", f"at least {least}")
 
 
 def times(texts: Mapping[str, str | None]) -> Iterator[Finding]:
@@ -84,6 +84,29 @@ def names(key: str, variables: Mapping[str, object] | tuple[str, ...]) -> Iterat
         if not NAME.match(name):
             inner = f"{key}[{number}]" if isinstance(variables, tuple) else f"{key}.{name}"
             yield Finding(inner, f"{name!r} is no name for a variable")
+
+
+def settable(key: str, variables: Mapping[str, str]) -> Iterator[Finding]:
+    """The variables that a site cannot set, or not to that."""
+    for name, value in variables.items():
+        problem = site_refusal(name, value)
+        if problem is not None:
+            yield Finding(f"{key}.{name}", problem.message, problem.hint)
+
+
+def heeded(key: str, text: str | None) -> Iterator[Finding]:
+    """The variables in a text that are not those of the shell that submits."""
+    for name in named_in(text or ""):
+        if not is_heeded(name):
+            told = f"${name} is none of the variables that are heeded"
+            hint = "HOME, USER, or SCRATCH, PROJECT or ACCOUNT is in their names"
+            yield Finding(key, told, hint)
+
+
+def one_word(key: str, text: str | None) -> Iterator[Finding]:
+    """A text that is no single word."""
+    if text is not None and len(text.split()) > 1:
+        yield Finding(key, f"{text!r} is several words", "it must be one")
 
 
 def _unreadable(
