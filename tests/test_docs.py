@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 from pathlib import Path
+from re import M, S
 
 import pytest
 
@@ -20,8 +21,10 @@ from hpcrun.layout import Attempt, UserPaths
 from hpcrun.record import Fact
 from hpcrun.schema import json_schema
 from hpcrun.script import VARIABLES, variables
+from hpcrun.site import SiteConfig
 from hpcrun.state import Cause, State
 from hpcrun.templating import FILTERS
+from hpcrun.workflow.sites import check_file
 from hpcrun.workflow.templates import blocks_of
 from tests.make_plan import plan, script
 
@@ -63,6 +66,38 @@ def test_every_member_is_told_of(kind: type) -> None:
         assert inspect.getdoc(getattr(kind, name)), name
 
 
+SITE = """schema_version: 1
+id: base
+ssh: {endpoints: {login: {host: login.example.org}}}
+targets:
+  debug: {partition: debug, node: {gpus: 4}}
+  gpu: {partition: gpu}
+"""
+
+
+@pytest.mark.parametrize(
+    "text", re.findall(r"^```yaml\n(.+?)^```", document("docs/sites.md"), M | S)
+)
+def test_each_site_file_in_the_docs_is_sound(text: str, tmp_path: Path) -> None:
+    folder = tmp_path / "site_configs"
+    folder.mkdir()
+    (folder / "base.yaml").write_text(SITE)
+    below = "" if "inherits: [" in text else "inherits: [base]\n"
+    own = folder / ("cool.yaml" if "id: cool" in text else "own.yaml")
+    own.write_text(below + text + ("" if "id: cool" in text else "id: own\n"))
+    found = check_file(own, Assets(user=tmp_path))
+    assert [one for one in found if one.grade == "error"] == []
+
+
+@pytest.mark.parametrize("name", sorted(json_schema(SiteConfig)["$defs"]))
+def test_the_page_on_sites_names_every_key(name: str) -> None:
+    keys = set(json_schema(SiteConfig)["$defs"][name]["properties"])
+    pages = (
+        document("docs/sites.md") + document("docs/environments.md").partition("### What a site")[2]
+    )
+    assert keys <= set(re.findall(r"\w+", pages))
+
+
 def test_json_names_every_command() -> None:
     told = words(document("docs/json.md").partition("## A run")[0])
     assert set(COMMANDS) <= told
@@ -88,7 +123,7 @@ def test_json_names_every_key_of_a_run() -> None:
 
 
 def test_the_template_in_the_docs_renders(tmp_path: Path) -> None:
-    (text,) = re.findall(r"^```jinja\n(.+?)^```", document("docs/templates.md"), re.M | re.S)
+    (text,) = re.findall(r"^```jinja\n(.+?)^```", document("docs/templates.md"), M | S)
     template = tmp_path / "templates/sbatch.sh.j2"
     template.parent.mkdir()
     template.write_text(text)

@@ -270,6 +270,18 @@ def test_a_file_is_checked_before_it_is_in_place(assets: Assets, tmp_path: Path)
     )
 
 
+def test_runtimes_without_a_template_are_errors(assets: Assets, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    image = "environments: {a: {image: /i.sif, runtime: own}}\n"
+    path.write_text("id: mine\ninherits: [base]\ncontainers: {runtime: aptainer}\n" + image)
+    wrong = [message for grade, message in findings(path, assets) if grade == "error"]
+    assert wrong == [f"there is no template containers/{n}.sh.j2" for n in ("aptainer", "own")]
+    own = assets.folders[1] / "site_configs/mine/containers/own.sh.j2"
+    own.parent.mkdir(parents=True)
+    own.write_text("container=(env own)\n")
+    assert ("error", "there is no template containers/own.sh.j2") not in findings(path, assets)
+
+
 @pytest.mark.parametrize(
     ("root", "said"),
     [

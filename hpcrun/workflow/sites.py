@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -12,10 +12,11 @@ from hpcrun.assets import Assets
 from hpcrun.config import RunConfiguration
 from hpcrun.errors import HpcrunError, Problem, SiteError
 from hpcrun.plan import Surroundings
-from hpcrun.reading import Layer, read_layers, read_value, scalars
+from hpcrun.reading import Layer, nearest, read_layers, read_value, scalars
 from hpcrun.resolve import resolve
-from hpcrun.script import render
+from hpcrun.script import CONTAINER_FOLDER, render
 from hpcrun.site import SiteConfig, Source, source_of
+from hpcrun.variables import is_heeded, named_in
 from hpcrun.workflow.doubts import closed
 from hpcrun.workflow.finding import Finding
 from hpcrun.workflow.places import objections, place_of
@@ -103,12 +104,15 @@ def check_file(path: Path, assets: Assets) -> list[Finding]:
     if problems:
         return [Finding("error", "file", str(problem)) for problem in problems]
     site = load_site(name, beside)
-    findings = [*_unsourced(name, beside), *_dated(site), *_stored(site)]
-    places = {fact.key: fact.origin for fact in facts_of(name, beside)}
+    findings = [*_unsourced(name, beside), *_dated(site), *_stored(site), *_made(site, beside)]
+    facts = facts_of(name, beside)
+    places = {fact.key: fact.origin for fact in facts}
+    heeded = {each for fact in facts for each in named_in(fact.value) if is_heeded(each)}
+    somebody = replace(_SOMEBODY, environ={each: f"/{each}" for each in heeded})
     for target in site.targets:
         as_wanted = load_site(name, beside, target)
         wrong = [*_contradicting(as_wanted, target, places)]
-        findings += wrong or _tried(as_wanted, target, beside)
+        findings += wrong or _tried(as_wanted, target, beside, somebody)
     targets = ", ".join(site.targets) or "none"
     return [*findings, Finding("ok", f"site {name}", f"can be read; its targets: {targets}")]
 
@@ -146,7 +150,22 @@ def _stored(site: SiteConfig) -> Iterator[Finding]:
         yield Finding("error", "storage.run_history_root", message, cure)
 
 
-def _tried(site: SiteConfig, target: str, assets: Assets) -> Iterator[Finding]:
+def _made(site: SiteConfig, assets: Assets) -> Iterator[Finding]:
+    """What it says of container runtimes that have no template."""
+    names = templates_of(site, assets).names
+    known = [PurePath(each).name.partition(".")[0] for each in names if CONTAINER_FOLDER in each]
+    told = {"containers.runtime": site.containers.runtime}
+    told |= {f"containers.runtimes.{name}": name for name in site.containers.runtimes}
+    told |= {f"environments.{name}.runtime": one.runtime for name, one in site.environments.items()}
+    for key, runtime in told.items():
+        if runtime is not None and runtime not in known:
+            message = f"there is no template {CONTAINER_FOLDER}{runtime}.sh.j2"
+            yield Finding("error", key, message, nearest(runtime, known))
+
+
+def _tried(
+    site: SiteConfig, target: str, assets: Assets, around: Surroundings
+) -> Iterator[Finding]:
     """What keeps the smallest run on a target, and one on two nodes, from being written."""
     rules = site.scheduler.account
     given = "account" if rules.required and rules.default is None else None
@@ -155,7 +174,7 @@ def _tried(site: SiteConfig, target: str, assets: Assets) -> Iterator[Finding]:
         config = smallest(site, target, ["true"], Path(), nodes=nodes, account=given)
         try:
             asked = read_value(RunConfiguration, config)
-            plan = resolve(asked, site, target, _SOMEBODY, _RUN_ID, "/sdk")
+            plan = resolve(asked, site, target, around, _RUN_ID, "/sdk")
             if nodes == 1:
                 render(plan, templates_of(site, assets).load)
         except HpcrunError as error:
