@@ -94,7 +94,7 @@ _HEADLINE = re.compile(r"^(title|status|valid_until): *(?:\"(.*)\"|'(.*)'|(.*?))
 
 class Known(NamedTuple):
     """A site that can be named. title, status and valid_until as they stand on lines of their
-    own."""
+    own, also of a file that one of the same name lies on."""
 
     site: str
     title: str
@@ -182,10 +182,15 @@ class Assets:
 
     def _known(self, name: str) -> Known:
         try:
-            ((text, file), *_) = self.site(name)
+            files = self.site(name)
         except SiteError as error:
             return Known(name, "", f"unreadable: {error}", "")
-        said = {key: a or b or c for key, a, b, c in _HEADLINE.findall(text)}
+        said: dict[str, str] = {}
+        for text, _ in files:
+            said = {key: a or b or c for key, a, b, c in _HEADLINE.findall(text)} | said
+            if not re.search(rf"^inherits: *\[(.*, *)?{re.escape(name)} *[],]", text, re.MULTILINE):
+                break
+        (_, file), *_ = files
         status = said.get("status", "active")
         return Known(name, said.get("title", ""), status, file, said.get("valid_until"))
 

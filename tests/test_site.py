@@ -205,6 +205,11 @@ def test_all_sites_are_known_by_their_titles(assets: Assets) -> None:
     assert found["base"] == ("All of them", "active")
     assert found["lab"] == ("A, B", "retiring")
     assert found["local"] == ("This machine", "active")
+    put(assets, 0, "base", "inherits: [base]\nstatus: restricted\n")
+    put(assets, 0, "one", "inherits: [base]\n")
+    found = {site.site: (site.title, site.status) for site in assets.known_sites()}
+    assert found["base"] == ("All of them", "restricted")
+    assert found["one"] == ("", "active")
 
 
 SOURCES = """sources:
@@ -329,12 +334,19 @@ def test_a_target_that_takes_no_run_is_told(assets: Assets, tmp_path: Path) -> N
     ]
 
 
+MPI = "launch: {mpi: {type: pmi2}}\n"
+
+
 def test_sites_from_the_command_line(project: Path) -> None:
     listed = json.loads(hpcrun("sites", "list", "--json").stdout)
     assert "test-cluster" in {site["site"] for site in listed}
     facts = json.loads(hpcrun("sites", "show", "test-cluster", "--json").stdout)
     (mpi,) = [fact for fact in facts if fact["key"] == "launch.mpi.type"]
     assert (mpi["value"], mpi["grade"]) == ("pmix", "B")
+    own = put(Assets(project / ".hpcrun"), 0, "own", "id: own\ninherits: [test-cluster]\n" + MPI)
+    shown = hpcrun("sites", "show", "own").stdout.splitlines()
+    (mpi,) = [line.split("\t") for line in shown if line.startswith("launch.mpi.type\t")]
+    assert mpi[1:] == ["pmi2", f"{own}:3"]
     assert (
         "targets"
         in json.loads(hpcrun("sites", "schema").stdout)["$defs"]["SiteConfig"]["properties"]

@@ -16,7 +16,6 @@ from hpcrun.workflow.session import open_assets
 
 if TYPE_CHECKING:
     from hpcrun.assets import Known
-    from hpcrun.site import Source
     from hpcrun.workflow.sites import Fact
 
 
@@ -55,7 +54,7 @@ def _status(site: Known, today: str) -> str:
 @click.argument("name", metavar="SITE")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Print all that is known of SITE, with the source of each value.
+    """Print all that is known of SITE, with the source of each value, or else its file and line.
 
     Grade A is the site's own documentation, B is kept by its staff, C is of third parties. What
     stands under hints is only shown, and never written into a job.
@@ -66,7 +65,7 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json([_object(fact) for fact in facts])
         return
-    rows = [(fact.key, fact.value, _said_by(fact.source)) for fact in facts]
+    rows = [(fact.key, fact.value, _said_by(fact)) for fact in facts]
     print_table(("key", "value", "source"), rows)
 
 
@@ -78,8 +77,10 @@ def _object(fact: Fact) -> dict[str, str | None]:
     return {**told, "grade": source.grade, "url": source.url, "date": source.date}
 
 
-def _said_by(source: Source | None) -> str:
-    return f"{source.grade} {source.url} {source.date}".rstrip() if source else ""
+def _said_by(fact: Fact) -> str:
+    """The source, or else the line of the file that says so."""
+    source = fact.source
+    return f"{source.grade} {source.url} {source.date}".rstrip() if source else fact.origin
 
 
 @sites.command()
