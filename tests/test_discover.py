@@ -96,6 +96,15 @@ def test_a_site_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.yaml"))
 
 
+def test_what_ships_is_not_hidden(tmp_path: Path) -> None:
+    assets = Assets(None, tmp_path / "user", tmp_path / "staff")
+    found = site_file(CLUSTER, "login1", "mila")
+    with pytest.raises(ConfigError, match=r"known of mila already would be hidden: .*/mila\.yaml"):
+        keep(found, assets)
+    assert not list(tmp_path.rglob("*.yaml"))
+    keep(site_file(CLUSTER, "login1", "mila-2"), assets)
+
+
 def test_nodes_are_read_with_their_gpus() -> None:
     assert nodes_in(NODES) == [
         Node("a1", 62, 512000, 4, "a100", "x86_64", ("on", "7up")),

@@ -60,12 +60,17 @@ def site_file(
 
 
 def keep(discovered: Discovered, assets: Assets) -> Path:
-    """Writes the file among the user's own; it must not be there already. Gives its path."""
+    """Writes the file among the user's own; it hides none of that name. Gives its path."""
     assert assets.user is not None  # `Assets.of` names one
     if not _NAME.match(discovered.name) or discovered.name == LOCAL:
         why = "it is this machine's" if discovered.name == LOCAL else "letters, digits and - . _"
         raise ConfigError(Problem(f"{discovered.name!r} is no name for a site", why))
     path = assets.user / "site_configs" / f"{discovered.name}.yaml"
+    if discovered.name in assets.sites() and not path.exists():
+        _, hidden = assets.site(discovered.name)[0]
+        hint = f"use that, hpcrun sites show {discovered.name}; or give another name: --name"
+        message = f"what is known of {discovered.name} already would be hidden: {hidden}"
+        raise ConfigError(Problem(message, hint))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
