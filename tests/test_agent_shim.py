@@ -16,6 +16,7 @@ import pytest
 
 from hpcrun.placeholders import are_in, refusal
 from tests.agent_job import Job, alive, pid_in, shells, status_of, until
+from tests.ordinary_user import needs_root
 from tests.signal_masks import settable
 from tests.test_agent import CATCH, NASTY, SHOW
 
@@ -66,42 +67,53 @@ def log(job: Job, rank: int = 0) -> str:
     return (job.files / f"user_logs/1.0/rank-{rank}.log").read_text()
 
 
-@SHELLS
-def test_gpus_are_given_from_the_last_where_the_site_says_so(job: Job, shell: list[str]) -> None:
-    show = "import os; print(*(os.environ.get(f'{n}_VISIBLE_DEVICES') for n in ('CUDA', 'ROCR')))"
-    for order, devices, seen in (
-        ("reversed", "0,1,2,3", "3,2,1,0"),
-        ("reversed", "GPU-a", "GPU-a"),
-        ("", "0,1", "0,1"),
-    ):
-        told = {"HPCRUN_GPU_ORDER": order, "CUDA_VISIBLE_DEVICES": devices}
-        with task(job, shell, sys.executable, "-c", show, **srun(0, 1, 1), **told) as child:
-            assert child.wait() == 0
-        assert log(job).splitlines()[-1] == f"{seen} None"
+SHOW_GPUS = "import os; print(*(os.environ.get(f'{n}_VISIBLE_DEVICES') for n in ('CUDA', 'ROCR')))"
 
 
 @SHELLS
 def test_a_process_sees_the_gpus_that_the_site_wants(job: Job, shell: list[str]) -> None:
-    show = "import os; print(*(os.environ.get(f'{n}_VISIBLE_DEVICES') for n in ('CUDA', 'ROCR')))"
-    own = "ROCR" if Path("/dev/kfd").exists() else "CUDA"
-    for told, seen in (
-        ({"HPCRUN_GPU_VISIBILITY": "localid", "CUDA_VISIBLE_DEVICES": "4,5"}, "5 None"),
-        ({"HPCRUN_GPU_VISIBILITY": "localid", "ROCR_VISIBLE_DEVICES": "a,b"}, "None b"),
-        (
-            {
-                "HPCRUN_GPU_VISIBILITY": "localid",
-                "CUDA_VISIBLE_DEVICES": "0,1",
-                "HPCRUN_GPU_ORDER": "reversed",
-            },
-            "0 None",
-        ),
-        ({"HPCRUN_GPU_VISIBILITY": "all", "CUDA_VISIBLE_DEVICES": "0"}, "0,1,2 None"),
-        ({"HPCRUN_GPU_VISIBILITY": "localid"}, "1 None" if own == "CUDA" else "None 1"),
+    amd = Path("/dev/kfd").exists()
+    every_one, of_rank = ({"HPCRUN_GPU_VISIBILITY": told} for told in ("all", "localid"))
+    from_last = {"HPCRUN_GPU_ORDER": "reversed"}
+    for told, devices, seen in (
+        (from_last, "0,1,2,3", "3,2,1,0"),
+        (from_last, "GPU-a", "GPU-a"),
+        ({}, "0,1", "0,1"),
+        (of_rank, "4,5", "5"),
+        (of_rank | from_last, "0,1", "0"),
+        (every_one, "0", "0,1,2"),
+        (every_one | from_last, "0", "2,1,0"),
+        # As with srun --gpu-bind=none.
+        (of_rank, "", "1"),
+        (from_last, "", "2,1,0"),
     ):
-        told = {**told, "SLURM_GPUS_ON_NODE": "3"}
-        with task(job, shell, sys.executable, "-c", show, **srun(1, 2, 2), **told) as child:
+        given = {"CUDA_VISIBLE_DEVICES": devices} if devices else {}
+        given |= {**told, "SLURM_GPUS_ON_NODE": "3"}
+        with task(job, shell, sys.executable, "-c", SHOW_GPUS, **srun(1, 2, 2), **given) as child:
+            assert child.wait() == 0
+        wanted = f"None {seen}" if amd and told else f"{seen} None"
+        assert log(job, 1).splitlines()[-1] == wanted
+    for name, devices, seen in (("ROCR", "a,b", "None b"), ("CUDA", "-1", "-1 None")):
+        given = {**of_rank, f"{name}_VISIBLE_DEVICES": devices, "SLURM_GPUS_ON_NODE": "2"}
+        with task(job, shell, sys.executable, "-c", SHOW_GPUS, **srun(1, 2, 2), **given) as child:
             assert child.wait() == 0
         assert log(job, 1).splitlines()[-1] == seen
+
+
+# A /dev of its own, with the device by which AMD's driver is known.
+AMD = """mkdir "$0" && mount -t tmpfs none "$0" && touch "$0/null" "$0/kfd" &&
+    mount --bind /dev/null "$0/null" && mount --rbind "$0" /dev && exec "$@"
+"""
+
+
+@needs_root
+def test_on_amds_nodes_one_variable_tells_whose_gpus(job: Job, tmp_path: Path) -> None:
+    shell = ["unshare", "--mount", "sh", "-c", AMD, str(tmp_path / "dev"), "sh"]
+    told = {f"{name}_VISIBLE_DEVICES": "4,5" for name in ("CUDA", "ROCR")}
+    told |= {"HPCRUN_GPU_VISIBILITY": "localid", "SLURM_GPUS_ON_NODE": "2"}
+    with task(job, shell, sys.executable, "-c", SHOW_GPUS, **srun(1, 2, 2), **told) as child:
+        assert child.wait() == 0
+    assert log(job, 1) == "None 5\n"
 
 
 LAUNCHERS = {

@@ -135,16 +135,11 @@ turned() {
     echo "$left"
 }
 
-if [ "$HPCRUN_GPU_ORDER" = reversed ]; then # the last is nearest to the first CPUs
-    [ -z "$CUDA_VISIBLE_DEVICES" ] || CUDA_VISIBLE_DEVICES=$(turned "$CUDA_VISIBLE_DEVICES")
-    [ -z "$ROCR_VISIBLE_DEVICES" ] || ROCR_VISIBLE_DEVICES=$(turned "$ROCR_VISIBLE_DEVICES")
-fi
-
 # The numbers of this node's GPUs, with commas.
 every_gpu() {
     left=0
     place=1
-    while [ "$place" -lt "${SLURM_GPUS_ON_NODE:-1}" ]; do
+    while [ "$place" -lt "$SLURM_GPUS_ON_NODE" ]; do
         left=$left,$place
         place=$((place + 1))
     done
@@ -153,20 +148,23 @@ every_gpu() {
 
 # The GPUs that a site wants the process to see, of a list with commas.
 visible() {
-    case $HPCRUN_GPU_VISIBILITY in
-    all) every_gpu ;;
-    *) echo "$1" | cut -d , -f "$((LOCAL_RANK + 1))" ;;
-    esac
+    value=$1
+    [ "$HPCRUN_GPU_VISIBILITY" != all ] || value=$(every_gpu)
+    # The last is nearest to the first CPUs.
+    [ "$HPCRUN_GPU_ORDER" != reversed ] || value=$(turned "$value")
+    [ "$HPCRUN_GPU_VISIBILITY" != localid ] || value=$(echo "$value" | cut -d , -f "$((LOCAL_RANK + 1))")
+    echo "$value"
 }
 
-if [ -n "$HPCRUN_GPU_VISIBILITY" ]; then
-    # Where Slurm told neither, AMD's driver tells whose GPUs they are. ROCm heeds both variables.
-    if [ -z "$CUDA_VISIBLE_DEVICES$ROCR_VISIBLE_DEVICES" ]; then
-        if [ -e /dev/kfd ]; then
-            export ROCR_VISIBLE_DEVICES="$(every_gpu)"
-        else
-            export CUDA_VISIBLE_DEVICES="$(every_gpu)"
-        fi
+# A parameter server sees none.
+if [ -n "$HPCRUN_GPU_ORDER$HPCRUN_GPU_VISIBILITY" ] && [ -n "$SLURM_GPUS_ON_NODE" ] && [ "$CUDA_VISIBLE_DEVICES" != -1 ]; then
+    # Slurm may tell neither (--gpu-bind=none, 22.05) or both (without AutoDetect); AMD's driver tells
+    # whose GPUs they are. ROCm heeds both, numbers of the second among those of the first.
+    if [ -e /dev/kfd ]; then
+        export ROCR_VISIBLE_DEVICES="${ROCR_VISIBLE_DEVICES:-${CUDA_VISIBLE_DEVICES:-$(every_gpu)}}"
+        unset CUDA_VISIBLE_DEVICES
+    elif [ -z "$CUDA_VISIBLE_DEVICES$ROCR_VISIBLE_DEVICES" ]; then
+        export CUDA_VISIBLE_DEVICES="$(every_gpu)"
     fi
     [ -z "$CUDA_VISIBLE_DEVICES" ] || CUDA_VISIBLE_DEVICES=$(visible "$CUDA_VISIBLE_DEVICES")
     [ -z "$ROCR_VISIBLE_DEVICES" ] || ROCR_VISIBLE_DEVICES=$(visible "$ROCR_VISIBLE_DEVICES")
