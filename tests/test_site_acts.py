@@ -129,11 +129,23 @@ def test_gpus_of_tasks() -> None:
         ("default: 2G, flag: mem_per_cpu", "resources: {cpus_per_task: 4}\n", "--mem-per-cpu=2G"),
         ("default: 60G", "resources: {exclusive: true}\n", "--mem=0"),
         ("default: 60G, mode: required", "", "--mem=60G"),
+        ("default: 60G, mode: required", "resources: {exclusive: true}\n", "--mem=60G"),
     ],
 )
 def test_memory_of_runs_that_name_none(rules: str, asked: str, written: str | None) -> None:
     found = lines(of(SCRIPT + asked, f"scheduler: {{memory: {{{rules}}}}}"))
     assert [line[8:] for line in found if "--mem" in line] == ([written] if written else [])
+
+
+def test_memory_by_default_is_no_more_than_there_is() -> None:
+    there = site(
+        "schema_version: 1\nid: lab\nscheduler: {memory: {default: 100G, flag: mem_per_cpu}}\n"
+        "targets: {t: {node: {cpus: 64, memory: 500G}}}\n"
+    )
+    asked = SCRIPT + "resources: {cpus_per_task: 8}\n"
+    with pytest.raises(PlanError, match=r"800G of memory, 100G as the site has it \(mem_per_cpu\)"):
+        plan(from_yaml(asked), there, "t")
+    plan(from_yaml(asked.replace("}", ", memory: 1G}")), there, "t")
 
 
 DISKS = """storage:

@@ -196,11 +196,12 @@ def _memory(request: Request, gpus: int, cpus: int) -> int | None:
     asked, key = request.config.resources.memory, "resources.memory"
     rules, whole = request.site.scheduler.memory, _is_whole(request)
     mode = rules.mode
-    if asked is None and rules.default is not None and not whole:
+    if asked is None and rules.default is not None and (mode == "required" or not whole):
         share = {"mem": 1, "mem_per_cpu": cpus, "mem_per_gpu": gpus}[rules.flag]
         if share:
             size = parse_memory(rules.default) * share
             request.note("memory per node", format_memory(size), request.of_site)
+            _check_memory(request, size, f", {rules.default} as the site has it ({rules.flag})")
             return size
     if asked is None:
         if mode == "required":
@@ -216,15 +217,20 @@ def _memory(request: Request, gpus: int, cpus: int) -> int | None:
     if mode == "forbidden":
         message = f"{request.site.id} does not accept memory requests"
         request.refuse(message, f"remove {key}", key)
+    _check_memory(request, size)
+    return size
+
+
+def _check_memory(request: Request, size: int, told: str = "") -> None:
+    """Bytes on each node. told: where they come from, if not from the run."""
     limit = request.target.node.memory
     if limit is not None and size > parse_memory(limit):
         request.refuse(
-            f"{format_memory(size)} of memory asked of {request.of_target}, whose nodes "
+            f"{format_memory(size)} of memory{told} asked of {request.of_target}, whose nodes "
             f"have {limit}",
             "ask for less, or choose another target",
-            key,
+            "resources.memory",
         )
-    return size
 
 
 def _is_whole(request: Request) -> bool:
