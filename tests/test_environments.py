@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -189,10 +190,14 @@ def test_paths_of_a_file_are_relative_to_it(project: Path, monkeypatch: pytest.M
     assert environment.pip == [f"{project}/wheels/tinypack-1.0-py3-none-any.whl"]
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="there is no uv here")
+UV = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH')}")
+
+
+@pytest.mark.skipif(UV is None, reason="there is no uv here")
 def test_uv_builds_where_it_knows_where_packages_are(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PATH", f"{Path(str(UV)).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("UV_INDEX", "https://none.invalid/simple")
     (project / "run.yaml").write_text(
         "script: train.py\nenvironment: {requirements: requirements.txt}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,6 +27,12 @@ def test_an_environment_of_a_member_serves_the_others_who_only_read_it(group: Gr
         name = f"env-{user}-{len(more)}"
         source = lab.folder(name, files, user)
         shutil.copy(wheel, source)
+        if user == "alice":  # a job of its own builds it
+            build = ["srun", "--time=5", str(lab.venv / "bin/hpcrun"), "env", "build", "--json"]
+            at = lab.environment(HPCRUN_WORKSPACE=str(group.workspace))
+            job = lab.cluster.run(user, build, cwd=source, env=at)
+            assert job.returncode == 0, job.stderr
+            built = json.loads(job.stdout)["folder"]
         words = ("submit", "--follow", "-t", "test-cluster", *more)
         done = group.run(user, *words, cwd=source, timeout=180)
         assert done.returncode == 0, done.stderr
@@ -33,6 +40,7 @@ def test_an_environment_of_a_member_serves_the_others_who_only_read_it(group: Gr
     run_of = {name: done.stdout.split()[2] for name, done in of.items()}
     hers = group.own("alice") / "environments"
     (link,) = hers.glob("*.1")
+    assert str(link) == built and "building" not in of["env-alice-0"].stderr
     for name in ("env-alice-0", "env-bob-0"):
         assert str(link) in of[name].stdout, of[name]
     # Who prunes does not see what a private run needs.
