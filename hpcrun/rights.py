@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Iterator
 
@@ -27,6 +28,22 @@ def umask_of(folder: str) -> int:
             if above in ("", folder):
                 raise
             folder = above
+
+
+def let_in(folder: str) -> None:
+    """Lets all whom the folder above lets in read what is below one, as if it had been made there.
+
+    What was copied there keeps the rights that it had elsewhere. OSError.
+    """
+    umask = umask_of(os.path.dirname(folder))
+    for where, folders, files in os.walk(folder):
+        for name in (".", *folders, *files):
+            path = os.path.join(where, name)
+            mode = os.lstat(path).st_mode
+            for_reading = mode & 0o500
+            more = (for_reading >> 3 | for_reading >> 6) & ~umask & ~mode
+            if more and not stat.S_ISLNK(mode):
+                os.chmod(path, stat.S_IMODE(mode) | more)
 
 
 @contextlib.contextmanager

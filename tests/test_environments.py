@@ -202,6 +202,16 @@ def test_uv_builds_where_it_knows_where_packages_are(
     (project / "run.yaml").write_text(
         "script: train.py\nenvironment: {requirements: requirements.txt}\n"
     )
-    built = json.loads(hpcrun("env", "build", "--json").stdout)
+    # Its cache is nobody else's, and what it copies out of that would be so as well.
+    monkeypatch.setenv("UV_CACHE_DIR", str(project.parent / "cache"))
+    before = os.umask(0o077)
+    try:
+        hpcrun("-w", str(project.parent / "own"), "env", "build")
+        os.umask(0o022)
+        built = json.loads(hpcrun("env", "build", "--json").stdout)
+    finally:
+        os.umask(before)
     assert (built["builder"], built["lock"]) == ("uv", ["tinypack==1.0"])
+    (module,) = Path(built["folder"]).glob("lib/*/site-packages/tinypack.py")
+    assert module.stat().st_mode & 0o777 == 0o644
     assert "tinypack 1.0" in hpcrun("submit", "--follow").stdout

@@ -11,7 +11,7 @@ import pytest
 
 from hpcrun.errors import StoreError
 from hpcrun.layout import UserPaths
-from hpcrun.rights import kept_to, umask_of
+from hpcrun.rights import kept_to, let_in, umask_of
 from hpcrun.store import FileStore
 from hpcrun.store.policy import Policy, read_policy
 from hpcrun.store.users import own_name
@@ -62,6 +62,23 @@ def test_two_threads_leave_the_process_its_own_umask(tmp_path: Path) -> None:
     ended.set()
     thread.join()
     assert masked() == before
+
+
+def test_what_is_copied_can_be_read_as_what_is_made(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    copied = tmp_path / "copied"
+    (copied / "deep").mkdir(parents=True)
+    (copied / "deep/run").touch(0o700)
+    (copied / "deep/data").touch(0o600)
+    (copied / "deep/link").symlink_to("/etc/passwd")
+    for folder in (copied / "deep", copied):
+        folder.chmod(0o700)
+    before = Path("/etc/passwd").stat().st_mode
+    let_in(str(copied))
+    named = (".", "deep", "deep/run", "deep/data")
+    modes = [(copied / name).stat().st_mode & 0o777 for name in named]
+    assert modes == [0o750, 0o750, 0o750, 0o640]
+    assert Path("/etc/passwd").stat().st_mode == before
 
 
 @pytest.mark.parametrize(("told", "umask"), [("0000", 0o022), ("7777", 0o077), ("0027", 0o027)])

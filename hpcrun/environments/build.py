@@ -19,6 +19,7 @@ from hpcrun.environments.cache import LOCK, MARKER, Built, Wanted, listed, publi
 from hpcrun.errors import BuildError
 from hpcrun.faults import told
 from hpcrun.progress import waiting
+from hpcrun.rights import let_in
 from hpcrun.turns import alone
 
 _LAST_WORDS = 600
@@ -98,6 +99,8 @@ def _fill(wanted: Wanted, aside: str, say: Callable[[str], None]) -> None:
         "seconds": round(time.time() - begun, 1),
     }
     with told(f"write the environment {aside}"):
+        # uv and conda copy out of a cache of the user's, rights and all.
+        let_in(aside)
         Path(aside, LOCK).write_text("".join(f"{line}\n" for line in lock))
         _on_disk(Path(aside, MARKER), json.dumps(marker, indent=2).encode() + b"\n")
 
