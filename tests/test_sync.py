@@ -152,6 +152,11 @@ def test_a_run_that_goes_on_is_shown_as_it_was(mirrors: Mirrors) -> None:
     folder = Path(there.json("show", run_id)["files"])
     try:
         until((folder / "outputs/model").exists)
+        aside = Path(there.json("show", run_id)["record"], "claim-1.0a1b2c3d")
+        aside.touch()  # a job makes one, which is gone in no time
+        told = [file.path for file in mirrors.told(run_id).runs[0].record or ()]
+        assert aside.name not in " ".join(told) and "claim-1" in " ".join(told)
+        aside.unlink()
         assert mirrors.sync(run_id)[run_id] == "new"
         run = here.json("show", run_id)
         assert run["status"] == "Running" and run["imported"]["mirror"]

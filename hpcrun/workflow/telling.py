@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ from hpcrun.workflow.session import Session
 
 ALWAYS = "user_logs/"
 """How the names begin of files that come in any case: standard output and error."""
+
+_ASIDE = re.compile(r"claim-\d+\..+")
+"""What a job writes on its way to a claim: it is gone in no time."""
 
 Known = Mapping[str, tuple[str, str]]
 """run id → the versions of its record and of its files that the near half has."""
@@ -139,7 +143,7 @@ def _of_record(run: StoredRun, room: str) -> Iterator[ToldFile]:
             run.raise_missing()
         yield _told(run.sealed_path(numbers[0]), room)
     for name in sorted(files_in(run.paths.record)):
-        if not name.startswith("."):
+        if not name.startswith(".") and not _ASIDE.fullmatch(name):
             yield _told(Path(run.paths.record, name), room)
 
 
