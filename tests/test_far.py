@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -202,3 +204,10 @@ def test_naming_a_workspace_elsewhere_asks_nobody(
         _ = usual.environments
     usual.close()
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_workspace_can_be_copied_and_sent_to_another_process() -> None:
+    workspace = Workspace("far:/history")
+    for copy in (pickle.loads(pickle.dumps(workspace)), deepcopy(workspace)):
+        assert repr(copy) == repr(workspace) and copy.path == workspace.path
+        assert copy.side is not workspace.side

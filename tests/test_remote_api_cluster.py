@@ -43,7 +43,7 @@ while True:
 """
 
 BEGIN = """\
-import json, sys, time
+import json, os, pickle, signal, sys, threading, time
 from pathlib import Path
 from hpcrun import Experiment, Resources, Run, ScriptRunConfig, Workspace
 from hpcrun.errors import ConfigError, CutSubmission, ForeignRun, RunNotFound, TransportError
@@ -97,6 +97,28 @@ with Workspace(sys.argv[1]) as workspace:
     ]
     (child,) = run.get_children()
     told["child"] = child.get_metrics()
+    # A worker is forked while another thread asks.
+    came, goes = os.pipe()
+    busy, free = threading.Event(), threading.Event()
+
+    def hold():
+        with workspace.side.session.line.held():
+            busy.set()
+            free.wait()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    busy.wait()
+    if (worker := os.fork()) == 0:
+        signal.alarm(60)
+        copy = pickle.loads(pickle.dumps(run))
+        os.write(goes, json.dumps([copy.id, len([*experiment.get_runs()])]).encode())
+        sys.exit()
+    os.close(goes)
+    os.waitpid(worker, 0)
+    free.set()
+    other.join()
+    told["worker"] = json.loads(os.read(came, 1000))
     print(json.dumps(told), flush=True)
     run.wait_for_completion(show_output=True)
     told = {"status": run.get_status(), "metrics": run.get_metrics(), "name": run.display_name}
@@ -165,7 +187,9 @@ def test_all_of_a_run_over_one_connection(far: Far, lab: Lab, stop: Path) -> Non
         stop.touch()
         out, err = notebook.communicate(timeout=120)
     assert notebook.returncode == 0, (first, out, err)
-    assert far.logins() == before + 1 and far.served() == "" and err == ""
+    # The worker has a connection of its own: two cannot speak on one.
+    assert first["worker"] == [first["id"], 1]
+    assert far.logins() == before + 2 and far.served() == "" and err == ""
     assert first["tags"] == {"by": "laptop", "kind": "baseline", "seen": "1"}
     assert first["properties"]["of"] == "lena"
     names = ["outputs/deep/weights", "outputs/model", "user_logs/1.0/rank-0.log"]
@@ -227,8 +251,7 @@ print(json.dumps(run.get_metrics()["loss"]))
 
 ASK = (
     BEGIN
-    + """import os
-os.environ["HPCRUN_WORKSPACE"] = sys.argv[1]
+    + """os.environ["HPCRUN_WORKSPACE"] = sys.argv[1]
 workspace = Workspace.from_config()
 run = Run.get(workspace, "@last")
 metrics = run.get_metrics()
@@ -281,7 +304,7 @@ def test_a_cut_is_told_or_waited_over(far: Far, lab: Lab, stop: Path) -> None:
 
 SUBMIT = (
     BEGIN
-    + """import gc, os, subprocess
+    + """import gc, subprocess
 
 def submitted():
     experiment = Experiment(Workspace(sys.argv[1]), "sent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import weakref
@@ -51,14 +52,22 @@ class Line:
     """A connection to a place, for one question at a time.
 
     A connection that is lost while it is asked raises TransportError; the next question makes
-    another. It ends with `close`, with this object, or with the program.
+    another. It ends with `close`, with this object, or with the program. A copy, and a process that
+    was forked, make their own.
     """
 
     def __init__(self, place: Elsewhere) -> None:
         self.place = place
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._open: list[Channel] = []
         self._turn = threading.RLock()
         self._end = weakref.finalize(self, _close, self._open)
+
+    def __reduce__(self) -> tuple[type[Line], tuple[Elsewhere]]:
+        return Line, (self.place,)
 
     @contextmanager
     def held(self, alone: bool = False) -> Iterator[Channel]:
@@ -66,6 +75,7 @@ class Line:
 
         What interrupts its use in the midst of an answer ends it. TransportError.
         """
+        self._leave_to_parent()
         with self._turn:
             try:
                 yield self._connected(alone)
@@ -73,6 +83,12 @@ class Line:
                 if isinstance(error, TransportError) or not isinstance(error, HpcrunError):
                     self.close()
                 raise
+
+    def _leave_to_parent(self) -> None:
+        """In a process that was forked: the connection, and whose turn it is, are not its own."""
+        if self._process != os.getpid():
+            self._end.detach()
+            self._begin()
 
     def _connected(self, alone: bool) -> Channel:
         if self._open and self._open[0].has_ended:
@@ -101,6 +117,7 @@ class Line:
 
     def close(self) -> None:
         """Ends the connection; the next question makes another."""
+        self._leave_to_parent()
         with self._turn:
             _close(self._open)
 
