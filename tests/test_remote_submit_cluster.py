@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -143,6 +145,14 @@ def test_a_submission_cut_at_any_byte_is_one_job_or_none(
     figures.tell("a submission from a laptop, cut at a byte", **ended)
 
 
+PATH = "/usr/local/bin:/usr/bin:/bin"
+SLOW_SBATCH = """\
+#!/bin/sh
+PATH={path} sbatch "$@"
+touch {mark}
+exec sleep 60
+"""
+
 LAST_WORDS = """\
 case "$*" in *rsync*) exec /usr/bin/ssh "$@";; esac
 mkdir "$HOME/cut" 2>/dev/null || exit 255
@@ -179,6 +189,48 @@ def test_the_next_contact_says_what_became_of_it(
     assert f"hpcrun: the submission of {run_id} was cut: {became}" in done.stderr
     assert done.returncode == 0 and not pending.exists() and far.run("list").stderr == ""
     assert len(jobs(far.lab, run_id)) == jobs_there
+
+
+def test_who_stops_a_submission_is_told_what_became_of_it(far: Far, project: Path) -> None:
+    # Slurm has taken it, and does not say so.
+    slow, mark = far.lab.cluster.shared / "slow", far.lab.cluster.home("alice") / "submitted"
+    slow.mkdir(exist_ok=True)
+    (slow / "sbatch").write_text(SLOW_SBATCH.format(path=PATH, mark=mark))
+    (slow / "sbatch").chmod(0o755)
+    far.site("slow", command=f"env PATH={slow}:{PATH} {far.lab.venv}/bin/hpcrun")
+    run_id = new_id()
+    words = far.words("submit", "--run-id", run_id, site="slow")
+    with far.laptop.popen(words, cwd=project) as submitting:
+        eventually(mark.exists)
+        submitting.send_signal(signal.SIGINT)
+        out, err = submitting.communicate(timeout=60)
+    (job,) = jobs(far.lab, run_id)
+    assert submitting.returncode == 130 and out == ""
+    assert f"hpcrun: the submission of {run_id} was cut: it has one job, {job}" in err
+    shutil.rmtree(slow)
+    mark.unlink()
+    # The request does not come there; meanwhile another command looks at that place.
+    cut = UP.format("""sed -u -e '/"submit"/d' -e "/Interrupt/w $HOME/heard\"""")
+    env = far.in_front_of_ssh(LAST_WORDS.format(cut=cut))
+    run_id = new_id()
+    pending = far.laptop.home / f".cache/hpcrun/pending/{run_id}.json"
+    heard = far.laptop.home / "heard"
+    with far.laptop.popen(
+        far.words("submit", "--run-id", run_id), cwd=project, env=env
+    ) as submitting:
+        eventually(pending.exists)
+        assert far.run("list").stderr == "" and pending.exists()
+        submitting.send_signal(signal.SIGINT)
+        eventually(lambda: heard.exists() and heard.read_text())
+        submitting.send_signal(signal.SIGINT)
+        _, err = submitting.communicate(timeout=60)
+    assert submitting.returncode == 130 and f"run {run_id} is not known yet: the next" in err
+    assert f"the submission of {run_id} was cut: there is no run" in far.run("list").stderr
+    # Of what cannot be known is told, and nothing is held up by it.
+    place = "far:/proc/none"
+    far.laptop.write(f".cache/hpcrun/pending/{run_id}.json", json.dumps({"place": place}))
+    done = far.laptop.run([f"{far.lab.venv}/bin/hpcrun", "-w", place, "list"])
+    assert done.returncode == 0 and f"run {run_id} is not known yet: far: " in done.stderr
 
 
 def test_a_target_says_where_its_run_goes(far: Far, project: Path) -> None:

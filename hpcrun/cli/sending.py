@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from hpcrun.plan import experiment_name, new_run_id
 from hpcrun.reading import Read
 from hpcrun.workflow.connection import ask, cache, connected
 from hpcrun.workflow.elsewhere import Elsewhere
+from hpcrun.workflow.line import tell
 from hpcrun.workflow.pending import Pending
 from hpcrun.workflow.sending import (
     Source,
@@ -24,7 +26,9 @@ from hpcrun.workflow.sending import (
     bring,
     gather,
     project_files,
+    settle_run,
     text_of,
+    unknown,
 )
 from hpcrun.workflow.surroundings import new_token
 
@@ -34,41 +38,72 @@ _INTERRUPTED = 130
 def send(place: Elsewhere, name: str, asked: Read[RunConfiguration], params: dict[str, Any]) -> int:
     """Runs submit, render or explain there; gives its exit code. params: as click read them."""
     source = _source(asked, params)
-    run_id = params["run_id"] or new_run_id(
-        experiment_name(asked.value, source.told["folder"]), time.time(), new_token()
-    )
-    words = words_of(name, {**params, "run_id": run_id})
-    shown = remote.Shown(remote.request(place.folder, words, source.texts, source.told))
-    pending = Pending(cache(), place.named)
+    if name == "submit":
+        return _submit(place, asked, source, params)
     with connected(place) as channel:
         remote.settle(channel, place)
-        if name == "submit":
-            # All that can be refused is refused before anything is brought or written.
-            trial = words_of("render", {**params, "run_id": run_id})
-            code, _, said = ask(channel, place, trial, source.texts, source.told)
-            if code:
-                sys.stderr.buffer.write(said)
-                return code
-        if name == "submit" or params.get("files"):
+        if params.get("files"):
             bring(source, channel, place)
-        if name != "submit":
-            return shown.run(channel)
-        pending.add(run_id)
-        try:
-            code = shown.run(channel)
-        except TransportError as error:
-            follows = shown.is_lost() and shown.may_go_on
-            then = "it is tried again" if follows else f"it is asked what became of run {run_id}"
-            say(f"hpcrun: {error.message}; {then}", err=True)
-        else:
-            if code != _INTERRUPTED:
+        params = {**params, "run_id": _run_id(asked, source, params)}
+        return _shown(name, place, source, params).run(channel)
+
+
+def _submit(
+    place: Elsewhere, asked: Read[RunConfiguration], source: Source, params: dict[str, Any]
+) -> int:
+    pending = Pending(cache(), place.named)
+    run_id = ""
+    shown: remote.Shown | None = None
+    try:
+        with contextlib.ExitStack() as noted:
+            with connected(place) as channel:
+                remote.settle(channel, place)
+                run_id = _run_id(asked, source, params)
+                params = {**params, "run_id": run_id}
+                # All that can be refused is refused before anything is brought or written.
+                trial = words_of("render", params)
+                code, _, said = ask(channel, place, trial, source.texts, source.told)
+                if code:
+                    sys.stderr.buffer.write(said)
+                    return code
+                bring(source, channel, place)
+                noted.enter_context(pending.noted(run_id))
+                shown = _shown("submit", place, source, params)
+                try:
+                    code = shown.run(channel)
+                    if code != _INTERRUPTED or shown.may_go_on:
+                        pending.remove(run_id)
+                    elif not settle_run(run_id, channel, place, tell):
+                        tell(unknown(run_id, place))
+                    return code
+                except TransportError as error:
+                    follows = shown.is_lost() and shown.may_go_on
+                    asks = f"it is asked what became of run {run_id}"
+                    tell(f"{error.message}; {'it is tried again' if follows else asks}")
+            if shown.may_go_on:  # it is submitted, and was followed
                 pending.remove(run_id)
-            return code
-    if shown.may_go_on:  # it is submitted, and was followed
-        pending.remove(run_id)
-        return remote.shown_to_its_end(shown, place)
-    run = asked_after(run_id, place, lambda alone: connected(place, alone))
-    return _tell(run, place, params)
+                return remote.shown_to_its_end(shown, place)
+            run = asked_after(run_id, place, lambda alone: connected(place, alone))
+            return _tell(run, place, params)
+    except KeyboardInterrupt:
+        if shown is None:
+            tell("nothing was submitted")
+        elif shown.may_go_on:
+            pending.remove(run_id)
+        elif pending.has(run_id):
+            tell(unknown(run_id, place))
+        raise
+
+
+def _run_id(asked: Read[RunConfiguration], source: Source, params: Mapping[str, Any]) -> str:
+    name = experiment_name(asked.value, source.told["folder"])
+    given: str | None = params["run_id"]
+    return given or new_run_id(name, time.time(), new_token())
+
+
+def _shown(name: str, place: Elsewhere, source: Source, params: Mapping[str, Any]) -> remote.Shown:
+    words = words_of(name, params)
+    return remote.Shown(remote.request(place.folder, words, source.texts, source.told))
 
 
 def _source(asked: Read[RunConfiguration], params: Mapping[str, Any]) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -26,7 +27,14 @@ from hpcrun.workflow.far import FarSession, name_of
 from hpcrun.workflow.lent import take
 from hpcrun.workflow.line import answered, tell
 from hpcrun.workflow.pending import Pending
-from hpcrun.workflow.sending import asked_after, bring, gather, project_files, text_of
+from hpcrun.workflow.sending import (
+    asked_after,
+    bring,
+    gather,
+    project_files,
+    text_of,
+    unknown,
+)
 from hpcrun.workflow.session import Session, open_assets
 from hpcrun.workflow.side import Copy, is_log
 from hpcrun.workflow.surroundings import new_token
@@ -77,24 +85,30 @@ class FarSide:
         texts = dict(beside(config))
         source = gather(asked, Path(), texts)
         name = experiment_name(config, source.told["folder"])
-        run_id = run_id or new_run_id(name, time.time(), new_token())
-        words = ["--file", FILE, "--run-id", run_id, "--json"]
+        given, run_id = run_id, ""
         pending = Pending(cache(), self._place.named)
-        try:
-            with self._session.line.held() as channel:
-                trial = ask(channel, self._place, ["render", *words], texts, source.told)
-                answered(*trial)  # all that can be refused is refused before anything is brought
-                bring(source, channel, self._place)
-                pending.add(run_id)
-                words += ["--parent", parent] if parent is not None else []
-                done = ask(channel, self._place, ["submit", *words], texts, source.told)
-        except TransportError as error:
-            if run_id not in pending.runs():  # it had not got so far
+        with contextlib.ExitStack() as noted:
+            try:
+                with self._session.line.held() as channel:
+                    run_id = given or new_run_id(name, time.time(), new_token())
+                    words = ["--file", FILE, "--run-id", run_id, "--json"]
+                    trial = ask(channel, self._place, ["render", *words], texts, source.told)
+                    answered(*trial)  # all that can be refused is, before anything is brought
+                    bring(source, channel, self._place)
+                    noted.enter_context(pending.noted(run_id))
+                    words += ["--parent", parent] if parent is not None else []
+                    done = ask(channel, self._place, ["submit", *words], texts, source.told)
+            except TransportError as error:
+                if not pending.has(run_id):  # it had not got so far
+                    raise
+                tell(f"{error.message}; it is asked what became of run {run_id}")
+                run = asked_after(run_id, self._place, self._session.line.held)
+                return run["user"], run_id
+            except KeyboardInterrupt:
+                if pending.has(run_id):
+                    tell(unknown(run_id, self._place))
                 raise
-            tell(f"{error.message}; it is asked what became of run {run_id}")
-            run = asked_after(run_id, self._place, self._session.line.held)
-            return run["user"], run_id
-        pending.remove(run_id)
+            pending.remove(run_id)
         return json.loads(answered(*done))["user"], run_id
 
     def note(self, user: str, run_id: str, kind: str, data: Mapping[str, Any]) -> None:

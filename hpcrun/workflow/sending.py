@@ -99,16 +99,28 @@ def bring(source: Source, channel: Channel, place: Elsewhere) -> None:
 
 
 def settle(channel: Channel, place: Elsewhere, tell: Callable[[str], object]) -> None:
-    """Says of each submission to that place that was cut what became of it."""
-    pending = Pending(cache(), place.named)
-    for run_id in pending.runs():
-        run = _settled(run_id, channel, place)
-        if run is None:
-            tell(f"the submission of {run_id} was cut: there is no run")
-        elif not is_open(run):
-            tell(f"the submission of {run_id} was cut: {became_of(run)}")
-        if run is None or not is_open(run):
-            pending.remove(run_id)
+    """Says of each submission to that place that was cut what became of it, or that it cannot be
+    known yet: who asks for something else gets it all the same. TransportError."""
+    for run_id in Pending(cache(), place.named).runs():
+        try:
+            settle_run(run_id, channel, place, tell)
+        except TransportError:
+            raise
+        except HpcrunError as error:
+            tell(f"what became of run {run_id} is not known yet: {error.message}")
+
+
+def settle_run(
+    run_id: str, channel: Channel, place: Elsewhere, tell: Callable[[str], object]
+) -> bool:
+    """Says of one of them what became of it, if that is known; gives whether it is."""
+    run = _settled(run_id, channel, place)
+    if run is not None and is_open(run):
+        return False
+    became = "there is no run" if run is None else became_of(run)
+    tell(f"the submission of {run_id} was cut: {became}")
+    Pending(cache(), place.named).remove(run_id)
+    return True
 
 
 def _settled(run_id: str, channel: Channel, place: Elsewhere) -> Any:
@@ -129,6 +141,13 @@ def became_of(run: Mapping[str, Any]) -> str:
     if run["job_id"] is None:
         return f"it has no job ({run['verdict']['sentence']})"
     return f"it has one job, {run['job_id']}, and goes on"
+
+
+def unknown(run_id: str, place: Elsewhere) -> str:
+    """What to say of a submission that is left in its midst."""
+    return (
+        f"what became of run {run_id} is not known yet: the next contact with {place.named} tells"
+    )
 
 
 def asked_after(run_id: str, place: Elsewhere, held: Held) -> Mapping[str, Any]:
