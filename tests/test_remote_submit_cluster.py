@@ -41,6 +41,18 @@ FILES = {
 }
 
 
+LATE = """\
+import time
+
+now = time.time
+time.time = lambda: now() - 3600
+
+from hpcrun.cli.main import main
+
+main()
+"""
+
+
 @pytest.fixture
 def project(far: Far) -> Path:
     return far.project("project", FILES)
@@ -58,9 +70,15 @@ def jobs(lab: Lab, name: str) -> list[str]:
 
 
 def test_a_run_from_the_laptop_to_the_history(far: Far, project: Path) -> None:
-    said = far.ok("submit", "--follow", "--", "--epochs", "3", cwd=project)
+    # The laptop's clock is an hour late.
+    late = far.laptop.write("late.py", LATE)
+    words = far.words("submit", "--follow", "--", "--epochs", "3")
+    done = far.laptop.run([far.lab.python, str(late), *words[1:]], cwd=project)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
     run_id = re.search(r"submitted run (\S+) as job \d+ to test-cluster/main", said)[1]  # type: ignore[index]
     assert said.endswith("trained elsewhere --lr 1e-3 --epochs 3\n")
+    assert time.time() - int(run_id.split("_")[1]) < 600
     run = far.lab.json("show", run_id)
     assert (run["status"], run["user"]) == ("Completed", "alice")
     sent = {line.split("\t")[0] for line in far.ok("snapshot", run_id).splitlines()[1:]}

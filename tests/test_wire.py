@@ -18,6 +18,7 @@ from hpcrun.transport.wire import (
     Alive,
     Answer,
     Ask,
+    Clock,
     Decoder,
     Exit,
     Frame,
@@ -57,6 +58,7 @@ FRAMES = st.one_of(
         TEXT,
     ),
     st.builds(Exit, st.integers(0, 255)),
+    st.builds(Clock, st.floats(0, 1e11)),
     st.sampled_from([Ask(), Interrupt(), Alive()]),
 )
 HELLO = Hello(PROTOCOL, "0.1.0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +104,7 @@ class Experiment:
 
         Runs made later are shown, as are those of a new experiment of that name in Azure ML.
         """
-        self._tell("archived", {"until": time.time()})
+        self._tell("archived", {"until": self.workspace.side.now()})
 
     def reactivate(self) -> None:
         """Shows the experiment and its runs again, except those archived by themselves."""

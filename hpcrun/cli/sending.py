@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from hpcrun.config import RunConfiguration
 from hpcrun.errors import TransportError
 from hpcrun.plan import experiment_name, new_run_id
 from hpcrun.reading import Read
+from hpcrun.transport.channel import Channel
 from hpcrun.workflow.connection import ask, cache, connected
 from hpcrun.workflow.elsewhere import Elsewhere
 from hpcrun.workflow.line import tell
@@ -44,7 +44,7 @@ def send(place: Elsewhere, name: str, asked: Read[RunConfiguration], params: dic
         remote.settle(channel, place)
         if params.get("files"):
             bring(source, channel, place)
-        params = {**params, "run_id": _run_id(asked, source, params)}
+        params = {**params, "run_id": _run_id(asked, source, params, channel)}
         return _shown(name, place, source, params).run(channel)
 
 
@@ -58,7 +58,7 @@ def _submit(
         with contextlib.ExitStack() as noted:
             with connected(place) as channel:
                 remote.settle(channel, place)
-                run_id = _run_id(asked, source, params)
+                run_id = _run_id(asked, source, params, channel)
                 params = {**params, "run_id": run_id}
                 # All that can be refused is refused before anything is brought or written.
                 trial = words_of("render", params)
@@ -95,10 +95,13 @@ def _submit(
         raise
 
 
-def _run_id(asked: Read[RunConfiguration], source: Source, params: Mapping[str, Any]) -> str:
+def _run_id(
+    asked: Read[RunConfiguration], source: Source, params: Mapping[str, Any], channel: Channel
+) -> str:
+    """The run's id. Its time is that of the clock there: by it runs are listed."""
     name = experiment_name(asked.value, source.told["folder"])
     given: str | None = params["run_id"]
-    return given or new_run_id(name, time.time(), new_token())
+    return given or new_run_id(name, channel.time(), new_token())
 
 
 def _shown(name: str, place: Elsewhere, source: Source, params: Mapping[str, Any]) -> remote.Shown:

@@ -28,6 +28,7 @@ from hpcrun.transport.wire import (
     PROTOCOL,
     Answer,
     Ask,
+    Clock,
     Decoder,
     Exit,
     Frame,
@@ -73,7 +74,7 @@ def serve(words: str) -> None:
     line = _Line(incoming, outgoing)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, line.end)
-    line.say(greeting(Hello(PROTOCOL, hpcrun.__version__)))
+    line.say(greeting(Hello(PROTOCOL, hpcrun.__version__)) + encode(Clock(time.time())))
     importlib.import_module("hpcrun.workflow.session")  # while the answer is on its way
 
     try:

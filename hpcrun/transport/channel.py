@@ -27,7 +27,7 @@ from hpcrun.transport.ssh import (
     lifetime_of,
     ssh_words,
 )
-from hpcrun.transport.wire import PROTOCOL, Alive, Decoder, Frame, Hello, encode, greeted
+from hpcrun.transport.wire import PROTOCOL, Alive, Clock, Decoder, Frame, Hello, encode, greeted
 
 ALIVE = 15.0
 """Seconds between two signs of life."""
@@ -55,6 +55,7 @@ class Channel:
         self.login = login
         self._words, self._logins = words, logins
         self.hello = Hello(0, "")
+        self._ahead = 0.0
         self._process = process
         self._decoder = Decoder(greets=True)
         self._waiting: deque[Frame] = deque()
@@ -80,6 +81,10 @@ class Channel:
     def has_ended(self) -> bool:
         """Whether it is known to be cut, or was closed."""
         return self._closed.is_set() or self._process.poll() is not None
+
+    def time(self) -> float:
+        """What time it is there, in seconds since 1970: the clock here may be wrong."""
+        return time.time() + self._ahead
 
     def send(self, *frames: Frame) -> None:
         """Sends frames. What cannot be sent is no error: who reads will find the connection cut."""
@@ -141,6 +146,9 @@ class Channel:
         self.hello = hello
         check_versions(hello, self.login.name)
         self.send(Hello(PROTOCOL, hpcrun.__version__))
+        if not isinstance(clock := self.receive(), Clock):
+            raise TransportError(f"{self.login.name} does not say what time it is there")
+        self._ahead = clock.seconds - time.time()
         threading.Thread(target=self._live, daemon=True).start()
 
     def _next(self) -> Frame | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from hpcrun.errors import TransportError
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Of what frames there are, and what they mean. Who speaks another is not understood."""
 
 MARK = b"hpcrun-wire "
@@ -30,6 +30,12 @@ class Hello(NamedTuple):
 
     protocol: int
     version: str
+
+
+class Clock(NamedTuple):
+    """What time it is there, in seconds since 1970; the far side's second frame."""
+
+    seconds: float
 
 
 class Request(NamedTuple):
@@ -108,11 +114,11 @@ class Exit(NamedTuple):
     code: int
 
 
-Frame = Hello | Request | Output | Ask | Answer | Place | Lend | Interrupt | Alive | Exit
+Frame = Hello | Clock | Request | Output | Ask | Answer | Place | Lend | Interrupt | Alive | Exit
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Hello, Request, Output, Ask, Answer, Place, Lend, Interrupt, Alive, Exit)
+    for kind in (Hello, Clock, Request, Output, Ask, Answer, Place, Lend, Interrupt, Alive, Exit)
 }
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,7 +89,7 @@ class FarSide:
         with contextlib.ExitStack() as noted:
             try:
                 with self._session.line.held() as channel:
-                    run_id = given or new_run_id(name, time.time(), new_token())
+                    run_id = given or new_run_id(name, channel.time(), new_token())
                     words = ["--file", FILE, "--run-id", run_id, "--json"]
                     trial = ask(channel, self._place, ["render", *words], texts, source.told)
                     answered(*trial)  # all that can be refused is, before anything is brought
@@ -110,6 +109,10 @@ class FarSide:
                 raise
             pending.remove(run_id)
         return json.loads(answered(*done))["user"], run_id
+
+    def now(self) -> float:
+        with self._session.line.held() as channel:
+            return channel.time()
 
     def note(self, user: str, run_id: str, kind: str, data: Mapping[str, Any]) -> None:
         self._there("note", user, run_id, kind, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -59,6 +60,9 @@ class Side(Protocol):
 
     def forget_experiment(self, name: str) -> None:
         """Removes what was said of an experiment without runs. StoreError, RunNotFound."""
+
+    def now(self) -> float:
+        """What time it is there, in seconds since 1970."""
 
     def submit(
         self, asked: Read[RunConfiguration], run_id: str | None, parent: str | None
@@ -182,6 +186,9 @@ class Near:
         if record.target == INTERACTIVE and not record.state.is_end:
             end(record, self._store, Cause(cause), message)
         return record.target == INTERACTIVE
+
+    def now(self) -> float:
+        return time.time()
 
     def plan_deletion(self, user: str, run_id: str) -> Deletion:
         return plan_deletion(self.session, [self._store.read(run_id, user)])
