@@ -193,3 +193,10 @@ def test_where_it_cannot_be_it_is_said_why(desk: Desk) -> None:
     assert done.returncode == 11, done.stderr
     assert re.search(r"cannot be fetched for x86_64, glibc 2\.\d+, Python 3\.\d+", done.stderr)
     assert "No matching distribution" in done.stderr and desk.names() == []
+    profile = desk.lab.cluster.home("alice") / ".bashrc"
+    try:
+        profile.write_text("exec 1>&2\n")
+        done = desk.run("--yes", "login")
+    finally:
+        profile.unlink()
+    assert done.returncode == 6 and "a profile there redirects it" in done.stderr

@@ -135,6 +135,13 @@ def test_csh_banners_noise_and_a_jump_host_do_no_harm(far: Far, ended: str) -> N
         profile.write_text(f"{noise}exit 3\n")
         ends = far.run("list")
         assert ends.returncode == 6 and "hpcrun did not begin on far: exit code 3" in ends.stderr
+        for redirects, told in (
+            ("exec 1>&2", "comes on standard error: a profile there redirects it"),
+            ("exec >/dev/null", "standard output is no connection"),
+        ):
+            profile.write_text(f"{noise}{redirects}\n")
+            done = far.run("list")
+            assert done.returncode == 6 and told in done.stderr, done.stderr
     finally:
         profile.unlink()
 

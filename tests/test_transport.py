@@ -169,15 +169,16 @@ def test_what_fails_on_the_way_is_told_of_who_failed(said: str, message: str) ->
     assert "[j]:2222" not in said or "ssh-keygen -R '[j]:2222'" in error.hint
 
 
+@pytest.mark.parametrize("alone", [True, False])
 def test_a_login_that_nobody_sees_is_given_up_when_nothing_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
 ) -> None:
     (tmp_path / "ssh").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(channel, "PATIENCE", 0.1)
     with pytest.raises(TransportError, match="far has not answered for 0 seconds") as error:
-        connect(Login("far", Endpoint("far")), tmp_path, alone=True)
+        connect(Login("far", Endpoint("far")), tmp_path, alone)
     assert error.value.transient
 
 

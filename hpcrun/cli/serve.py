@@ -74,7 +74,11 @@ def serve(words: str) -> None:
     line = _Line(incoming, outgoing)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, line.end)
-    line.say(greeting(Hello(PROTOCOL, hpcrun.__version__)) + encode(Clock(time.time())))
+    try:
+        line.say(greeting(Hello(PROTOCOL, hpcrun.__version__)) + encode(Clock(time.time())))
+    except OSError as error:
+        why = f"standard output is no connection ({error.strerror})"
+        raise TransportError(f"{why}: does a profile redirect it?") from error
     importlib.import_module("hpcrun.workflow.session")  # while the answer is on its way
 
     try:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import shlex
 import subprocess
 import tarfile
@@ -22,7 +23,7 @@ from hpcrun.errors import BuildError, TransportError
 from hpcrun.progress import counted, waiting
 from hpcrun.transport import install, retire
 from hpcrun.transport.channel import address_of
-from hpcrun.transport.refusal import refusal
+from hpcrun.transport.refusal import astray, refusal
 from hpcrun.transport.ssh import Login
 from hpcrun.transport.wheels import Platform
 
@@ -246,11 +247,15 @@ class Shell:
         self._said.close()
 
     def ask(self, script: str, end: str) -> str:
-        """What a script prints, up to its end. TransportError: it does not come to it."""
+        """What a script prints, up to its end. TransportError: it does not come, or elsewhere."""
         self.write(script.encode())
         assert self._process.stdout is not None
         text = b""
         while not text.endswith(end.encode()):
+            if not select.select([self._process.stdout], [], [], 1)[0]:
+                if end in self._errors():
+                    raise astray(self.login.name)
+                continue
             more = os.read(self._process.stdout.fileno(), 1 << 16)
             if not more:
                 code = self._process.wait()

@@ -27,7 +27,17 @@ from hpcrun.transport.ssh import (
     lifetime_of,
     ssh_words,
 )
-from hpcrun.transport.wire import PROTOCOL, Alive, Clock, Decoder, Frame, Hello, encode, greeted
+from hpcrun.transport.wire import (
+    MARK,
+    PROTOCOL,
+    Alive,
+    Clock,
+    Decoder,
+    Frame,
+    Hello,
+    encode,
+    greeted,
+)
 
 ALIVE = 15.0
 """Seconds between two signs of life."""
@@ -129,12 +139,7 @@ class Channel:
 
         alone: nobody waits here who could give it up.
         """
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], PATIENCE if alone else SLOW)[0]:
-            if alone:
-                message = f"{self.login.name} has not answered for {PATIENCE:.0f} seconds"
-                raise TransportError(message, transient=True)
-            sys.stderr.write(f"hpcrun: {self.login.name} has not answered yet; Ctrl-C stops\n")
+        self._wait_for_answer(alone)
         hello = self._next()
         if hello is None:
             code = self._ended()
@@ -150,6 +155,25 @@ class Channel:
             raise TransportError(f"{self.login.name} does not say what time it is there")
         self._ahead = clock.seconds - time.time()
         threading.Thread(target=self._live, daemon=True).start()
+
+    def _wait_for_answer(self, alone: bool) -> None:
+        name, host = self.login.name, self.login.endpoint.host
+        is_seen = not alone and sys.stderr.isatty()
+        patience = min(SLOW, PATIENCE)
+        if self._speaks(patience):
+            return
+        if not alone:
+            why = (
+                f"does somebody have to confirm it, or does a profile wait there? `ssh {host} true`"
+            )
+            sys.stderr.write(f"hpcrun: {name} has not answered yet: {why} tells; Ctrl-C stops\n")
+        if not is_seen and not self._speaks(PATIENCE - patience):
+            message = f"{name} has not answered for {PATIENCE:.0f} seconds"
+            raise TransportError(message, f"does `ssh {host} true` work?", transient=True)
+
+    def _speaks(self, seconds: float) -> bool:
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
     def _next(self) -> Frame | None:
         """The next frame; None: the connection has ended. Ctrl-C loses none."""
@@ -180,8 +204,10 @@ class Channel:
             while data := os.read(self._process.stderr.fileno(), _CHUNK):
                 self._said += data
                 del self._said[:-_KEPT]
-                if self._passes_on or _IS_WANTED in data:
-                    sys.stderr.buffer.write(data)
+                if MARK in self._said and not self.hello.protocol:
+                    self._process.terminate()  # hpcrun speaks where it is not heard: `refusal`
+                elif self._passes_on or _IS_WANTED in data:
+                    sys.stderr.write(data.decode(errors="replace"))
                     sys.stderr.flush()
 
     def _live(self) -> None:

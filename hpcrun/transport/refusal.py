@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from hpcrun.errors import TransportError
 from hpcrun.transport.ssh import NONE_THERE, Login, address_words
+from hpcrun.transport.wire import MARK
 
 CONNECTION = 255
 """The exit code of `ssh` itself; any other is the command's."""
@@ -27,6 +28,8 @@ def refusal(
             f"there is no hpcrun on {name}",
             f"`hpcrun site bootstrap {name}` brings it; or ssh.command of its site file names it",
         )
+    if MARK.decode() in said:
+        return astray(name)
     for pattern, message, hint in _WORDS:
         found = re.search(pattern, said, re.IGNORECASE)
         if found:
@@ -49,6 +52,14 @@ def refusal(
     return TransportError(
         f"hpcrun did not begin on {name}: exit code {code}{last}",
         f"try it there: `ssh {host} hpcrun --version`; does a profile there end the shell?",
+    )
+
+
+def astray(name: str) -> TransportError:
+    """What it means that an answer comes on standard error."""
+    return TransportError(
+        f"what commands on {name} print comes on standard error: a profile there redirects it",
+        "`exec 1>&2` and the like are for shells at a terminal only: `[ -t 1 ] && exec …`",
     )
 
 
