@@ -182,6 +182,18 @@ def test_a_login_that_nobody_sees_is_given_up_when_nothing_answers(
     assert error.value.transient
 
 
+def test_who_waits_for_the_next_login_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(channel, "LONG_GAP", 0.05)
+    login = Login("far", Endpoint("host"), Access(connect_gap_seconds=0.2))
+    channel.login_words(login, tmp_path)
+    assert capsys.readouterr().err == ""
+    channel.login_words(login, tmp_path)
+    told = "hpcrun: waiting 0 s: logins at host are not to follow each other sooner\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_far_side_that_does_not_begin_is_told_with_its_last_words() -> None:
     error = refusal(Login("s", Endpoint("h")), 1, "sh: 1: hpcrun: broken\n")
     assert "exit code 1: sh: 1: hpcrun: broken" in error.message

@@ -49,6 +49,9 @@ PATIENCE = 180.0
 """Seconds without an answer after which a login that nobody sees is given up: while somebody is let
 in, ssh itself does not notice that the link is cut."""
 
+LONG_GAP = 5.0
+"""Seconds before a login for which nobody waits without a word."""
+
 _CHUNK = 65536
 _KEPT = 16384
 
@@ -113,7 +116,7 @@ class Channel:
         """The words that log in once more, for rsync: the host is the last. They share what may be
         shared; if they do not, this waits until they may log in."""
         if not _shares(self._words, self.login):
-            keep_gap(self._logins, self.login.endpoint.host, self.login.access.connect_gap_seconds)
+            _keep_gap(self._logins, self.login)
         return [*self._words, "--", self.login.endpoint.host]
 
     def close(self) -> None:
@@ -305,11 +308,20 @@ def login_words(
     """
     words = ssh_words(login, _sharing(login, cache), alone, terminal)
     if not _shares(words, login):
-        waited = keep_gap(cache / "logins", login.endpoint.host, login.access.connect_gap_seconds)
-        if waited > 5:
-            sys.stderr.write(f"hpcrun: waited {waited:.0f} s since the login before\n")
+        _keep_gap(cache / "logins", login)
     _warn(login)
     return words
+
+
+def _keep_gap(folder: Path, login: Login) -> None:
+    def sleep(seconds: float) -> None:
+        if seconds > LONG_GAP:
+            host = login.endpoint.host
+            text = f"waiting {seconds:.0f} s: logins at {host} are not to follow each other sooner"
+            sys.stderr.write(f"hpcrun: {text}\n")
+        time.sleep(seconds)
+
+    keep_gap(folder, login.endpoint.host, login.access.connect_gap_seconds, sleep)
 
 
 def check_versions(hello: Hello, name: str) -> None:
