@@ -124,8 +124,11 @@ class _Line:
                     del self._waiting[: index + 1]
                     return frame
             self._waiting.clear()
-            ready, _, _ = select.select([self.incoming, self.wake], [], [])
+            left = max(0.0, self.heard + SILENCE - time.monotonic())
+            ready, _, _ = select.select([self.incoming, self.wake], [], [], left)
             try:
+                if not ready:
+                    raise _Gone
                 if self.wake in ready:
                     self.woken()
                 if self.incoming in ready:
