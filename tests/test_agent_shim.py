@@ -82,6 +82,9 @@ def test_a_process_sees_the_gpus_that_the_site_wants(job: Job, shell: list[str])
         (of_rank, "4,5", "5"),
         (of_rank | from_last, "0,1", "0"),
         (every_one, "0", "0,1,2"),
+        # Of a job that is not confined to its devices, on a node that others share.
+        (every_one, "4,5,6", "4,5,6"),
+        (every_one, "5", "5"),
         (every_one | from_last, "0", "2,1,0"),
         # As with srun --gpu-bind=none.
         (of_rank, "", "1"),

@@ -149,7 +149,16 @@ every_gpu() {
 # The GPUs that a site wants the process to see, of a list with commas.
 visible() {
     value=$1
-    [ "$HPCRUN_GPU_VISIBILITY" != all ] || value=$(every_gpu)
+    if [ "$HPCRUN_GPU_VISIBILITY" = all ]; then
+        # shellcheck disable=SC2046  # its fields
+        set -- $(echo "$value" | tr ',' ' ')
+        # Jobs that are confined to their devices number them from 0. In others what Slurm names
+        # may be anywhere on the node, and the rest is not theirs.
+        case $#-,$(every_gpu), in
+        "$SLURM_GPUS_ON_NODE"-*) ;;
+        *",$1,"*) value=$(every_gpu) ;;
+        esac
+    fi
     # The last is nearest to the first CPUs.
     [ "$HPCRUN_GPU_ORDER" != reversed ] || value=$(turned "$value")
     [ "$HPCRUN_GPU_VISIBILITY" != localid ] || value=$(echo "$value" | cut -d , -f "$((LOCAL_RANK + 1))")
