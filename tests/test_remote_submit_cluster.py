@@ -211,12 +211,12 @@ def test_the_next_contact_says_what_became_of_it(
 
 def test_who_stops_a_submission_is_told_what_became_of_it(far: Far, project: Path) -> None:
     # Slurm has taken it, and does not say so.
-    slow, mark = far.lab.cluster.shared / "slow", far.lab.cluster.home("alice") / "submitted"
+    run_id = new_id()
+    slow, mark = far.lab.cluster.shared / "slow", far.lab.cluster.home("alice") / run_id
     slow.mkdir(exist_ok=True)
     (slow / "sbatch").write_text(SLOW_SBATCH.format(path=PATH, mark=mark))
     (slow / "sbatch").chmod(0o755)
     far.site("slow", command=f"env PATH={slow}:{PATH} {far.lab.venv}/bin/hpcrun")
-    run_id = new_id()
     words = far.words("submit", "--run-id", run_id, site="slow")
     with far.laptop.popen(words, cwd=project) as submitting:
         eventually(mark.exists)

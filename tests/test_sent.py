@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +20,17 @@ from hpcrun.workflow.session import Session
 from hpcrun.workflow.settle import settle
 
 RUN_ID = "sent_1700000000_0123abcd"
+
+
+NOTE = """\
+import sys
+from pathlib import Path
+from hpcrun.workflow.pending import Pending
+
+with Pending(Path(sys.argv[1]), "far:").noted("a_1_0"):
+    print("noted", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -68,10 +81,12 @@ def test_submissions_are_asked_about_where_they_went(tmp_path: Path) -> None:
     here, there = Pending(tmp_path, "far:"), Pending(tmp_path, "other:/history")
     assert here.runs() == []
     for age, run_id in ((2, "a_1_00000000"), (9, "b_1_00000000"), (KEPT + 9, "c_1_00000000")):
-        here.add(run_id)
+        with here.noted(run_id):
+            pass
         file = tmp_path / "pending" / f"{run_id}.json"
         os.utime(file, (0, time.time() - age))
-    there.add("d_1_00000000")
+    with there.noted("d_1_00000000"):
+        pass
     assert here.runs() == ["b_1_00000000", "a_1_00000000"] and there.runs() == ["d_1_00000000"]
     here.remove("b_1_00000000")
     assert here.runs() == ["a_1_00000000"]
@@ -79,5 +94,21 @@ def test_submissions_are_asked_about_where_they_went(tmp_path: Path) -> None:
 
 def test_what_cannot_be_noted_is_not_submitted(tmp_path: Path) -> None:
     (tmp_path / "pending").write_text("no folder")
-    with pytest.raises(StoreError, match=r"cannot note in .*/pending what is submitted: File ex"):
-        Pending(tmp_path, "far:").add("a_1_00000000")
+    noted = Pending(tmp_path, "far:").noted("a_1_00000000")
+    told = r"cannot note in .*/pending what is submitted: File ex"
+    with pytest.raises(StoreError, match=told), noted:
+        pass
+
+
+def test_who_is_at_work_on_a_submission_is_the_only_one_to_ask_of_it(tmp_path: Path) -> None:
+    pending = Pending(tmp_path, "far:")
+    with pending.noted("b_1_0"):
+        assert Pending(tmp_path, "far:").runs() == [] and pending.has("b_1_0")
+    assert Pending(tmp_path, "other:").runs() == [] and pending.runs() == ["b_1_0"]
+    pending.remove("b_1_0")
+    words = [sys.executable, "-c", NOTE, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"noted\n"
+        assert pending.runs() == []
+        other.kill()
+    assert pending.runs() == ["a_1_0"]
