@@ -254,6 +254,7 @@ ASK = (
     + """os.environ["HPCRUN_WORKSPACE"] = sys.argv[1]
 workspace = Workspace.from_config()
 run = Run.get(workspace, "@last")
+until(lambda: len(run.get_metrics()) == 3)
 metrics = run.get_metrics()
 print("asked", flush=True)
 while True:
