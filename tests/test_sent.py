@@ -48,7 +48,11 @@ def begun(store: FileStore) -> None:
 
 def test_the_first_word_stands(session: Session) -> None:
     own = session.store.prepare()
+    umask = os.umask(0)
     assert decide(own, RUN_ID, WITHDRAWN) == WITHDRAWN
+    os.umask(umask)
+    # Nobody else can take it back, whatever a login shell says of rights.
+    assert not Path(own.active, f".given-{RUN_ID}").stat().st_mode & 0o022
     assert decide(own, RUN_ID, GOES_ON) == WITHDRAWN
     assert decide(own, f"{RUN_ID[:-1]}e", GOES_ON) == GOES_ON
     assert len([*Path(own.active).iterdir()]) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hpcrun.faults import told
 from hpcrun.layout import UserPaths
+from hpcrun.rights import kept_to
 from hpcrun.store.publishing import sync_folder, take_name
 
 GOES_ON = "submitted"
@@ -21,7 +22,7 @@ def decide(own: UserPaths, run_id: str, word: str) -> str:
     """
     mark = Path(own.active, f".given-{run_id}")
     aside = mark.with_name(f"{mark.name}.{os.urandom(4).hex()}")
-    with told(f"decide about run {run_id} in {own.active}"):
+    with told(f"decide about run {run_id} in {own.active}"), kept_to(own.root):
         try:
             aside.write_text(word)
             if take_name(aside, mark):
