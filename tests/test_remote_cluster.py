@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -332,8 +333,6 @@ def test_who_goes_away_leaves_nothing_behind(far: Far, talking: tuple[str, Path]
 
 def at_terminal(far: Far, *words: str, typed: str) -> tuple[int, Any]:
     """What a command shows at a terminal, where somebody types."""
-    import shlex
-
     command = ["script", "-qec", shlex.join(far.words(*words)), "/dev/null"]
     done = far.laptop.run(command, input=typed)
     return done.returncode, done.stdout
@@ -372,7 +371,14 @@ def test_a_shell_beside_a_job_has_the_terminal_of_the_laptop(
 
 def test_a_one_time_code_is_asked_for_once(far: Far) -> None:
     far.site("code", host="code", more="auth: publickey_otp\n  multiplex: allowed")
-    at = far.terminal([f"{far.lab.venv}/bin/hpcrun", "-w", "code:", "list"])
+    words = [f"{far.lab.venv}/bin/hpcrun", "-w", "code:", "list"]
+    # Who does not have one stops it, and the terminal is as it was.
+    at = far.terminal(["bash", "-c", f"{shlex.join(words)}; stty -a"])
+    at.shows("One-time password")
+    at.type("\x03")
+    at.shows(r"[^-]echo ")
+    assert at.ends() == 0
+    at = far.terminal(words)
     at.shows("One-time password")
     at.type(f"{far.laptop.code()}\n")
     shown = at.shows(r"(?s).*(no runs|run +status|there (is|are) no).*").group()

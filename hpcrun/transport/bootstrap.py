@@ -22,7 +22,7 @@ import hpcrun
 from hpcrun.errors import BuildError, TransportError
 from hpcrun.progress import counted, waiting
 from hpcrun.transport import install, retire
-from hpcrun.transport.channel import address_of
+from hpcrun.transport.channel import address_of, end
 from hpcrun.transport.refusal import astray, refusal
 from hpcrun.transport.ssh import Login
 from hpcrun.transport.wheels import Platform
@@ -240,8 +240,7 @@ class Shell:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
+        end(self._process)
         with contextlib.suppress(OSError):
             self._process.communicate()
         self._said.close()

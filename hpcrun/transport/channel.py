@@ -128,11 +128,9 @@ class Channel:
                 process.stdin.close()
         if process.stdout is not None:
             process.stdout.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         self._listener.join(1)
         if process.stderr is not None:
             process.stderr.close()
@@ -221,6 +219,17 @@ class Channel:
         self._ended()
         lines = self._said.decode(errors="replace").strip().splitlines()
         return f": {lines[-1].strip()}" if lines else ""
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends ssh: if it asks for a code, the terminal shows again what is typed."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 _IS_WANTED = b"user presence"
