@@ -18,6 +18,9 @@ Progress = Callable[[int, int], object]
 
 FULL = re.compile(r"No space left on device|Disk quota exceeded")
 
+UNWRITTEN = 11
+"""rsync's exit code where the far half could not write; its own words may be lost with it."""
+
 _SILENT = 60
 """Seconds without a byte after which both halves of rsync give up."""
 

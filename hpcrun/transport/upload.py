@@ -18,7 +18,7 @@ from pathlib import Path
 from hpcrun.errors import HpcrunError, SnapshotError, StoreError
 from hpcrun.manifest import Entry, Manifest, shown_size
 from hpcrun.offer import Offer, Reply, answered, contents
-from hpcrun.transport.rsync import FULL, Progress, failure, lines_of, rsync, run
+from hpcrun.transport.rsync import FULL, UNWRITTEN, Progress, failure, lines_of, rsync, run
 from hpcrun.turns import alone
 
 
@@ -130,6 +130,12 @@ def _failure(code: int, said: str, total: int, far: Far) -> HpcrunError:
         return StoreError(
             f"{far.name} has no room for the {shown_size(total)} that it lacks of the snapshot:"
             f" {first}",
+            "free space there, choose another workspace, or leave out what the run does not need",
+        )
+    if code == UNWRITTEN:
+        told = f": {lines[0]}" if lines else ""
+        return StoreError(
+            f"{far.name} cannot write what it lacks of the snapshot, {shown_size(total)}{told}",
             "free space there, choose another workspace, or leave out what the run does not need",
         )
     if code in (23, 24):
