@@ -50,12 +50,13 @@ def tree(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if path.is_symlink():
-            found[name] = ("link", str(path.readlink()))
-        elif path.is_file():
-            found[name] = path.read_bytes()
-        elif not any(path.iterdir()):
-            found[name] = "empty"
+        with suppress(FileNotFoundError):  # what is written aside gets its last name meanwhile
+            if path.is_symlink():
+                found[name] = ("link", str(path.readlink()))
+            elif path.is_file():
+                found[name] = path.read_bytes()
+            elif not any(path.iterdir()):
+                found[name] = "empty"
     return found
 
 
