@@ -7,6 +7,7 @@ import os
 import subprocess
 import tarfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
