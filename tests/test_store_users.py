@@ -6,6 +6,8 @@ import json
 import os
 import pwd
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,28 @@ def test_the_name_is_the_login_unless_it_is_taken(workspace: Path) -> None:
     (workspace / "users" / LOGIN).rmdir()
     (workspace / "users" / LOGIN).symlink_to(workspace)
     assert own_name(workspace) == f"{LOGIN}-{UID}"
+
+
+def test_many_begin_at_once_in_a_new_workspace(tmp_path: Path) -> None:
+    """Each finds the same name, and the folder of all as it stays, made by whichever was first."""
+    clients, before = 8, os.umask(0o002)
+    at_once = threading.Barrier(clients)
+
+    def begin(workspace: Path) -> str:
+        at_once.wait()
+        name = own_name(workspace)
+        FileStore(workspace, name).prepare()
+        return name
+
+    try:
+        with ThreadPoolExecutor(clients) as pool:
+            for number in range(100):
+                workspace = tmp_path / str(number)
+                workspace.mkdir(mode=0o775)
+                assert {*pool.map(begin, [workspace] * clients)} == {LOGIN}
+                assert {path.name for path in workspace.iterdir()} == {"users", "workspace.json"}
+    finally:
+        os.umask(before)
 
 
 @needs_root

@@ -27,9 +27,12 @@ def own_name(workspace: Path) -> str:
     """The name in a workspace of who runs this."""
     uid = os.getuid()
     login = login_of(uid)
-    folder = workspace / "users" / login
-    is_free = owner(folder) == uid or not os.path.lexists(folder)
-    return login if is_free else f"{login}-{uid}"
+    try:
+        found = (workspace / "users" / login).lstat()
+    except OSError:
+        return login  # nobody has it
+    is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == uid
+    return login if is_own else f"{login}-{uid}"
 
 
 def is_theirs(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -46,10 +47,7 @@ def _prepare_workspace(workspace: Path) -> Policy:
     settings = workspace / SETTINGS
     if not users.is_dir():
         workspace.mkdir(parents=True, exist_ok=True)
-        users.mkdir(exist_ok=True)
-        # Every user of the group may make one folder, and remove only that one.
-        if workspace.stat().st_mode & stat.S_IWGRP:
-            users.chmod(0o3775)
+        _make_users(users)
     mode = users.stat().st_mode
     if mode & 0o022 and not mode & stat.S_ISVTX:
         raise StoreError(
@@ -64,6 +62,15 @@ def _prepare_workspace(workspace: Path) -> Policy:
         publish(settings, data, verify=lambda path: None)
     policy.expect_member(workspace)
     return policy
+
+
+def _make_users(users: Path) -> None:
+    """Every user of the group may make one folder, and remove only that one: from the first moment
+    on, since others may be at work here for the first time as well."""
+    with kept_to(str(users.parent)), contextlib.suppress(FileExistsError):
+        users.mkdir(mode=0o1777)
+        if users.parent.stat().st_mode & stat.S_IWGRP:
+            users.chmod(0o3775)
 
 
 def _make(room: str, folders: Iterable[str]) -> None:
