@@ -29,8 +29,9 @@ from tests.lab import Lab, make_lab
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 """The number of this process among those that share the tests; empty if it is alone."""
 
-# A shell that starts them in the background has them ignore it, and all that they start.
+# A shell that starts them in the background has them ignore both, and all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # Of all properties: how long an example takes on a busy machine says nothing of what is tested.
 settings.register_profile("hpcrun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
