@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ import pytest
 from hpcrun import Run, Workspace
 from hpcrun.errors import StoreError
 from hpcrun.layout import RunPaths
-from hpcrun.workflow.files import check_files, find_file, take_inventory
+from hpcrun.store import FileStore
+from hpcrun.workflow.files import check_files, fetch_file, find_file, take_inventory
 from hpcrun.workflow.session import open_session
 from tests.commands import hpcrun, told
 from tests.lab import eventually
@@ -190,6 +192,25 @@ def test_a_file_that_comes_and_goes_is_there_or_not(tmp_path: Path) -> None:
         ended.set()
         thread.join()
     assert all(found)
+
+
+def test_some_who_fetch_a_file_to_one_place_at_once_all_have_it_whole(tmp_path: Path) -> None:
+    """As the ranks of an evaluation do with a checkpoint."""
+    clients, content = 8, os.urandom(1 << 18)
+    (tmp_path / "run/outputs").mkdir(parents=True)
+    (tmp_path / "run/outputs/model").write_bytes(content)
+    store, paths = FileStore(tmp_path, "somebody"), RunPaths("", str(tmp_path / "run"))
+    at_once = threading.Barrier(clients)
+
+    def fetched(folder: Path) -> bytes:
+        at_once.wait()
+        return fetch_file(store, paths, "outputs/model", folder / "model").path.read_bytes()
+
+    with ThreadPoolExecutor(clients) as pool:
+        for number in range(100):
+            folder = tmp_path / str(number)
+            assert {*pool.map(fetched, [folder] * clients)} == {content}
+            assert os.listdir(folder) == ["model"]
 
 
 def test_a_file_that_its_owner_keeps_to_itself_is_no_fault(project: Path) -> None:

@@ -57,8 +57,10 @@ def test_a_model_of_a_run(workspace: Workspace, run: Run, tmp_path: Path) -> Non
     assert (tmp_path / "there/net/deep/more").read_bytes() == b"more"
     with pytest.raises(StoreError, match="exists already"):
         first.download(tmp_path / "there")
-    (tmp_path / "there/net/weights").write_bytes(b"")
-    first.download(tmp_path / "there", exist_ok=True)
+    (tmp_path / "there/net/weights").write_bytes(b"earlier")
+    with (tmp_path / "there/net/weights").open("rb") as loading:
+        first.download(tmp_path / "there", exist_ok=True)
+        assert loading.read() == b"earlier"  # another rank has what it has begun to read
     assert (tmp_path / "there/net/weights").read_bytes() == b"weights"
     # The copy is its own: neither the run's files nor the run are needed.
     Path(run.paths.outputs, "net/weights").write_bytes(b"changed")

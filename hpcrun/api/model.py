@@ -18,6 +18,7 @@ from hpcrun.metrics.recording import texts_of
 from hpcrun.record import RunFile
 from hpcrun.store.policy import read_policy
 from hpcrun.store.wanted import Names, has_names, names_of
+from hpcrun.workflow.files import write_whole
 
 if TYPE_CHECKING:
     from hpcrun.api.run import Run
@@ -191,7 +192,7 @@ class Model:
         with told(f"copy model {self.id} to {target}"):
             for file in self.files:
                 (target / file.name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.path / file.name, target / file.name)
+                write_whole(self.path / file.name, target / file.name)
         return target / self.files[0].name.split("/")[0] if self.files else target
 
     def delete(self) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "files_on_disk",
     "find_file",
     "take_inventory",
+    "write_whole",
 ]
 
 
@@ -242,13 +243,22 @@ def fetch_file(
             destination.parent.mkdir(parents=True, exist_ok=True)
         except RecursionError as error:
             raise StoreError(f"{name} lies too deep to be copied with its folders") from error
-        aside = destination.with_name(f".{destination.name}.part")
+        write_whole(source, destination)
+        return Copy(destination, destination.stat().st_size, True)
+
+
+def write_whole(source: Path | bytes, destination: Path) -> None:
+    """Copies a file, with its holes and its time, or writes bytes. What has the name is whole, also
+    where several do the same at once. OSError."""
+    aside = destination.with_name(f".{os.urandom(6).hex()}{PART}")
+    try:
         if isinstance(source, bytes):
             aside.write_bytes(source)
         else:
             _copy(source, aside)
         aside.rename(destination)
-        return Copy(destination, destination.stat().st_size, True)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _is_here(source: Path | bytes, copy: Path, sha256: str | None) -> bool:
