@@ -15,6 +15,8 @@ import pytest
 from hpcrun.config import load_config
 from hpcrun.environments.cache import MARKER
 from hpcrun.errors import BuildError
+from hpcrun.workflow.pruning import prune as pruned
+from hpcrun.workflow.pruning import unneeded
 from hpcrun.workflow.session import open_session
 from hpcrun.workflow.submit import keep_source, write_intent
 from tests.commands import hpcrun
@@ -99,6 +101,10 @@ def test_what_is_removed_between_two_steps_of_a_submission_submits_nothing(proje
     prepared = session.prepare(load_config(Path("run.yaml")), folder=project)
     request = keep_source(prepared, session.store)
     (built,) = environments()
+    age(Path(built["folder"]), 40)
+    going = unneeded(session.store, time.time(), 0)
+    os.utime(Path(built["folder"], MARKER))  # as who submits a sealed run again
+    assert len(going) == 1 and pruned(going, session.store, time.time(), 0) == []
     age(Path(built["folder"]), 40)
     assert [each["folder"] for each in prune("--yes")] == [built["folder"]]
     with pytest.raises(BuildError, match=r"was removed just now \(submit again\)"):

@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,12 @@ from hpcrun.agent import staged
 from hpcrun.agent.setting import Setting
 from hpcrun.environments.packing import FACTS, is_packed, key_of, pack
 from hpcrun.layout import Attempt, RunPaths
+from hpcrun.store import FileStore
 from hpcrun.store.users import own_name
+from hpcrun.workflow.pruning import PACKED, Unneeded, prune, unneeded
 from tests.commands import hpcrun
 from tests.lab import eventually
+from tests.test_stored import REQUEST
 
 SHIM = Path(staged.__file__).with_name("stage.sh")
 
@@ -241,8 +247,46 @@ def test_what_no_run_has_is_pruned(project: Path, prefix: Path) -> None:
     (packs / ".half.tar.gz.01234567").touch()
     for name in ("old.tar.gz", ".half.tar.gz.01234567"):
         os.utime(packs / name, (1, 1))
+    store, now = FileStore(workspace, own_name(workspace)), time.time()
+    going = unneeded(store, now, 0)
+    assert is_packed(str(packs / "old.tar.gz"))  # somebody wants it since
+    assert [Path(each.folder).name for each in prune(going, store, now, 0)] == [
+        ".half.tar.gz.01234567"
+    ]
+    assert is_packed(str(packs / "old.tar.gz"))
+    os.utime(packs / "old.tar.gz", (1, 1))
     hpcrun("env", "prune", "--yes")
     assert sorted(path.name for path in packs.iterdir()) == ["new.tar.gz", f"new.tar.gz{FACTS}"]
+
+
+def test_what_is_pruned_is_not_what_a_run_was_just_submitted_with(tmp_path: Path) -> None:
+    """Whoever submits has found it before, and looks once more when the run is there."""
+    store = FileStore(tmp_path / "history", own_name(tmp_path / "history"))
+    packs = Path(store.prepare().environments, "packs")
+    packs.mkdir(parents=True)
+    for number in range(30):  # so that it takes a while to see what is in use
+        store.create({**REQUEST, "run_id": f"r_{1700000000 + number}_00000000"}, "")
+    at_once, lost = threading.Barrier(2), []
+
+    def submit(number: int, file: Path) -> None:
+        request = {**REQUEST, "environment": {"packed": str(file)}}
+        at_once.wait()
+        store.create({**request, "run_id": f"r_{1700000100 + number}_00000000"}, "")
+        was_there = file.exists()
+        at_once.wait()
+        lost.extend([file] if was_there and not file.exists() else [])
+
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(20):
+            file = packs / f"{number}.tar.gz"
+            file.touch()
+            os.utime(file, (1, 1))
+            submitted = pool.submit(submit, number, file)
+            at_once.wait()
+            prune([Unneeded(str(file), PACKED, 1, 0)], store, time.time(), 0)
+            at_once.wait()
+            submitted.result()
+    assert lost == []
 
 
 def test_this_machine_takes_it_from_where_it_is(project: Path, prefix: Path) -> None:

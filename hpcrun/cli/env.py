@@ -118,7 +118,8 @@ def prune_environments(workspace: str | None, idle: str, yes: bool, as_json: boo
     except ValueError as error:
         raise ConfigError(Problem(f"--idle: {error}")) from error
     store = open_session(given=workspace).store
-    going = unneeded(store, time.time(), seconds)
+    now = time.time()
+    going = unneeded(store, now, seconds)
     files, size = sum(each.files for each in going), sum(each.bytes for each in going)
     if not as_json:
         rows = [(Path(g.folder).name, g.name or "a killed build", size_of(g.bytes)) for g in going]
@@ -128,7 +129,7 @@ def prune_environments(workspace: str | None, idle: str, yes: bool, as_json: boo
             say("there is no environment that no run needs")
         question = f"delete {len(going)} environments, {files} files, {size_of(size)}, for good?"
         yes = bool(going) and agreed(yes, question)
-    gone = prune(going, store) if yes else []
+    gone = prune(going, store, now, seconds) if yes else []
     if as_json:
         print_json({"deleted": yes, "environments": [*map(_gone, gone if yes else going)]})
     elif yes:

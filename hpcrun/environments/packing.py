@@ -75,9 +75,8 @@ def is_packed(file: str) -> bool:
 
 
 def forget(file: str) -> None:
-    """Removes a packed environment. OSError."""
+    """Removes what lies beside a packed environment, which is gone. OSError."""
     Path(file + FACTS).unlink(missing_ok=True)
-    Path(file).unlink(missing_ok=True)
     Path(f"{file}.lock").unlink(missing_ok=True)
 
 

@@ -19,6 +19,7 @@ from hpcrun.environments.packing import ASIDE, PACKS, SUFFIX, forget
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.store import FileStore
+from hpcrun.store.publishing import take_name
 
 YOUNG = 2 * 86_400
 """Seconds for which everything stays: a submission may be about to name it."""
@@ -70,45 +71,71 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def prune(going: Sequence[Unneeded], store: FileStore) -> list[Unneeded]:
-    """Removes what was found, unless a run has been submitted with it since, or somebody else has
-    removed it; gives what went."""
+def prune(going: Sequence[Unneeded], store: FileStore, now: float, idle: float) -> list[Unneeded]:
+    """Removes what was found, unless a run has been submitted with it since, something else has
+    wanted it, or somebody has removed it; gives what went. now, idle: as it was found with."""
+    before = now - max(idle, YOUNG)
     gone = []
     for each in going:
-        link = Path(each.folder)
-        with told(f"remove the environment {link}"):
-            if not os.path.lexists(link):
-                continue
+        path = Path(each.folder)
+        with told(f"remove the environment {path}"):
             if each.name is None:
-                _delete(link)
-            elif each.name == PACKED:
-                if link.name in _in_use(store):
-                    continue
-                forget(str(link))
-            elif not _removed(link, store):
-                continue
-        gone.append(each)
+                went = _build_removed(path, now - YOUNG)
+            else:
+                went = (_pack_removed if each.name == PACKED else _removed)(path, store, before)
+        gone += [each] if went else []
     return gone
 
 
-def _removed(link: Path, store: FileStore) -> bool:
-    """Takes an environment's name away, looks once more whether a run has it, then removes it."""
-    build, aside = link.resolve(), link.with_name(f".{link.name}{_GOING}")
-    try:
-        link.rename(aside)
-    except FileNotFoundError:
-        return False  # another one's
-    try:
-        used = link.name in _in_use(store)
-    except StoreError:
-        aside.rename(link)
-        raise
-    if used:
-        aside.rename(link)
+def _build_removed(path: Path, before: float) -> bool:
+    """Removes what a killed build left, unless it has got a name since."""
+    if path not in _left(str(path.parent), before):
+        return False
+    _delete(path)
+    return True
+
+
+def _removed(path: Path, store: FileStore, before: float) -> bool:
+    """Removes an environment, the name first."""
+    build, aside = path.resolve(), path.with_name(f".{path.name}{_GOING}")
+    if not _is_away(path, aside, store, before):
         return False
     _delete(build)
     aside.unlink()
     return True
+
+
+def _pack_removed(path: Path, store: FileStore, before: float) -> bool:
+    """Removes a packed environment. Killed on the way, it has the name of one that is not whole."""
+    if not ASIDE.match(path.name):
+        aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+        if not _is_away(path, aside, store, before):
+            return False
+        forget(str(path))
+        path = aside
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _is_away(path: Path, aside: Path, store: FileStore, before: float) -> bool:
+    """Takes a name away, and looks once more whether a run has it or anything has wanted it since:
+    then it is given back."""
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return False  # another one's
+    goes = False
+    try:
+        status = _status(aside / MARKER if aside.is_symlink() else aside)
+        is_young = status is not None and status.st_mtime >= before
+        with suppress(FileNotFoundError):
+            os.utime(aside)  # who prunes as well spares what has no name only while it is young
+        goes = not is_young and path.name not in _in_use(store)
+    finally:
+        if not goes:
+            take_name(aside, path)  # another one may have it by now
+            aside.unlink(missing_ok=True)
+    return goes
 
 
 def _delete(folder: Path) -> None:
