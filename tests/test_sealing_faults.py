@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hpcrun.errors import StoreError
-from hpcrun.layout import Attempt, JournalKind, RunPaths
+from hpcrun.journal import Journal
+from hpcrun.layout import JOURNAL_SUFFIX, Attempt, JournalKind, RunPaths
 from hpcrun.record import Fact, encode
 from hpcrun.store import FileStore
-from hpcrun.store.sealing import remove_journals, seal
+from hpcrun.store.removal import remove
+from hpcrun.store.sealing import remove_journals, seal, unseal
+from hpcrun.store.stored import StoredRun
 from hpcrun.store.users import login_of
 from tests.test_stored import REQUEST
 
@@ -31,6 +38,7 @@ import os, sys, time
 from pathlib import Path
 from hpcrun.store import FileStore
 from hpcrun.store.sealing import remove_journals, seal, unseal
+from hpcrun.store.stored import StoredRun
 from hpcrun.store.users import login_of
 
 store = FileStore(Path(sys.argv[1]), login_of(os.getuid()))
@@ -146,6 +154,69 @@ def test_two_who_seal_at_once_do_no_harm(store: FileStore) -> None:
         assert [child.returncode for child in children] == [0] * 3
         assert told(store) == expected
     finish(store)
+
+
+def test_a_run_that_some_delete_while_another_seals_it_is_gone(store: FileStore) -> None:
+    at_once = threading.Barrier(3)
+
+    def act(deed: Callable[[], object], pause: float) -> None:
+        at_once.wait()
+        time.sleep(pause)
+        deed()
+
+    def sealed(paths: RunPaths) -> None:
+        with contextlib.suppress(StoreError):
+            seal(store.stored(paths))
+
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(60):
+            paths, pause = make_run(store, number, 30), random.Random(number).uniform(0, 0.01)
+            deeds = [partial(sealed, paths), partial(remove, paths), partial(remove, paths)]
+            list(pool.map(act, deeds, [0, pause, pause]))
+            assert not store.has(paths.run_id, store.user)
+            assert list(Path(store.own.active).iterdir()) == []
+            assert not Path(paths.files).exists()
+
+
+class UnsealedMeanwhile(StoredRun):
+    """Somebody unseals it between two looks."""
+
+    @property
+    def is_whole(self) -> bool:
+        unseal(StoredRun(self.paths))
+        return super().is_whole
+
+
+def test_what_is_read_of_a_run_that_is_unsealed_just_then_is_there(store: FileStore) -> None:
+    paths = make_run(store, 0, 3)
+    seal(store.stored(paths))
+    run = UnsealedMeanwhile(paths)
+    assert run.text("run.json") == Path(paths.request).read_bytes()
+    assert run.text("files.json") is None
+
+
+class SealedMeanwhile(FileStore):
+    """Somebody seals the run between the opening of a journal and its first fact."""
+
+    def journal(self, record: RunPaths, attempt: Attempt, suffix: str = JOURNAL_SUFFIX) -> Journal:
+        run = self.stored(record)
+
+        class Slow(Journal):
+            def write(self, line: bytes) -> None:
+                seal(run)
+                super().write(line)
+
+        return Slow(super().journal(record, attempt, suffix).path, attempt)
+
+
+def test_what_is_told_of_a_run_that_is_sealed_just_then_is_seen(store: FileStore) -> None:
+    paths = make_run(store, 0, 3)
+    slow = SealedMeanwhile(store.workspace, store.user)
+    for tag in "xy":  # of a run that is not sealed yet, and of one that is
+        slow.append(paths, Attempt(1), "tags", {"set": {tag: ""}})
+        assert tag in store.read(paths.run_id).tags
+    seal(store.stored(paths))
+    assert {*"xy"} <= {*store.read(paths.run_id).tags}
 
 
 # -- a full disk --------------------------------------------------------------------------------

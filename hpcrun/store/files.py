@@ -163,6 +163,7 @@ class FileStore:
                 self._append(journal, kind, data)
             finally:
                 journal.close()
+            self.stored(paths).expect_seen(Path(journal.path).name)
 
     def _append(self, journal: Journal, kind: str, data: Mapping[str, Any]) -> None:
         try:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from hpcrun.faults import told
@@ -20,7 +21,9 @@ def taken_up(paths: RunPaths) -> tuple[int, int]:
     with told(f"read {paths.files}"):
         folders = [paths.record, paths.files, *map(str, run.retired_folders())]
         sizes = [size for folder in folders for size in _sizes(folder)]
-        sizes += [run.sealed_path(number).lstat().st_size for number in run.seals()]
+        for number in run.seals():
+            with suppress(FileNotFoundError):  # a later one has taken its place
+                sizes.append(run.sealed_path(number).lstat().st_size)
     return len(sizes), sum(sizes)
 
 
@@ -34,21 +37,28 @@ def remove(paths: RunPaths) -> None:
     """Removes a run. Killed on the way, it is still there and can be removed again, or gone.
 
     Its files go first, then what is kept beside its record: journals that are sealed, and seals of
-    a run that is unsealed. The record then vanishes by a rename, or with the newest seal. What is
-    left of folders is removed now or with the next run that is.
+    a run that is unsealed. The record then vanishes by a rename, or with the newest seal; and again
+    what somebody has sealed meanwhile. What is left of folders goes now or with the next run.
     """
     run, record = StoredRun(paths), Path(paths.record)
     with told(f"delete {paths.files}"):
-        if Path(paths.files).exists():
-            shutil.rmtree(paths.files)
-        for folder in run.retired_folders():
-            _vanish(folder)
-        if not run.is_whole:
+        while _is_there(run):
+            while Path(paths.files).exists():
+                with suppress(FileNotFoundError):  # somebody else removes it as well
+                    shutil.rmtree(paths.files)
+            for folder in run.retired_folders():
+                _vanish(folder)
+            if not run.is_whole:
+                _vanish(record)
+            _remove_seals(run)
             _vanish(record)
-        _remove_seals(run)
-        _vanish(record)
         for left in record.parent.glob(".*.deleted"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_there(run: StoredRun) -> bool:
+    folders = (run.paths.files, run.paths.record)
+    return any(map(os.path.lexists, folders)) or bool(run.seals() or run.retired_folders())
 
 
 def _remove_seals(run: StoredRun) -> None:
@@ -66,15 +76,17 @@ def _remove_seals(run: StoredRun) -> None:
 
 
 def _vanish(folder: Path) -> None:
-    """A folder goes at once, by a rename."""
-    if folder.exists():
-        folder.rename(folder.with_name(f".{folder.name.removeprefix('.')}.deleted"))
+    """A folder goes at once, by a rename; somebody else may have been first."""
+    name = folder.name.removeprefix(".")
+    with suppress(FileNotFoundError):
+        folder.rename(folder.with_name(f".{name}.{os.urandom(4).hex()}.deleted"))
 
 
 def _sizes(folder: str) -> Iterator[int]:
     for where, _, names in os.walk(folder, onerror=_gone):
         for name in names:
-            yield Path(where, name).lstat().st_size
+            with suppress(FileNotFoundError):
+                yield Path(where, name).lstat().st_size
 
 
 def _gone(error: OSError) -> None:

@@ -11,6 +11,7 @@ Whatever lies where, the answer is the same.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable
@@ -49,14 +50,15 @@ class StoredRun:
 
     def text(self, name: str) -> bytes | None:
         """A file of the record, such as run.json; None if there is none."""
-        try:
-            return read_plain(Path(self.paths.record, name), MOST_TEXT)
-        except StoreError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-        if not self._is_begun():
-            return None
-        return self._read(lambda layers: layers.text(name))
+        for _ in range(2):
+            try:
+                return read_plain(Path(self.paths.record, name), MOST_TEXT)
+            except StoreError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+            if not self.is_whole:
+                return self._read(lambda layers: layers.text(name)) if self.seals() else None
+        return None  # who unsealed it between two looks has written all back by the second
 
     def facts(self, kind: JournalKind) -> tuple[list[Fact], int]:
         """What its journals of a kind tell, and the count of bad lines."""
@@ -107,6 +109,21 @@ class StoredRun:
         """Of the seals for which journals are kept."""
         return [int(folder.name.rpartition(".")[2]) for folder in self.retired_folders()]
 
+    def expect_seen(self, name: str) -> None:
+        """Has a journal that was just written to stand where readers look. OSError: it is gone.
+
+        Who sealed the run meanwhile has moved it away, perhaps before the last fact stood in it.
+        """
+        journal = Path(self.paths.record, name)
+        if opens(journal):
+            return
+        for folder in self.retired_folders():
+            if opens(folder / name):
+                journal.parent.mkdir(exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # it was brought back just now
+                    (folder / name).rename(journal)
+        journal.stat()
+
     def located(self) -> str:
         """The folder or file that is its record."""
         if self.is_whole:
@@ -145,9 +162,6 @@ class StoredRun:
     def is_whole(self) -> bool:
         """Whether its journals tell all: it was never sealed, or is unsealed."""
         return opens(Path(self.paths.request))
-
-    def _is_begun(self) -> bool:
-        return not self.is_whole and bool(self.seals())
 
     def _seals(self) -> list[int]:
         begin = self.paths.run_id + "."
