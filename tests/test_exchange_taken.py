@@ -6,6 +6,8 @@ import os
 import shutil
 import tarfile
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,9 @@ from hpcrun.store import FileStore
 from hpcrun.store.sealed import sealed
 from hpcrun.store.sealing import seal
 from hpcrun.workflow.exporting import export
-from hpcrun.workflow.importing import take_in
+from hpcrun.workflow.importing import STAGE, take_in
 from hpcrun.workflow.listing import index, list_rows
+from hpcrun.workflow.stage import stage
 from tests.care import Own
 from tests.exchanged import here, origin, session, whole_file, with_record, with_text
 from tests.ordinary_user import NOBODY, as_ordinary_user
@@ -42,6 +45,24 @@ def test_what_is_whole_is_taken_in(origin: Own, whole_file: Path, here: Own) -> 
     index(here)
     assert len(list_rows(here, None)) == 3
     assert not list(Path(here.store.own.root).glob(".import-*"))
+
+
+def test_some_who_take_in_at_once_do_not_take_stages_for_left_ones(tmp_path: Path) -> None:
+    clients = 4
+    at_once = threading.Barrier(clients)
+
+    def lays(own: Path) -> bool:
+        at_once.wait()
+        with stage(own, STAGE) as folder:
+            (folder / "file").touch()
+            return (folder / "file").exists()
+
+    with ThreadPoolExecutor(clients) as pool:
+        for number in range(100):
+            own = tmp_path / str(number)
+            own.mkdir()
+            assert all(pool.map(lays, [own] * clients))
+            assert list(own.iterdir()) == []
 
 
 def test_an_import_into_a_closed_month_is_listed(whole_file: Path, here: Own) -> None:

@@ -15,7 +15,6 @@ import os
 import posixpath
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,15 +40,15 @@ from hpcrun.store.hdf5 import check, whole
 from hpcrun.store.holes import survey
 from hpcrun.store.index import reopen
 from hpcrun.store.packing import Unpacking
-from hpcrun.store.plain import folders_in, open_plain
+from hpcrun.store.plain import open_plain
 from hpcrun.store.publishing import sync_folder, take_name
 from hpcrun.store.sealed import KIND, open_sealed
 from hpcrun.store.sealing import seal
 from hpcrun.store.stored import StoredRun
 from hpcrun.workflow.listing import index
-from hpcrun.workflow.seal import KEPT as KEPT_SECONDS
 from hpcrun.workflow.seal import LARGEST
 from hpcrun.workflow.session import Session
+from hpcrun.workflow.stage import stage
 
 STAGE = ".import-"
 """How the name of a folder begins in which an export is laid aside."""
@@ -87,45 +86,6 @@ def take_in(session: Session, path: Path) -> list[Taken]:
     if wanted:
         index(session)
     return taken
-
-
-@contextlib.contextmanager
-def stage(own: Path, begin: str) -> Iterator[Path]:
-    """A folder that goes at the end; those of killed processes go at the beginning.
-
-    begin: how its name begins, and theirs.
-    """
-    from filelock import FileLock
-
-    for left in (own / name for name in folders_in(own) if name.startswith(begin)):
-        _remove_left(left)
-    folder = own / f"{begin}{os.urandom(4).hex()}"
-    folder.mkdir(mode=0o700)
-    lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
-    try:
-        with contextlib.suppress(OSError):  # no locks here: who finds the stage leaves it some days
-            lock.acquire()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
-
-
-def _remove_left(stage: Path) -> None:
-    """Removes a stage that nobody holds."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(stage / "lock", timeout=0, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        return
-    except OSError:
-        with contextlib.suppress(OSError):
-            if stage.stat().st_mtime > time.time() - KEPT_SECONDS:
-                return
-    shutil.rmtree(stage, ignore_errors=True)
-    lock.release()
 
 
 class _Importing:

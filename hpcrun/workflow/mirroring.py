@@ -35,11 +35,11 @@ from hpcrun.transport.fetching import Files, tidy
 from hpcrun.transport.rsync import Progress
 from hpcrun.turns import alone, say_on_stderr
 from hpcrun.workflow.code import digest_of
-from hpcrun.workflow.importing import stage
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
 from hpcrun.workflow.session import Session
 from hpcrun.workflow.sources import bring_sources, lacking, told_sources
+from hpcrun.workflow.stage import stage
 from hpcrun.workflow.telling import Told, ToldFile, ToldRun
 
 STAGE = ".mirror-"
