@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from hpcrun import Experiment, HpcrunError, Run, Workspace
 from hpcrun.errors import ConfigError, SchedulerError, StoreError
-from hpcrun.workflow.cut import first_unknown
+from hpcrun.scheduler.process import ProcessName, start_ticks
+from hpcrun.store.deciding import decide
+from hpcrun.workflow.cut import first_unknown, this_client
 from tests.commands import answer, script_of
 from tests.lab import eventually
 from tests.local_run import submit, workspace
@@ -108,6 +114,52 @@ def test_a_run_that_goes_on_is_not_submitted_again(workspace: Workspace, tmp_pat
     run.cancel()
     run.wait_for_completion()
     assert len(run.record().attempts) == 1
+
+
+AGAIN = """\
+import sys
+from hpcrun import Run, Workspace
+
+run = Run.get(Workspace(sys.argv[1]), sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+run.resubmit()
+"""
+
+
+def test_of_two_who_submit_a_run_again_at_once_one_does(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """The other's job would end as a duplicate, and might be taken for the run's."""
+    run = submit(workspace, tmp_path, "pass\n")
+    run.wait_for_completion()
+    words = [sys.executable, "-c", AGAIN, str(workspace.path), run.id]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, **pipes) as one, subprocess.Popen(words, **pipes) as two:
+        assert [one.stdout.readline(), two.stdout.readline()] == [b"ready\n"] * 2
+        said = b""
+        for process in (one, two):
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        for process in (one, two):
+            said += process.communicate()[1]
+    assert sorted((one.returncode, two.returncode)) == [0, 1]
+    assert b"is being submitted again by process" in said or b"goes on again" in said
+    run.wait_for_completion()
+    assert [str(each.attempt) for each in run.record().attempts] == ["1.0", "2.0"]
+    assert "duplicate" not in Path(run.paths.batch_log(2)).read_text()
+    with subprocess.Popen(["sleep", "300"]) as other:
+        client = ProcessName(os.uname().nodename, other.pid, start_ticks(other.pid) or 0)
+        told = {**this_client(), "client": str(client), "time": time.time()}
+        decide(run.paths.owner, f"{run.id}-3", json.dumps(told))
+        try:
+            with pytest.raises(SchedulerError, match=f"submitted again by process {client}"):
+                run.resubmit()
+        finally:
+            other.kill()
+    run.resubmit()  # which never began
+    run.wait_for_completion()
+    assert len(run.record().attempts) == 3
 
 
 def test_what_it_needs_must_be_there(workspace: Workspace, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether a submission from another machine goes on, or is withdrawn: the first word stands."""
+"""Who makes a submission, and whether a far machine withdraws it: the first word stands."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ GOES_ON = "submitted"
 WITHDRAWN = "withdrawn"
 
 
-def decide(own: UserPaths, run_id: str, word: str) -> str:
-    """Writes a word on a run's submission, unless one stands; gives the one that stands.
+def decide(own: UserPaths, name: str, word: str) -> str:
+    """Writes a word on a submission, unless one stands; gives the one that stands.
+
+    name: the run's id; of a later submission, with its number.
 
     Exclusive on the file server itself: who reads from another login node gets the same answer.
     StoreError.
     """
-    mark = Path(own.active, f".given-{run_id}")
+    mark = Path(own.active, f".given-{name}")
     aside = mark.with_name(f"{mark.name}.{os.urandom(4).hex()}")
-    with told(f"decide about run {run_id} in {own.active}"), kept_to(own.root):
+    with told(f"decide about run {name} in {own.active}"), kept_to(own.root):
         try:
             aside.write_text(word)
             if take_name(aside, mark):

@@ -6,17 +6,20 @@ job that comes all the same ends as a duplicate: the answer is no guess by the c
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from hpcrun.layout import JournalKind
+from hpcrun.errors import SchedulerError
+from hpcrun.layout import JournalKind, UserPaths
 from hpcrun.ports import JobId
 from hpcrun.record import Fact, RunRecord
 from hpcrun.scheduler.process import ProcessName, start_ticks
 from hpcrun.store import FileStore
+from hpcrun.store.deciding import decide
 
 WITHDRAWN = "none (withdrawn)"
 """Stands in a claim in place of a job's id."""
@@ -86,6 +89,24 @@ def goes_on(record: RunRecord, store: FileStore) -> bool:
     return _goes_on(record, _told(record, store), store.paths(record.run_id).script)
 
 
+def expect_alone(own: UserPaths, run_id: str, submission: int) -> None:
+    """SchedulerError if another process is at the same submission of a run: of two that begin it at
+    once, one does it. StoreError.
+
+    own: the folders in which the run lies.
+    """
+    mine = {**this_client(), "time": time.time()}
+    text = decide(own, f"{run_id}-{submission}", json.dumps(mine))
+    try:
+        first: dict[str, Any] = json.loads(text)
+        is_late = abs(time.time() - first["time"]) >= PATIENCE
+    except (ValueError, TypeError, LookupError):
+        return  # the host that wrote it has crashed
+    if first.get("client") != mine.get("client") and not (is_late or _is_gone(first)):
+        message = f"run {run_id} is being submitted again by process {first.get('client')}"
+        raise SchedulerError(message, "look at it in a minute", transient=True)
+
+
 def array_of(job_id: str) -> str:
     """The array that an element `A_a` is of, with its cluster; another job is its own."""
     number, semicolon, cluster = job_id.partition(";")
@@ -127,11 +148,14 @@ def _goes_on(record: RunRecord, told: Mapping[str, Fact], script: str) -> bool:
     begun = told.get("submitting")
     age = abs(time.time() - (begun.time if begun else record.created))
     client = begun.data if begun else record.request
+    return _is_handed_over(script) if _is_gone(client) else age < PATIENCE
+
+
+def _is_gone(client: Mapping[str, Any]) -> bool:
+    """Whether a client is seen to have ended."""
     process = ProcessName.parse(client.get("client", ""))
     seen = process is not None and process.host == _host() and client.get("pids") == _pids()
-    if process is None or not seen or process.runs:
-        return age < PATIENCE
-    return _is_handed_over(script)
+    return process is not None and seen and not process.runs
 
 
 def _settles(told: Mapping[str, Fact]) -> bool:

@@ -24,7 +24,8 @@ from hpcrun.record import RunRecord
 from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.store.sealing import unseal
-from hpcrun.workflow.cut import known_jobs, this_client
+from hpcrun.workflow.again import expect_same
+from hpcrun.workflow.cut import expect_alone, known_jobs, this_client
 from hpcrun.workflow.inventory import forget
 from hpcrun.workflow.mirrored import expect_here
 from hpcrun.workflow.submit import hand_over, submission_of
@@ -42,7 +43,7 @@ def resubmit(
 
     record: up to date, and one that can be (`check`). comment: whether the site leaves a job's
     comment to us. resume_from: the checkpoint to begin with; ConfigError if it is not there, or
-    hidden where this run is not.
+    hidden where this run is not. SchedulerError: somebody else submits it again just now.
     options: the scheduler's own, for this submission alone.
     """
     if resume_from is not None and not resume_from.exists():
@@ -51,17 +52,18 @@ def resubmit(
         message = f"{resume_from} lies in a private run, and this one, which would name it, is not"
         raise ConfigError(Problem(message, "copy the checkpoint elsewhere"))
     scheduler.check()
-    paths, before = store.paths(record.run_id), record.attempt.attempt
+    paths, before, attempt = store.paths(record.run_id), record.attempt.attempt, _next(record)
+    expect_alone(paths.owner, record.run_id, attempt.submission)
+    expect_same(record, store)
     with kept_to(paths.owner.root):
         unseal(store.stored(paths))
-    forget(paths)  # the next attempt writes others
     store.make_folders(paths)
-    attempt = _next(record)
     token = token_of(record.run_id, attempt.submission)
     if record.request.get("task") and record.parent is not None:
         _reopen(record.parent, store)
     store.supersede(paths, before.submission)
     store.append(paths, attempt, "submitting", {"token": token, **this_client()})
+    forget(paths)  # the next attempt writes others; who takes them now looks once more, behind it
     with kept_to(paths.owner.root):
         _unseal_family(store.read(record.run_id), store)
     submission = replace(
