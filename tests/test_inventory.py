@@ -9,16 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hpcrun.errors import StoreError
-from hpcrun.layout import RunPaths
+from hpcrun.layout import Attempt, RunPaths
 from hpcrun.record import RunRecord
 from hpcrun.workflow import inventory
-from hpcrun.workflow.files import check_files, files_of, take_inventory
-from hpcrun.workflow.inventory import FILE, READ, known
+from hpcrun.workflow.clean import clean
+from hpcrun.workflow.files import check_files, files_of, found_on_disk, take_inventory
+from hpcrun.workflow.inventory import FILE, READ, forget, known, take
 from hpcrun.workflow.seal import LOW, seal_run
 from tests.care import Care
 
@@ -148,6 +150,28 @@ def test_a_deleted_run_does_not_come_back(care: Care) -> None:
     with pytest.raises(StoreError):
         take_inventory(care.store, record)
     assert not Path(paths.record).exists()
+
+
+def test_nothing_is_taken_or_cleaned_of_a_run_that_was_submitted_again_meanwhile(
+    care: Care,
+) -> None:
+    """What took a while was begun when it had ended."""
+    paths = care.make()
+    code = Path(paths.files, "train.py")
+    code.write_text("print(1)\n")
+    record = care.store.read(paths.run_id)
+
+    def files() -> Iterator[tuple[str, os.stat_result]]:
+        yield from found_on_disk(paths)
+        care.store.append(paths, Attempt(2), "submitting", {"token": "2"})
+        forget(paths)
+
+    with pytest.raises(StoreError, match="goes on again"):
+        take(care.store, record, files())
+    assert known(care.run(paths)) is None
+    with pytest.raises(StoreError, match="goes on again"):
+        clean(care.session, record)
+    assert code.exists()
 
 
 DAMAGES = [

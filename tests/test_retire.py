@@ -15,6 +15,7 @@ import pytest
 from hpcrun import Experiment, Run, Workspace
 from hpcrun.errors import ConfigError, RunNotFound, StoreError
 from hpcrun.store.experiments import read_experiment
+from hpcrun.workflow.delete import delete
 from tests.commands import hpcrun, told
 
 
@@ -181,6 +182,14 @@ def test_what_is_not_deleted(experiment: Experiment) -> None:
         with pytest.raises(StoreError, match="is Running; it has not ended"):
             running.delete()
         child.complete()
+        (waiting,) = running.create_children(1)
+    plan = Run.get(experiment.workspace, waiting.id).plan_deletion()
+    waiting.start()  # while whoever deletes is asked
+    with pytest.raises(StoreError, match="goes on again"):
+        delete(experiment.workspace.session, plan)
+    waiting.complete()
+    Run.get(experiment.workspace, waiting.id).delete()
+    delete(experiment.workspace.session, plan)  # somebody else was first
     assert listed() == {done.id, running.id}
     with pytest.raises(StoreError, match="has 3 runs"):
         Experiment.delete(experiment.workspace, "notes")

@@ -11,6 +11,7 @@ from hpcrun.faults import told
 from hpcrun.manifest import Entry
 from hpcrun.metrics.uploads import FOLDERS, UPLOADS
 from hpcrun.record import RunRecord
+from hpcrun.workflow.again import expect_same
 from hpcrun.workflow.code import code_of
 from hpcrun.workflow.session import Session
 
@@ -26,6 +27,7 @@ def clean(session: Session, record: RunRecord) -> tuple[int, int]:
     manifest = code_of(session.workspace, record).manifest
     with told(f"clean {root}"):
         same = [entry for entry in manifest.files if _same(root / entry.path, entry)]
+        expect_same(record, session.store)  # that took a while, and the next attempt works there
         for entry in same:
             (root / entry.path).unlink()
         _remove_empty(root, {Path(entry.path).parent for entry in manifest.files})

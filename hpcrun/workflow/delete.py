@@ -10,6 +10,7 @@ from hpcrun.layout import INTERACTIVE
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 from hpcrun.store.removal import remove, taken_up
+from hpcrun.workflow.again import expect_same
 from hpcrun.workflow.session import Session
 
 
@@ -47,23 +48,27 @@ def plan_deletion(session: Session, records: Iterable[RunRecord]) -> Deletion:
         session.store.expect_own(record.run_id, record.user)
         for each in with_descendants(session, record):
             found.setdefault(each.run_id, each)
-    for record in session.refreshed(found.values()):
+    records = session.refreshed(found.values())
+    for record in records:
         # A child that never began has no process that could begin it, but this one's.
         waits = record.target == INTERACTIVE and record.state is State.NOT_STARTED
         if record.imported is None and not session.is_over(record) and not waits:
             hint = f"hpcrun cancel {record.run_id}"
             raise StoreError(f"run {record.run_id} is {record.state}; it has not ended", hint)
     return Deletion(
-        tuple(
-            RunSize(record, *taken_up(session.store.paths(record.run_id)))
-            for record in found.values()
-        )
+        tuple(RunSize(record, *taken_up(session.store.paths(record.run_id))) for record in records)
     )
 
 
 def delete(session: Session, deletion: Deletion) -> None:
-    """Deletes what was planned. StoreError; what is left then can be deleted again."""
+    """Deletes what was planned. StoreError, also where a run goes on again; what is left then can
+    be deleted again."""
     for run in deletion.runs:
+        try:
+            expect_same(run.record, session.store)
+        except StoreError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
         remove(session.store.paths(run.record.run_id))
 
 

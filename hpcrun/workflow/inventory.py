@@ -28,6 +28,7 @@ from hpcrun.store import FileStore
 from hpcrun.store.plain import open_plain
 from hpcrun.store.sealing import unseal
 from hpcrun.store.stored import StoredRun
+from hpcrun.workflow.again import expect_same
 
 FILE = "files.json"
 
@@ -108,6 +109,11 @@ def take(store: FileStore, record: RunRecord, files: Found, limit: int | None = 
             taken[name] = now
             left = None if left is None else left - now.size
     keep(store, paths, taken)
+    try:
+        expect_same(record, store)
+    except StoreError:
+        forget(paths)
+        raise
     return taken
 
 
