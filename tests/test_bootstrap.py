@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from hpcrun.errors import BuildError, TransportError
+from hpcrun.transport import install
 from hpcrun.transport.bootstrap import found_in, install_name, probe_text
 from hpcrun.transport.wheels import Platform, fetch, own_wheel
-from tests.lab import build_wheel
+from tests.lab import build_wheel, eventually
 from tests.wheels import make_wheel
 
 ANSWER = """\
@@ -167,6 +172,32 @@ def test_the_own_wheel_is_what_a_build_makes(tmp_path: Path) -> None:
         assert any("h5py" in line for line in needs[1])
     again = own.read_bytes()
     assert own_wheel(tmp_path).read_bytes() == again
+
+
+def test_who_installs_the_same_at_once_waits(tmp_path: Path) -> None:
+    """What the other has made so far is no rest of one that was killed."""
+    place = tmp_path / ".local/share/hpcrun/v1"
+    place.mkdir(parents=True)
+    (place / "begun").touch()
+    with (place.parent / ".v1.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        words = [sys.executable, install.__file__]
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"HOME": str(tmp_path)}
+        ) as process:
+            process.stdin.write(b'{"name": "v1", "python": "python3"}\n')
+            process.stdin.flush()
+            waits = re.compile(rf"-> FLOCK .* {process.pid} ")
+            eventually(
+                lambda: (
+                    waits.search(Path("/proc/locks").read_text()) or not (place / "begun").exists()
+                )
+            )
+            (place / "complete").touch()
+            fcntl.flock(held, fcntl.LOCK_UN)
+            said = process.communicate()[0]
+    assert said.split() == [b"installed", b'"%s"' % os.fsencode(place)]
+    assert (place / "begun").exists()
 
 
 def test_the_folder_is_another_for_another_python(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ were submitted from.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -18,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -35,19 +38,29 @@ def main() -> int:
     place = root / asked["name"]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if not (place / "complete").exists():
-            shutil.rmtree(place, ignore_errors=True)  # what was left of one that was killed
-            try:
-                _install(place, asked["python"])
-            except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
-                raise
+        with _alone(root / f".{place.name}.lock"):
+            if not (place / "complete").exists():
+                shutil.rmtree(place, ignore_errors=True)  # what was left of one that was killed
+                try:
+                    _install(place, asked["python"])
+                except BaseException:
+                    shutil.rmtree(place, ignore_errors=True)
+                    raise
         _point(root / "current", asked["name"])
     except (_Failed, OSError, EOFError, tarfile.TarError) as error:
         _tell("failed", str(error) or type(error).__name__)
         return 1
     _tell("installed", str(place))
     return 0
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Waits for who installs the same: what is not complete is no rest of one that was killed."""
+    with lock.open("w") as held:
+        with contextlib.suppress(OSError):  # no locks on this file system
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _tell(what: str, text: str) -> None:
