@@ -49,8 +49,7 @@ def set_up(workspace: Path, policy: Policy) -> Setup:
         workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
         users = workspace / USERS
         own = 0o2777 & ~policy.umask
-        if not users.is_dir():
-            users.mkdir(mode=0o700)
+        users.mkdir(mode=0o700, exist_ok=True)
         for folder, mode in ((workspace, own & ~0o22), (users, own | 0o1070)):
             changed += _made_so(folder, gid, mode)
         before = _settings(workspace)
