@@ -74,7 +74,10 @@ def faults(name: str, environment: Environment, known: Mapping[str, object]) -> 
         tokens = list(environment.lex(text, name, file))
     except FAULTS as error:
         return (problem_of(error),)
-    own = _looked_up(tree, environment)
+    try:
+        own = _looked_up(tree, environment)
+    except FAULTS as error:  # what only the compiler sees: a block that is there twice
+        return (problem_of(error)._replace(file=file or ""),)
     told = [
         *_undefined(tree, own, known),
         *_lacking(tree, own, known),

@@ -249,6 +249,12 @@ def test_what_an_override_says_in_vain_is_told(assets: Assets) -> None:
     }
 
 
+def test_a_block_that_is_there_twice_is_told_at_its_second_line(assets: Assets) -> None:
+    file = put(assets, "project", EXTENDS + "{% block stage %}{% endblock %}\n" * 2)
+    (problem,) = check(assets.templates(), site(), [MAIN, P]).problems
+    assert problem == Problem("block 'stage' defined twice", "", str(file), 3)
+
+
 def test_directives_that_sbatch_would_not_read_are_told(assets: Assets) -> None:
     text = (
         "{% block stage %}\n#SBATCH --switches=2\ncat >job.sh <<END\n#SBATCH --nice\nEND\n"
