@@ -99,9 +99,13 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
             how = _how(rank_end.status)
             sentence += f", although rank {rank} on {rank_end.host} ended {how}"
         return Verdict(Cause.COMPLETED, sentence, evidence, code, signal)
+    status = rank_end.status if rank_end is not None else code
+    fall = _fall(rank_end, _exception(said) if status == RAISED else "")
     if memory:
-        where = f"rank {rank}" if rank is not None else "a process"
-        sentence = f"{where} was killed because the job ran out of memory"
+        # What falls otherwise has outlived the process that was killed, maybe by far.
+        killed = rank_end is not None and rank_end.status == _BY_KILL
+        who = f"rank {rank}" if killed else "a process"
+        sentence = f"{who} was killed because the job ran out of memory{'' if killed else fall}"
         return Verdict(Cause.OUT_OF_MEMORY, sentence, evidence, code, signal, rank)
     if cause == Cause.EXIT_CODE:
         # A launcher whose ranks were killed ends as a shell does: with 128 + n.
@@ -113,9 +117,7 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
         if said and said[-1].startswith(begin):
             sentence = said[-1].partition(": ")[2]
             return Verdict(Cause.LAUNCH_FAILED, sentence, evidence, code, None, rank)
-    status = rank_end.status if rank_end is not None else code
-    exception = _exception(said) if status == RAISED else ""
-    sentence = _sentence_of_exit(cause, code, signal, rank_end, exception)
+    sentence = _sentence_of_exit(cause, code, signal, fall)
     return Verdict(cause, sentence, evidence, code, signal, rank)
 
 
@@ -139,23 +141,24 @@ def _exception(said: Sequence[str]) -> str:
     return ""
 
 
-def _sentence_of_exit(
-    cause: Cause, code: int | None, signal: int | None, rank_end: RankEnd | None, exception: str
-) -> str:
-    first = ""
-    if rank_end is not None:
-        first = f"; rank {rank_end.rank} on {rank_end.host} fell first"
-    if exception:
-        first += f": {exception}" if first else f"; {exception}"
+def _fall(rank_end: RankEnd | None, exception: str) -> str:
+    """The part of a sentence on the rank that fell first, and what it raised."""
+    if rank_end is None:
+        return f"; {exception}" if exception else ""
+    told = f": {exception}" if exception else ""
+    return f"; rank {rank_end.rank} on {rank_end.host} fell first{told}"
+
+
+def _sentence_of_exit(cause: Cause, code: int | None, signal: int | None, fall: str) -> str:
     if cause == Cause.SIGNAL:
-        return f"the command was ended by {signal_name(signal)}{first}"
+        return f"the command was ended by {signal_name(signal)}{fall}"
     if cause == Cause.LAUNCH_FAILED:
         return f"the command could not be started (exit code {code})"
     if cause == Cause.AGENT_LOST:
         return "the agent was killed while the command ran"
     if cause == Cause.TIME_LIMIT:
         return "the time limit was reached"
-    return f"the command ended with exit code {code}{first}"
+    return f"the command ended with exit code {code}{fall}"
 
 
 def _verdict_of_word(
@@ -276,7 +279,9 @@ def first_to_fall(ends: Iterable[RankEnd]) -> Optional[RankEnd]:
 APART = 300.0
 """Seconds by which launchers have ended the others once a rank fell, whatever their grace."""
 
-_KILLED = (128 + 9, 128 + 15)
+_BY_KILL = 128 + 9
+
+_KILLED = (_BY_KILL, 128 + 15)
 
 
 def _how(status: int) -> str:

@@ -96,6 +96,15 @@ def test_a_rank_killed_for_memory_fails_the_run_whatever_its_launcher_says() -> 
     assert "although a process was killed for memory" in told.sentence
 
 
+def test_what_a_rank_ended_by_is_told_beside_a_child_that_was_killed_for_memory() -> None:
+    told = verdict(fell(1), KILL, exited(1, *TRACE, "ValueError: another matter"))
+    assert (told.cause, told.rank) == (Cause.OUT_OF_MEMORY, 1)
+    assert told.sentence == (
+        "a process was killed because the job ran out of memory; rank 1 on n2 fell first:"
+        " ValueError: another matter"
+    )
+
+
 def test_a_rank_that_fell_is_told_even_if_its_launcher_did_not_mind() -> None:
     for status, how in ((139, "by SIGSEGV"), (3, "with exit code 3")):
         told = verdict(fell(status), WELL)
