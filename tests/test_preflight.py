@@ -143,6 +143,7 @@ def told(tmp_path: Path, **changed: Any) -> dict[str, Any]:
     folders = [str(tmp_path), str(tmp_path / "not/there/yet")]
     return {
         "python": None,
+        "begin": 60,
         "address": "localhost",
         "port": 0,
         "folders": folders,
@@ -194,6 +195,8 @@ def test_the_size_of_mpis_world_is_asked_of_the_commands_python(tmp_path: Path) 
         ("exit 3", "status 3"),
     ):
         assert look(TASK, told(tmp_path, python=python(text))).mpi == world
+    late = told(tmp_path, python=python("exec sleep 60"), begin=0.05)
+    assert look(TASK, late).mpi == "it has not after 0 s"
     # MPICH's kin speak with what started them over a descriptor that it has opened.
     reader, writer = os.pipe()
     os.set_inheritable(reader, True)

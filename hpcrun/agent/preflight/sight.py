@@ -19,9 +19,6 @@ MARK = "hpcrun-preflight "
 REACH = 5.0
 """Seconds in which the first node must answer."""
 
-BEGIN = 30.0
-"""Seconds in which MPI must have begun."""
-
 _GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 _DEVICES = ("/dev/nvidia[0-9]*", "/dev/dri/renderD*")
@@ -76,7 +73,8 @@ class Sight(NamedTuple):
 def look(environ: Mapping[str, str], told: Mapping[str, Any]) -> Sight:
     """What this task sees.
 
-    told: `python`, the command's, or null where there is no MPI; `address` and `port` of the
+    told: `python`, the command's, or null where there is no MPI; `begin`, the seconds in which that
+    must have begun; `address` and `port` of the
     master, 0 where nobody listens; `folders` that need room; `servers`, where each task listens at
     the master's port on its own node: how many of the first have a parameter server at the next.
     """
@@ -89,7 +87,7 @@ def look(environ: Mapping[str, str], told: Mapping[str, Any]) -> Sight:
         rank=facts.rank,
         size=facts.world_size,
         pmi=int(pmi) if pmi.isdecimal() else None,
-        mpi=_world(told["python"]) if told["python"] else None,
+        mpi=_world(told["python"], told["begin"]) if told["python"] else None,
         addresses=addresses,
         unreached=_unreached(told["address"], told["port"]) if asks else "",
         gpus=_gpus(environ),
@@ -152,7 +150,7 @@ def _room(folder: str) -> Any:
     return found.f_bavail * found.f_frsize
 
 
-def _world(python: str) -> Any:
+def _world(python: str, begin: float) -> Any:
     import subprocess  # slow to import, and only MPI needs it
 
     try:
@@ -162,12 +160,12 @@ def _world(python: str) -> Any:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             close_fds=False,  # MPICH's kin speak with what started them over one (PMI_FD)
-            timeout=BEGIN,
+            timeout=begin,
         )
     except OSError:
         return None  # the command will tell of it
-    except subprocess.SubprocessError as error:
-        return str(error)
+    except subprocess.TimeoutExpired:
+        return f"it has not after {begin:.0f} s"
     words = done.stdout.decode("utf-8", "replace").split()
     if words == ["none"]:
         return None

@@ -24,6 +24,9 @@ PORT_VARIABLE = "HPCRUN_MASTER_PORT"
 PATIENCE = 120.0
 """Seconds in which all tasks must have told."""
 
+BEGIN = 80.0
+"""Seconds in which a task's MPI must have begun: the first waits there for the last one to come."""
+
 SHIM = os.path.join("hpcrun", "agent", "task.sh")
 
 _SHELLS = ("sh", "bash", "env")
@@ -94,6 +97,7 @@ class Trial:
         speaks_mpi = self._wanted.python is not None
         told = {
             "python": self._wanted.python,
+            "begin": BEGIN,
             "address": self._address,
             # An MPI program may have other ways than TCP.
             "port": self._port if self._door is not None and not speaks_mpi else 0,
