@@ -277,3 +277,14 @@ class RunRecord(NamedTuple):
     def ended(self) -> Optional[float]:
         """When the newest attempt ended."""
         return self.attempt.ended
+
+    def took(self, now: float) -> Optional[float]:
+        """Seconds that its attempts ran, each by its own clock; None if none has begun.
+
+        now: Unix seconds, for one that goes on. One whose end nobody tells counts until the next
+        began.
+        """
+        begun = [(a.started, a.ended) for a in self.attempts if a.started is not None]
+        untils = [*(started for started, _ in begun[1:]), now]
+        lives = [(ended or until) - started for (started, ended), until in zip(begun, untils)]  # noqa: B905 - 3.8
+        return sum(lives) if lives else None

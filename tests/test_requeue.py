@@ -178,6 +178,11 @@ def test_a_run_that_asked_for_its_next_attempt_waits_for_it() -> None:
     assert [str(a.attempt) for a in record.attempts] == ["1.0", "1.1"]
     assert (record.state, record.job_id, record.has_ended) == (State.QUEUED, "7", False)
     assert record.attempt.submitted == 20
+    # What it waits is not what it takes, whatever the next one's clock says.
+    assert record.took(1000) == 10
+    second = fact(FIRST._replace(restart=1), 15, "started", host="n2", job_id="7", nodes=["n2"])
+    assert fold(REQUEST, [*REQUEUED, second]).took(18) == 10 + 3
+    assert fold(REQUEST, [REQUEUED[0], second]).took(18) == 5 + 3
     verdict = record.attempts[0].verdict
     assert verdict is not None and not record.attempts[0].awaits_scheduler
     assert (verdict.cause, verdict.sentence) == (Cause.REQUEUED, "it asked")

@@ -101,9 +101,7 @@ def _number(row: Row, key: Key) -> float | None:
 
 
 def _took(row: Row) -> float | None:
-    """Seconds since user code could first run, until its end or now."""
-    started, ended = row.record.started, row.record.ended
-    return None if started is None else (ended or time.time()) - started
+    return row.record.took(time.time())
 
 
 def _why(record: RunRecord) -> str | None:

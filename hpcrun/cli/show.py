@@ -62,7 +62,7 @@ def _lines(session: Session, record: RunRecord, paths: RunPaths) -> Iterator[tup
     if record.started is not None:
         first = next(attempt for attempt in record.attempts if attempt.started is not None)
         yield "started", f"{when(record.started)} on {first.host}"
-        yield "took", how_long((record.ended or time.time()) - record.started)
+        yield "took", how_long(record.took(time.time()))
     if len(record.attempts) > 1:
         for attempt in record.attempts:
             yield "attempt", _attempt(attempt)

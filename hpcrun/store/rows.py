@@ -129,7 +129,7 @@ def sort_value(row: Row, key: Key) -> float:
     if key.of:
         value = getattr(row.metrics.get(key.name, Numbers()), key.of)
     elif key.name == "took":
-        value = (record.ended or math.nan) - (record.started or math.nan)
+        value = record.took(math.nan)
     else:
         value = getattr(record, key.name)
     return math.nan if value is None else float(value)
