@@ -61,6 +61,8 @@ def test_who_asks(policy: Policy, end: End, over: bool, heeded: bool, words: str
         (1, [42, 42], True),
         (1, [0, 42, 143], True),
         (1, [1, 42], False),
+        (143, [0, 42, 1, 143], True),
+        (1, [143, 42, 1], False),
         (1, [1], False),
         (137, [137], False),
         (0, [42], False),

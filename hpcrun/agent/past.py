@@ -128,6 +128,8 @@ def has_heeded(record: str, attempt: Attempt) -> bool:
 
 
 def rank_statuses(record: str, attempt: Attempt) -> List[int]:
-    """The shell statuses with which ranks of an attempt ended, as far as they told. OSError."""
+    """The shell statuses with which ranks of an attempt ended, as far as they told, one after
+    another by the clocks of their hosts. OSError."""
     told = facts(record, "node-")
-    return [f.data["status"] for f in told if f.kind == "rank_ended" and f.attempt == attempt]
+    ends = [f.data for f in told if f.kind == "rank_ended" and f.attempt == attempt]
+    return [end["status"] for end in sorted(ends, key=lambda end: float(end["time"]))]

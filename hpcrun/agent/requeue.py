@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Collection, NoReturn, Optional
+from typing import NoReturn, Optional, Sequence
 
 from hpcrun.agent import past, process, signals
 from hpcrun.agent.end import End
@@ -61,11 +61,12 @@ def may_ask(policy: Policy, end: End, told: bool) -> bool:
     return any(wish(policy, end, told, True, ranks) for ranks in ((), (policy.exit_code,)))
 
 
-def wish(policy: Policy, end: End, over: bool, heeded: bool, statuses: Collection[int] = ()) -> str:
+def wish(policy: Policy, end: End, over: bool, heeded: bool, statuses: Sequence[int] = ()) -> str:
     """How a command asked for the next attempt, in words; empty if it did not.
 
     over: whether it was ended since its time was nearly over. heeded: whether it stopped by
-    itself when it was told that. statuses: how its ranks ended, as far as they have told.
+    itself when it was told that. statuses: how its ranks ended, one after another, as far as they
+    have told.
     """
     if end.interrupted or end.cause == "launch_failed":
         return ""
@@ -79,12 +80,15 @@ def wish(policy: Policy, end: End, over: bool, heeded: bool, statuses: Collectio
     return ""
 
 
-def _is_asked_by(statuses: Collection[int], code: int) -> bool:
-    """Whether ranks ended with the code, and none with another.
+def _is_asked_by(statuses: Sequence[int], code: int) -> bool:
+    """Whether ranks ended with the code, and none with another, unless that was later.
 
-    Their launcher may tell something else: srun that it killed the others, torchrun just 1.
+    Their launcher may tell something else: srun that it killed the others, torchrun just 1. Those
+    that waited for one that has gone may fail before they are killed.
     """
-    return code in statuses and all(s in (0, code) or s >= 128 for s in statuses)
+    fallen = [status for status in statuses if status]
+    alone = all(status == code or status >= 128 for status in fallen)
+    return code in fallen and (alone or fallen[0] == code)
 
 
 def obstacle(
