@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hpcrun.errors import PlanError, SchedulerError
 from hpcrun.fold import fold
 from hpcrun.layout import Attempt, task_ids
 from hpcrun.plan import Awaited, Awaiting
-from hpcrun.record import Fact, RunRecord, encode
+from hpcrun.record import Fact, RunRecord, decode_page, encode
 from hpcrun.workflow.after import dependency
 from tests.commands import hpcrun, told
 from tests.lab import eventually
@@ -213,13 +214,20 @@ def test_a_local_run_waits_for_others(project: Path) -> None:
     go = project / "go"
     wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
     first = submitted(wait)
-    second = submitted("print('second')", "--after", first)
+    soon = ("--set", "resources.time=61s", "--set", "stop.lead=60s")
+    second = submitted("print('second')", "--after", first, *soon)
     failing = submitted(wait + "raise SystemExit(3)")
     third = submitted("print('third')", "--after", failing)
     eventually(lambda: told("show", second)["status"] not in ("NotStarted", "Queued"))
     assert "second" not in hpcrun("logs", second).stdout
+    journal = Path(told("show", second)["record"], "agent-1.0.jsonl")
+    begun = decode_page(journal.read_bytes()).facts[0].time
+    eventually(lambda: time.time() > begun + 1.5)
     go.touch()
     assert told("wait", second)["status"] == "Completed"
+    # What it waited is none of its time: nobody told it to stop before it began.
+    kinds = [fact.kind for fact in decode_page(journal.read_bytes()).facts]
+    assert "stop_requested" not in kinds[: kinds.index("running")]
     assert told("wait", third, code=21)["status"] == "Canceled"
     told_of = told("show", third)["verdict"]
     assert told_of["cause"] == "canceled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hpcrun.agent.requeue import may_ask, obstacle, refused, wish
 from hpcrun.config import Requeue, Resources, Stop
 from hpcrun.errors import ConfigError, PlanError, WaitTimeout
 from hpcrun.fold import fold
-from hpcrun.layout import Attempt
+from hpcrun.layout import Attempt, JournalKind
 from hpcrun.record import Fact
 from hpcrun.state import Cause, State
 from hpcrun.workflow.submit import agent_settings
@@ -297,6 +298,11 @@ def test_an_exit_code_asks_for_the_next_attempt(workspace: Workspace, tmp_path: 
     ]
     attempts = run.record().attempts
     assert len({a.job_id for a in attempts}) == 1
+    # They are one process, but the time of each begins with it: should_stop() and limits count so.
+    facts, _ = workspace.session.store.facts(run.paths, JournalKind.FACTS)
+    began = {f.attempt: f.time - f.data["age"] for f in facts if f.kind == "started"}
+    ended = {f.attempt: f.time for f in facts if f.kind == "ended"}
+    assert all(began[after] > ended[before] - 0.1 for before, after in pairwise(sorted(began)))
     assert run.get_metrics() == {"loss": [0, 1, 2]}
     assert sorted(p.name for p in Path(run.paths.user_logs).iterdir() if p.is_dir()) == [
         *("1.0", "1.1", "1.2"),

@@ -118,7 +118,7 @@ class Agent:
         """The whole attempt; gives the status to end with."""
         self._begin()
         watch = self._watch
-        ended = self._allot() or beginning.wait_for_runs(watch) or beginning.lay(watch)
+        ended = beginning.wait_for_runs(watch) or self._allot() or beginning.lay(watch)
         ended = ended or beginning.stage(watch, self._own_words) or self._look() or self._launch()
         if ended is None and self.command is not None:
             self._wait_for_command()
@@ -159,7 +159,7 @@ class Agent:
                 "job_id": told.job_id,
                 "nodes": list(told.nodes),
                 "restart": told.attempt.restart,
-                "age": round(process.age(), 2),
+                "age": round(time.monotonic() - told.begun, 2),
             },
             sync=False,
         )

@@ -34,11 +34,15 @@ def wait_for_runs(watch: Watch) -> Optional[End]:
         found = awaiting.look(after)
         return found.may_begin is not None or watch.stopped_by is not None
 
-    if found.may_begin is None:
-        scheduled = watch.setting.scheduled
-        watch.until(is_settled, awaiting.LAG if scheduled else None, awaiting.ASKING)
-        if found.may_begin is None and scheduled:
+    if found.may_begin is None and watch.setting.scheduled:
+        watch.until(is_settled, awaiting.LAG, awaiting.ASKING)
+        if found.may_begin is None:
             found = awaiting.look(after, asks_slurm=True)
+    elif found.may_begin is None:
+        # Here is no queue: what waits in it takes none of its time.
+        watch.limits.clear()
+        watch.until(is_settled, None, awaiting.ASKING)
+        watch.begin_anew()
     if found.may_begin or watch.stopped_by is not None:
         return None
     return End(1, None, "canceled", message=f"the command was not started: {found.why}")

@@ -24,21 +24,20 @@ RESERVE = 60.0
 
 
 class Limits:
-    """The limits of one attempt. begun: when its job began."""
+    """The limits of one attempt."""
 
-    def __init__(self, setting: Setting, begun: float) -> None:
+    def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._begun = begun
         self._stops: Dict[str, float] = {}
         self._ends: Dict[str, float] = {}
         if setting.stop_after is not None:
-            self._stops[TIME_LIMIT] = begun + setting.stop_after
+            self._stops[TIME_LIMIT] = setting.begun + setting.stop_after
 
     def allot(self, left: float) -> None:
         """This attempt may take so many seconds of what all together may."""
         lead = self._setting.stop_lead
-        self._stops[MAX_DURATION] = self._begun + max(left - lead, left / 2)
-        self._ends[MAX_DURATION] = self._begun + left
+        self._stops[MAX_DURATION] = self._setting.begun + max(left - lead, left / 2)
+        self._ends[MAX_DURATION] = self._setting.begun + left
 
     def start(self, now: float) -> None:
         """The command begins."""
@@ -52,7 +51,7 @@ class Limits:
             self._ends[LAST_CALL] = now + told.stop_lead - min(RESERVE, told.stop_lead / 2)
 
     def clear(self) -> None:
-        """The command has ended."""
+        """The command has ended, or waits for other runs' ends."""
         self._stops.clear()
         self._ends.clear()
 

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import NoReturn, Optional, Sequence
 
-from hpcrun.agent import past, process, signals
+from hpcrun.agent import past, signals
 from hpcrun.agent.end import End
 from hpcrun.agent.past import Past
 from hpcrun.agent.policy import Policy
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.witness import say
-from hpcrun.layout import RESTART_VARIABLE, RESUME_VARIABLE, WARNED_VARIABLE, Attempt
+from hpcrun.layout import (
+    BEGUN_VARIABLE,
+    RESTART_VARIABLE,
+    RESUME_VARIABLE,
+    WARNED_VARIABLE,
+    Attempt,
+)
 from hpcrun.verdict import NOT_REQUEUED
 
 PATIENCE = 60.0
@@ -42,7 +49,7 @@ def seek(setting: Setting, end: End, over: bool, told: bool, spent: float) -> En
             return end
         left = None
         if setting.max_duration is not None:
-            left = setting.max_duration - spent - process.age()
+            left = setting.max_duration - spent - (time.monotonic() - setting.begun)
         found = past.look(setting)
         why = obstacle(policy, setting.attempt, found, left, setting.stop_lead)
     except OSError as error:
@@ -157,6 +164,7 @@ def begin_again(setting: Setting) -> NoReturn:
         words.append(setting.resume_from)
     env = {k: v for k, v in os.environ.items() if k not in (WARNED_VARIABLE, RESUME_VARIABLE)}
     env[RESTART_VARIABLE] = str(attempt.restart + 1)
+    env[BEGUN_VARIABLE] = str(time.monotonic())
     sys.stderr.flush()
     signals.restore()
     os.execve(words[0], words, env)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from signal import Signals
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 
+from hpcrun.agent import process
 from hpcrun.agent.checkpoints import Rules
 from hpcrun.agent.policy import After, Data, Policy, Preflight
 from hpcrun.errors import HpcrunError
 from hpcrun.layout import (
     ANEW_VARIABLE,
     ATTEMPT_VARIABLE,
+    BEGUN_VARIABLE,
     FILES_VARIABLE,
     RECORD_VARIABLE,
     RESUME_VARIABLE,
@@ -56,7 +59,7 @@ class Setting(NamedTuple):
     folder on each node that holds the environment, if it was brought there. after: which runs
     must have ended before. preflight: what must be there before the command; None: nobody looks.
     data: the run's inputs and outputs. data_folder: the node's folder for those that are brought.
-    problems: what could not be read.
+    problems: what could not be read. begun: when the attempt did, by the monotonic clock.
     """
 
     paths: RunPaths
@@ -92,6 +95,7 @@ class Setting(NamedTuple):
     data: Tuple[Data, ...] = ()
     data_folder: Optional[str] = None
     problems: Tuple[str, ...] = ()
+    begun: float = 0.0
 
     @property
     def batch_log(self) -> str:
@@ -159,7 +163,13 @@ def read(environ: Mapping[str, str]) -> Setting:
         data=Data.told(request.get("data")),
         data_folder=_data_folder(request.get("data"), attempt),
         problems=problems,
+        begun=_begun(environ.get(BEGUN_VARIABLE)),
     )
+
+
+def _begun(told: Optional[str]) -> float:
+    """told: by the attempt before, where this one is the same process."""
+    return float(told) if told else time.monotonic() - process.age()
 
 
 def _data_folder(told: Optional[Mapping[str, Any]], attempt: Attempt) -> Optional[str]:

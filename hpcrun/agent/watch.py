@@ -9,7 +9,7 @@ import time
 from signal import SIGCHLD, SIGKILL, SIGTERM, Signals
 from typing import Callable, Optional
 
-from hpcrun.agent import process, ranks, signals
+from hpcrun.agent import ranks, signals
 from hpcrun.agent.helpers import Helpers
 from hpcrun.agent.limits import TIME_LIMIT, Limits
 from hpcrun.agent.own_keeper import OwnKeeper
@@ -41,7 +41,7 @@ class Watch:
         self.witness = witness
         self.helpers = helpers
         self.keeper = OwnKeeper(witness.problem)
-        self.limits = Limits(setting, time.monotonic() - process.age())
+        self.limits = Limits(setting)
         self.command: Optional[Process] = None
         self.stop_told = ""
         self.told_to_stop = False
@@ -52,6 +52,11 @@ class Watch:
         self._next_beat = time.monotonic() + setting.heartbeat
         self._kill: Optional[float] = None
         self._srun_waits = False
+
+    def begin_anew(self) -> None:
+        """The attempt's time counts from now."""
+        self.setting = self.setting._replace(begun=time.monotonic())
+        self.limits = Limits(self.setting)
 
     def until(
         self, done: Callable[[], bool], seconds: Optional[float] = None, asking: float = 3600.0
