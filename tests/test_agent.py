@@ -91,6 +91,19 @@ def test_a_launcher_that_gives_no_words(job: Job) -> None:
     assert verdict.evidence == ("the launcher's template gives no words in `command`",)
 
 
+def test_a_command_whose_time_is_over_before_it_begins(job: Job) -> None:
+    """Here its launcher takes as long for the preflight."""
+    launcher = job.files / "launcher"
+    launcher.write_text("#!/bin/sh\nsleep 4\n")
+    launcher.chmod(0o755)
+    job.ask(agent={"preflight": {"tasks": 1}, "max_duration_seconds": 2})
+    assert job.run(str(launcher), *job.shim, "true", HPCRUN_MASTER_PORT="") == 1
+    verdict = job.folded().verdict
+    assert verdict is not None and verdict.cause is Cause.TIME_LIMIT
+    assert verdict.sentence == "the run has taken its max_run_duration_seconds (2)"
+    assert "running" not in job.kinds()
+
+
 def test_a_launcher_that_begins_no_rank(job: Job) -> None:
     """What it said is the evidence; user code has no part in it."""
     assert job.run("sh", "-c", "echo 'step refused' >&2; exit 3", *job.shim, "true") == 3

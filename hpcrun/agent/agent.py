@@ -29,7 +29,7 @@ from hpcrun.agent import (
 )
 from hpcrun.agent.end import End
 from hpcrun.agent.helpers import Helpers
-from hpcrun.agent.limits import LAST_CALL, MAX_DURATION, TIME_LIMIT, taken
+from hpcrun.agent.limits import LAST_CALL, TIME_LIMIT, taken
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
 from hpcrun.agent.watch import ASKING, LAST_TRY, Watch
@@ -193,7 +193,7 @@ class Agent:
 
     def _look(self) -> Optional[End]:
         """Tries the launcher before the command; gives the end, if that could not be launched."""
-        if self._setting.preflight is None:
+        if self._setting.preflight is None or self._watch.must_end:
             return None
         from hpcrun.agent.preflight import trial
 
@@ -202,10 +202,12 @@ class Agent:
             return None
 
         def is_over() -> bool:
-            return trying.has_ended() or self._watch.stopped_by is not None
+            return trying.has_ended() or self._watch.must_end
 
         self._watch.until(is_over, trial.PATIENCE, ASKING)
         trying.end()
+        if self._watch.over and self._watch.stopped_by is None:
+            return None  # nor is the command begun
         problems = trying.problems()
         if problems:
             self._ask_for_grace()
@@ -218,6 +220,8 @@ class Agent:
 
         The command does not wait for the disk: what was told so far is synced once it runs.
         """
+        if self._watch.over:
+            return End(1, None, "time_limit", message=self._watch.why_over)
         earlier.mark_metric_files(self._setting, self._witness)
         path = earlier.checkpoint(self._setting, self._witness)
         if path is not None:
@@ -259,9 +263,7 @@ class Agent:
         interrupted = self._watch.stopped_by is not None or self._end_of_grace is not None
         ended = end.of_command(command, interrupted)
         if self._watch.over and self._watch.stopped_by is None:
-            limit = self._setting.max_duration if self._watch.over == MAX_DURATION else None
-            message = "" if limit is None else taken(limit)
-            return ended._replace(cause="time_limit", message=message)
+            return ended._replace(cause="time_limit", message=self._watch.why_over)
         if ended.exit_code and not interrupted and self._has_no_rank():
             message = f"no rank began: the launcher ended with exit code {ended.exit_code}"
             return ended._replace(cause="launch_failed", message=message)

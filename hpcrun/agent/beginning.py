@@ -121,15 +121,17 @@ def stage(watch: Watch, own_words: Sequence[str]) -> Optional[End]:
         has_ended = child.has_ended()
         said += process.read_all(reading)
         heard = staging.count(helpers.answers()) >= others or helpers.have_ended()
-        return (has_ended and heard) or watch.stopped_by is not None
+        return (has_ended and heard) or watch.must_end
 
     watch.until(is_over, None, ASKING)
-    if watch.stopped_by is not None:
+    if watch.must_end:
         child.send(SIGKILL)
         watch.until(child.has_ended, LAST_TRY, ASKING)
     os.close(reading)
     if watch.stopped_by is not None:
         return end.interrupted(watch.stopped_by)
+    if watch.over:
+        return None  # nor is the command begun
     own = said.decode("utf-8", "replace").split("\n")
     told = staging.told([*own, *helpers.answers()])
     for each in told:

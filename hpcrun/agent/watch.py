@@ -11,7 +11,7 @@ from typing import Callable, Optional
 
 from hpcrun.agent import ranks, signals
 from hpcrun.agent.helpers import Helpers
-from hpcrun.agent.limits import TIME_LIMIT, Limits
+from hpcrun.agent.limits import MAX_DURATION, TIME_LIMIT, Limits, taken
 from hpcrun.agent.own_keeper import OwnKeeper
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
@@ -33,7 +33,7 @@ class Watch:
     by_srun: whether the command is srun. command: once it was started. stop_told: why its ranks
     were told to stop; empty: they were not. told_to_stop: whether a signal asked for the end.
     stopped_by: which one, if the command had not ended by then. over: the limit for which the
-    command was ended; empty: it was not.
+    command was ended, or is not begun any more; empty: none.
     """
 
     def __init__(self, setting: Setting, witness: Witness, helpers: Helpers, by_srun: bool) -> None:
@@ -52,6 +52,17 @@ class Watch:
         self._next_beat = time.monotonic() + setting.heartbeat
         self._kill: Optional[float] = None
         self._srun_waits = False
+
+    @property
+    def must_end(self) -> bool:
+        """Whether nothing more should begin."""
+        return self.stopped_by is not None or bool(self.over)
+
+    @property
+    def why_over(self) -> str:
+        """What there is to say of the limit that is over."""
+        limit = self.setting.max_duration if self.over == MAX_DURATION else None
+        return "" if limit is None else taken(limit)
 
     def begin_anew(self) -> None:
         """The attempt's time counts from now."""
@@ -144,12 +155,14 @@ class Watch:
 
         Under srun the keepers tell them; by a TERM of its own it kills them, on all nodes.
         """
+        if self.command is None:
+            return
         self._kill = time.monotonic() + self.setting.kill_wait
         if self._by_srun and self.setting.spool is not None:
             self._srun_waits = True
             self.keeper.send("term")
             self.helpers.term()
-        elif self.command is not None:
+        else:
             self.command.send(SIGTERM)
 
     def clear_left_over(self) -> None:
