@@ -203,6 +203,8 @@ outputs:
   directory: {tmp_path}
   out: {tmp_path}/file/below
   one: {tmp_path}
+  twin: {tmp_path}/new/{{output-name}}
+  again: {{path: {tmp_path}/new/twin, mode: direct}}
 """
     )
     settings = project / ".hpcrun/config.json"
@@ -220,6 +222,7 @@ outputs:
         (12, "HPCRUN_OUTPUT_DIRECTORY is another variable"),
         (13, "file is no folder"),
         (14, "one is both an input and an output"),
+        (16, f"outputs twin and again end in one folder, {tmp_path}/new/twin"),
     ):
         assert any(f"run.yaml:{number}: " in line and said in line for line in lines), (said, lines)
 

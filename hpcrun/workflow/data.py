@@ -42,7 +42,20 @@ def with_data(
                 findings += [Finding(key, message, hint) for message, hint in wrong]
             elif path:
                 findings.append(Finding(key, found.message, found.hint))
+    findings += _of_ends(config.outputs or {})
     return replace(asked, value=config).with_findings(findings)
+
+
+def _of_ends(outputs: Mapping[str, DataOutput | str]) -> Iterator[Finding]:
+    """Files of one name replace each other, where two outputs are copied to one folder."""
+    ends: dict[str, str] = {}
+    told = {n: DataOutput(each) if isinstance(each, str) else each for n, each in outputs.items()}
+    for name, output in told.items():
+        end = output.path.replace("{output-name}", name)
+        other = ends.setdefault(end, name)
+        if other != name and "stage" in (output.mode, told[other].mode):
+            message = f"outputs {other} and {name} end in one folder, {end}"
+            yield Finding(f"outputs.{name}", message, "give each its own", (f"outputs.{other}",))
 
 
 def known_data(site: SiteConfig, assets: Assets, workspace: Path) -> Mapping[str, str]:
