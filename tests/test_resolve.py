@@ -118,6 +118,14 @@ def test_each_value_of_a_file_names_its_line() -> None:
     }
 
 
+def test_of_a_site_that_a_target_wants_otherwise_both_are_named() -> None:
+    wants = "    partition: gpu\n    override: {setup: [source /etc/gpu.sh]}\n"
+    where = SITE.replace("    partition: gpu\n", wants)
+    told = choices(plan_of(SCRIPT + "distributed_job_config: {kind: mpi, node_count: 2}\n", where))
+    assert told["variable NCCL_SOCKET_IFNAME"] == ("ib0", "site lab, as its target gpu wants it")
+    assert told["partition"] == ("gpu", "target lab/gpu")
+
+
 def test_what_is_not_given_comes_from_the_site_the_target_or_a_default() -> None:
     where = SITE.replace(
         "scheduler:\n",

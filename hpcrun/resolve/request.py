@@ -11,6 +11,7 @@ from hpcrun.errors import Problem
 from hpcrun.plan import Choice, Surroundings, staged_place, staged_root
 from hpcrun.reading import Finding, Read
 from hpcrun.site import SiteConfig, Target
+from hpcrun.site.target import Override
 
 Value = TypeVar("Value")
 
@@ -82,8 +83,10 @@ class Request:
 
     @property
     def of_site(self) -> str:
-        """The origin of what the site says."""
-        return f"site {self.site.id}"
+        """The origin of what the site says; of both where its target wants some of it otherwise."""
+        told = f"site {self.site.id}"
+        is_its_own = self.target.override == Override()
+        return told if is_its_own else f"{told}, as its target {self.target_name} wants it"
 
     @property
     def of_target(self) -> str:
