@@ -107,6 +107,17 @@ class Alice:
         """The word on a job once it is in one of these states."""
         return until(lambda: self.lives(job_id)[-1], lambda w: w["state"] in states)
 
+    def canceled(self, job_id: str) -> Any:
+        """The word on a job that was canceled, once it tells by whom: that is in the records, which
+        come a moment after the controller's word."""
+        return until(lambda: self.lives(job_id)[-1], lambda w: w["by"] is not None)
+
+    def recorded(self, job_id: str) -> Any:
+        """The records' own word on a job, once they tell how it ended."""
+        blind = wrappers(self, scontrol="echo 'Invalid job id specified' >&2; exit 1")
+        lives = until(lambda: self.lives(job_id, blind), lambda w: bool(w and w[-1]["cause"]))
+        return lives[-1]
+
 
 def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 40) -> Any:
     deadline = time.monotonic() + seconds

@@ -40,8 +40,9 @@ def test_a_job_from_submit_to_end(alice: Alice) -> None:
     assert (len(word["nodes"]), word["restart"], word["reason"]) == (2, 0, "")
     assert alice.lives(job_id)[-1]["state"] == "Starting"
     alice.python("tell(told(slurm.cancel, JobId(sys.argv[1])))", job_id)
-    word = alice.word(job_id, "Canceled")
-    assert (word["cause"], word["by"], word["restart"]) == ("canceled", "alice", 0)
+    word = alice.canceled(job_id)
+    assert (word["state"], word["cause"]) == ("Canceled", "canceled")
+    assert (word["by"], word["restart"]) == ("alice", 0)
     assert f"CANCELLED by {alice.cluster.layout.uid('alice')}" in word["raw"]
     assert abs(word["end"] - time.time()) < 60
     # A job that has ended, or never was, is no error.
@@ -69,7 +70,8 @@ def test_a_job_that_the_controller_forgot_is_found_in_the_records(alice: Alice) 
     bin = wrappers(alice, squeue="exit 0", scontrol="echo 'Invalid job id specified' >&2; exit 1")
     body = "tell([told(slurm.find, sys.argv[1]), told(slurm.lives, JobId(sys.argv[2]))])"
     found, (word,) = until(
-        lambda: alice.python(body, name, job_id, env=bin), lambda seen: bool(seen[0] and seen[1])
+        lambda: alice.python(body, name, job_id, env=bin),
+        lambda seen: bool(seen[0] and seen[1] and seen[1][-1]["cause"]),
     )
     assert found == [job_id]
     assert (word["state"], word["cause"], word["exit_code"]) == ("Failed", "exit_code", 3)
@@ -100,21 +102,24 @@ def test_a_job_that_waits_says_why_and_until_when(alice: Alice) -> None:
     held = alice.sbatch("--hold", str(alice.script("held.sh", "true")))
     later = alice.sbatch("--begin=now+1hour", str(alice.script("later.sh", "true")))
     too_long = alice.sbatch("-p", "short", "--time=10", str(alice.script("long.sh", "true")))
-    jobs = until(alice.jobs, lambda jobs: jobs[too_long]["reason"] == "PartitionTimeLimit")
+    reasons = {later: "BeginTime", too_long: "PartitionTimeLimit"}
+    jobs = until(
+        alice.jobs, lambda jobs: all(jobs[job]["reason"] == why for job, why in reasons.items())
+    )
     assert {jobs[job]["state"] for job in (held, later, too_long)} == {"Queued"}
     assert jobs[held]["reason"] == "JobHeldUser"
-    assert jobs[later]["reason"] == "BeginTime"
     assert abs(jobs[later]["starts"] - time.time() - 3600) < 60
     assert jobs[held]["starts"] is None
     alice.command("scancel", held)
-    word = alice.word(held, "Canceled")
-    assert (word["by"], word["nodes"]) == ("alice", [])
+    word = alice.canceled(held)
+    assert (word["state"], word["by"], word["nodes"]) == ("Canceled", "alice", [])
 
 
 def test_an_administrator_cancels(alice: Alice) -> None:
     job_id = alice.submit(alice.script("job.sh", "sleep 60"))
     alice.command("scancel", job_id, user="root")
-    assert alice.word(job_id, "Canceled")["by"] == "root"
+    word = alice.canceled(job_id)
+    assert (word["state"], word["by"]) == ("Canceled", "root")
 
 
 def test_another_users_job_cannot_be_canceled(alice: Alice) -> None:
@@ -138,8 +143,7 @@ def test_a_requeued_job_is_its_next_life(alice: Alice) -> None:
     alice.command("scancel", job_id)
     word = alice.word(job_id, "Canceled")
     assert word["restart"] == 1
-    # The records come a moment after the controller's word.
-    word = until(lambda: alice.lives(job_id)[-1], lambda w: w["by"] is not None)
+    word = alice.canceled(job_id)
     assert (word["state"], word["restart"], word["by"]) == ("Canceled", 1, "alice")
     # The records alone tell it too.
     blind = wrappers(alice, scontrol="echo 'Invalid job id specified' >&2; exit 1")

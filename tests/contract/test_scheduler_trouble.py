@@ -21,6 +21,7 @@ pytestmark = pytest.mark.cluster
 def test_a_controller_that_is_away(alice: Alice) -> None:
     job_id = alice.submit(alice.script("job.sh", "exit 3"))
     alice.word(job_id, "Failed")
+    alice.recorded(job_id)
     bodies = (
         "tell(told(slurm.submit, submission(sys.argv[1])))",
         "tell(told(slurm.jobs))",
