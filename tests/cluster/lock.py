@@ -23,11 +23,18 @@ def alone(name: str, refusal: ClusterError | None = None) -> Iterator[None]:
             except BlockingIOError:
                 assert refusal is not None
                 raise refusal from None
-            # Who had the lock before may have removed the file meanwhile.
-            if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+            if not _is(path, file.fileno()):
                 continue
             try:
                 yield
                 return
             finally:
                 path.unlink(missing_ok=True)
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    """Whether this is the open file still: who had the lock before may have removed it."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
