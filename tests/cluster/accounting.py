@@ -10,7 +10,7 @@ from tests.cluster.failure import ClusterError
 from tests.cluster.hosts import inside
 from tests.cluster.layout import CLUSTER, CONTROLLER, LAB, USERS, Layout
 from tests.cluster.lock import alone
-from tests.cluster.processes import MARK, call, pid, start, stop, wait_for, wait_until
+from tests.cluster.processes import LONG, MARK, call, pid, start, stop, wait_for, wait_until
 
 _CONF = """\
 AuthType=auth/munge
@@ -50,7 +50,7 @@ def start_daemon(layout: Layout) -> None:
     variables = {"MYSQL_UNIX_PORT": str(_socket(layout))}
     start(layout, "slurmdbd", inside(layout, CONTROLLER.name, ["slurmdbd", "-D"]), variables)
     known = ["-n", "-P", "show", "cluster", "format=cluster"]
-    wait_for(layout, "slurmdbd", lambda: _manage(layout, known) is not None, 30)
+    wait_for(layout, "slurmdbd", lambda: _manage(layout, known) is not None)
 
 
 def stop_daemon(layout: Layout) -> None:
@@ -97,7 +97,7 @@ def _start_database(layout: Layout) -> None:
         "--loose-innodb-snapshot-isolation=OFF",
     ]
     start(layout, "mariadbd", inside(layout, CONTROLLER.name, words))
-    wait_for(layout, "mariadbd", socket.exists, 30)
+    wait_for(layout, "mariadbd", socket.exists)
 
 
 def _database(layout: Layout) -> Path:
@@ -149,7 +149,7 @@ def _add_users(layout: Layout) -> None:
     def are_known() -> bool:
         return f"{USERS[-1]}|{LAB}" in (_manage(layout, look) or "").split()
 
-    wait_until(are_known, 30, "slurmdbd does not know the users")
+    wait_until(are_known, LONG, "slurmdbd does not know the users")
 
 
 def _manage(layout: Layout, words: list[str]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.cluster.failure import ClusterError
 from tests.cluster.layout import HOSTS, JUMP, LOGIN, NODES, OUTSIDE, Host, Layout
-from tests.cluster.processes import call, pid, start, wait_for, wait_until
+from tests.cluster.processes import LONG, call, pid, start, wait_for, wait_until
 
 
 def make_bridge(layout: Layout) -> None:
@@ -92,7 +92,7 @@ def make_host(layout: Layout, host: Host, hidden: Sequence[Path] = ()) -> None:
     # "ip netns exec" would mount /sys anew, without the cgroup file systems below it.
     words = ["unshare", *_SPACES, "--propagation", "private", "bash", "-c", script]
     start(layout, holder(host.name), words)
-    wait_for(layout, holder(host.name), ready.exists, 20)
+    wait_for(layout, holder(host.name), ready.exists)
     _connect(layout, host)
 
 
@@ -192,7 +192,7 @@ def _patiently_remove(folder: Path) -> None:
             return False
         return True
 
-    wait_until(gone, 5, f"the cgroup {folder} stays busy")
+    wait_until(gone, LONG, f"the cgroup {folder} stays busy")
 
 
 def holder(name: str) -> str:

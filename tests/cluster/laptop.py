@@ -150,7 +150,9 @@ class Laptop:
             words = ["ip", "neighbour", "flush", "dev", "eth0"]
             processes.call(hosts.inside(self.layout, LAPTOP.name, words))
             processes.wait_until(
-                lambda: bool(processes.call(knock, check=False)), 20, "the laptop has no network"
+                lambda: bool(processes.call(knock, check=False)),
+                processes.LONG,
+                "the laptop has no network",
             )
 
     def slow(self, kbit: int | None) -> None:

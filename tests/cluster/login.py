@@ -5,14 +5,12 @@ The last two are there from the first use of the laptop.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 from pathlib import Path
 
 from tests.cluster.hosts import inside
 from tests.cluster.layout import JUMP, LOGIN, PATH, USERS, Host, Layout
-from tests.cluster.processes import call, inside_space, start, stop, wait_for
+from tests.cluster.processes import call, inside_space, kill_all, start, stop, wait_for
 
 CODES = 2222
 """The port of the login node where a key alone does not do."""
@@ -80,13 +78,18 @@ def start_jump(layout: Layout) -> None:
 def restart(layout: Layout) -> None:
     """The login node's sshd is killed with all its sessions, as by a reboot, and starts again."""
     stop(layout, "sshd")
-    for number in inside_space(layout, f"host-{LOGIN.name}"):
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{number}/comm").read_text() == "sshd\n":
-                os.kill(number, signal.SIGKILL)
+    # The port is theirs until they are gone.
+    kill_all([number for number in inside_space(layout, f"host-{LOGIN.name}") if _is_sshd(number)])
     if layout.pid_file("sshd-codes").exists():
         start_codes(layout)
     start_sshd(layout)
+
+
+def _is_sshd(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/comm").read_text() == "sshd\n"
+    except OSError:
+        return False
 
 
 def change_host_key(layout: Layout) -> None:
@@ -125,7 +128,7 @@ def _start(layout: Layout, name: str, host: Host, key: str, port: int, authentic
     # sshd insists on its own full path.
     words = ["/usr/sbin/sshd", "-D", "-e", "-f", str(conf)]
     start(layout, name, inside(layout, host.name, words))
-    wait_for(layout, name, lambda: "listening" in layout.output(name).read_text(), 20)
+    wait_for(layout, name, lambda: "listening" in layout.output(name).read_text())
 
 
 def _make_key(file: Path) -> None:

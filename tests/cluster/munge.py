@@ -35,4 +35,4 @@ def start_munge(layout: Layout, host: str) -> None:
         f"--seed-file={layout.state}/munge-{host}.seed",
     ]
     start(layout, f"munged-{host}", inside(layout, host, words))
-    wait_for(layout, f"munged-{host}", view(layout, host, _SOCKET).exists, 20)
+    wait_for(layout, f"munged-{host}", view(layout, host, _SOCKET).exists)

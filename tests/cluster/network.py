@@ -47,7 +47,7 @@ def mount(layout: Layout, names: Iterable[str]) -> None:
         _unmount(layout, name)
         start(layout, client(name), inside(layout, name, _words(layout)))
     for name in names:
-        wait_for(layout, client(name), partial(_is_served, layout, name), 20)
+        wait_for(layout, client(name), partial(_is_served, layout, name))
 
 
 def unmount(layout: Layout) -> None:

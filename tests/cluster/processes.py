@@ -16,6 +16,9 @@ from tests.cluster.layout import ACCOUNTS, PATH, Layout
 MARK = "HPCRUN_TEST_CLUSTER"
 """A variable in the environment of every daemon; its value is the cluster's root."""
 
+LONG = 60.0
+"""Seconds within which a machine does what it does at once, however busy it is."""
+
 
 def call(words: Sequence[str], *, check: bool = True) -> str:
     """Gives what a command writes; ClusterError with its own words if it fails."""
@@ -49,7 +52,7 @@ def start(
             cwd="/",
             check=True,
         )
-    wait_until(lambda: _number(file) is not None, 10, f"{name} does not start")
+    wait_until(lambda: _number(file) is not None, LONG, f"{name} does not start")
 
 
 def pid(layout: Layout, name: str) -> int | None:
@@ -57,7 +60,7 @@ def pid(layout: Layout, name: str) -> int | None:
     number = _number(layout.pid_file(name))
     if number is None:
         return None
-    deadline = time.monotonic() + 0.5
+    deadline = time.monotonic() + 5
     while _alive(number) and time.monotonic() < deadline:
         if _marked(Path(f"/proc/{number}"), layout):
             return number
@@ -74,14 +77,27 @@ def stop(layout: Layout, name: str) -> None:
         try:
             wait_until(lambda: not _alive(number), 20, name)
         except ClusterError:
-            _signal(number, signal.SIGKILL)
-            wait_until(lambda: not _alive(number), 10, f"{name} does not end")
+            kill_all([number])
     layout.pid_file(name).unlink(missing_ok=True)
+
+
+def kill(layout: Layout, name: str) -> None:
+    """Kills a daemon and waits until it is gone."""
+    number = pid(layout, name)
+    if number is not None:
+        kill_all([number])
+
+
+def kill_all(numbers: Sequence[int]) -> None:
+    """Kills processes and waits until they are gone: on a busy machine that takes a moment."""
+    for number in numbers:
+        _signal(number, signal.SIGKILL)
+    wait_until(lambda: not any(map(_alive, numbers)), LONG, f"these do not end: {numbers}")
 
 
 def stop_all(layout: Layout) -> None:
     """Kills every process of the cluster."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONG
     while found := _ours(layout):
         if time.monotonic() > deadline:
             raise ClusterError(f"these processes do not end: {sorted(found)}")
@@ -123,7 +139,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, message: str) -> N
         time.sleep(0.02)
 
 
-def wait_for(layout: Layout, name: str, condition: Callable[[], bool], seconds: float) -> None:
+def wait_for(layout: Layout, name: str, condition: Callable[[], bool]) -> None:
     """Waits until a daemon is ready; ClusterError with its last words if it ends or never is."""
 
     def ready() -> bool:
@@ -132,9 +148,9 @@ def wait_for(layout: Layout, name: str, condition: Callable[[], bool], seconds: 
         return condition()
 
     try:
-        wait_until(ready, seconds, "")
+        wait_until(ready, LONG, "")
     except ClusterError as error:
-        words = str(error) or f"{name} is not ready after {seconds} s:\n{tail(layout.output(name))}"
+        words = str(error) or f"{name} is not ready after {LONG} s:\n{tail(layout.output(name))}"
         raise ClusterError(words) from None
 
 

@@ -14,7 +14,7 @@ from tests.cluster.failure import ClusterError, tail
 from tests.cluster.hosts import has_controllers, holder, inside
 from tests.cluster.layout import CLUSTER, CONTROLLER, CPUS, GPUS, MEMORY_MB, NODES, Layout
 from tests.cluster.network import client
-from tests.cluster.processes import call, kill_inside, pid, start, stop, wait_for
+from tests.cluster.processes import LONG, call, kill, kill_inside, pid, start, stop, wait_for
 
 _CONF = """\
 ClusterName={cluster}
@@ -131,7 +131,7 @@ def start_controller(layout: Layout) -> None:
     """Starts slurmctld and waits until it answers."""
     (layout.state / "slurmctld").mkdir(exist_ok=True)
     start(layout, "slurmctld", inside(layout, CONTROLLER.name, ["slurmctld", "-D"]))
-    wait_for(layout, "slurmctld", lambda: controller_answers(layout), 30)
+    wait_for(layout, "slurmctld", lambda: controller_answers(layout))
 
 
 def controller_answers(layout: Layout) -> bool:
@@ -149,7 +149,7 @@ def start_node(layout: Layout, node: str) -> None:
     (layout.state / f"slurmd-{node}").mkdir(exist_ok=True)
     name = f"slurmd-{node}"
     start(layout, name, inside(layout, node, ["slurmd", "-D", "-N", node]))
-    wait_for(layout, name, lambda: _listens(pid(layout, name)), 30)
+    wait_for(layout, name, lambda: _listens(pid(layout, name)))
 
 
 def _listens(slurmd: int | None) -> bool:
@@ -175,9 +175,7 @@ def fail_node(layout: Layout, node: str) -> None:
     # On a node that fails nobody sees another's end.
     kill_inside(layout, holder(node), signal.SIGSTOP, steps=True)
     for name in (f"slurmd-{node}", client(node)):
-        number = pid(layout, name)
-        if number is not None:
-            os.kill(number, signal.SIGKILL)
+        kill(layout, name)
     # A slurmstepd that outlives its slurmd would let the next one kill the job's next life.
     kill_inside(layout, holder(node), signal.SIGKILL, steps=True)
     # And one whose socket is there keeps PMIx from starting the same step in it (22.05).
@@ -223,7 +221,7 @@ def cancel_jobs(layout: Layout) -> None:
 
 def wait_for_nodes(layout: Layout, *, idle: bool) -> None:
     """Waits until all nodes answer, and do nothing if `idle`; drained and down ones are resumed."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 2 * LONG
     while True:
         states = _states(layout)
         # A star is Slurm's sign for a node that does not answer.
