@@ -217,6 +217,7 @@ class Laptop:
     def prepare(self) -> None:
         """The hosts are up and connected, lena's home is as new, and nothing of hers runs."""
         self._start_hosts()
+        self._end_all()
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir()
         self._give(self.home)
@@ -239,10 +240,19 @@ class Laptop:
 
     def mend(self) -> None:
         """Ends what lena runs, and what faults are left."""
-        processes.kill_inside(self.layout, hosts.holder(LAPTOP.name))
+        self._end_all()
         self.link(True)
         self.slow(None)
         self.accept_host_key()
+
+    def _end_all(self) -> None:
+        """Also what was started meanwhile: none of it writes to lena's home any more."""
+        name = hosts.holder(LAPTOP.name)
+        processes.wait_until(
+            lambda: not processes.kill_inside(self.layout, name),
+            processes.LONG,
+            "what lena runs does not end",
+        )
 
     def _start_hosts(self) -> None:
         layout = self.layout

@@ -108,12 +108,18 @@ def stop_all(layout: Layout) -> None:
 
 def kill_inside(
     layout: Layout, name: str, how: signal.Signals = signal.SIGKILL, steps: bool = False
-) -> None:
-    """Kills what users run in the mount namespace of a daemon. steps: and what started it."""
+) -> bool:
+    """Kills what users run in the mount namespace of a daemon; whether there was something.
+
+    steps: and what started it.
+    """
+    found = False
     for number in inside_space(layout, name):
         entry = Path(f"/proc/{number}")
         if _users(entry, layout) or (steps and _is_step(entry)):
             _signal(number, how)
+            found = True
+    return found
 
 
 def inside_space(layout: Layout, name: str) -> list[int]:
