@@ -158,7 +158,7 @@ def until(true: Callable[[], object]) -> None:
     began = time.monotonic()
     while not true():
         waited = time.monotonic() - began
-        assert waited < 60, "waited for a minute in vain"
+        assert waited < 120, "waited for two minutes in vain"
         time.sleep(min(max(0.02, waited / 20), 0.5))
 
 

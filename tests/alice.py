@@ -73,7 +73,7 @@ class Alice:
     def python(self, body: str, *arguments: object, env: Mapping[str, str] = {}) -> Any:
         """What a piece of Python tells."""
         words = self.words(body, *arguments, env=env)
-        done = subprocess.run(words, capture_output=True, text=True, timeout=150, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -119,7 +119,7 @@ class Alice:
         return lives[-1]
 
 
-def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 40) -> Any:
+def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         seen = look()

@@ -157,7 +157,7 @@ def hpcrun(care: Care, *words: str, code: int = 0) -> subprocess.CompletedProces
         env={**os.environ, "XDG_CACHE_HOME": str(care.session.cache)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
     return done

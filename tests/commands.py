@@ -32,7 +32,7 @@ print("trained", *sys.argv[1:])
 
 def hpcrun(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "hpcrun", *words], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "hpcrun", *words], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
     return done

@@ -67,7 +67,7 @@ class Ground:
         file = self.root / "script.sh"
         file.write_text(text, encoding="utf-8")
         whole = {"PATH": self.path, "LANG": "C.UTF-8", **env}
-        done = subprocess.run(["bash", str(file)], env=whole, capture_output=True, timeout=30)
+        done = subprocess.run(["bash", str(file)], env=whole, capture_output=True, timeout=180)
         assert (done.returncode, done.stderr) == (0, b"")
         return self.seen()
 
@@ -79,7 +79,7 @@ class Ground:
     def start(self, words: Sequence[str], **env: str) -> tuple[str, ...]:
         """Runs words whose last program is `echo-words`; the words that it was started with."""
         whole = {"PATH": self.path, "HPCRUN_RECORD": str(self.record), **env}
-        done = subprocess.run(list(words), env=whole, capture_output=True, timeout=30)
+        done = subprocess.run(list(words), env=whole, capture_output=True, timeout=180)
         assert (done.returncode, done.stderr) == (0, b"")
         return split(self.record / "started")
 

@@ -48,7 +48,7 @@ class Lab:
         *words: str,
         user: str = "alice",
         cwd: Path | None = None,
-        timeout: float = 180,
+        timeout: float = 300,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -78,9 +78,10 @@ class Lab:
         found: str = self.json("submit", *words, cwd=source, **more)["run_id"]
         return found
 
-    def wait(self, run_id: str, timeout: float = 120, **more: Any) -> Any:
+    def wait(self, run_id: str, timeout: float = 240, **more: Any) -> Any:
         """The run once it has ended, as `wait --json` tells it."""
-        done = self.run("wait", "--json", "--timeout", str(timeout), run_id, **more)
+        words = ("wait", "--json", "--timeout", str(timeout), run_id)
+        done = self.run(*words, timeout=timeout + 60, **more)
         assert done.returncode in (0, 20, 21), (done.stdout, done.stderr, self.ok("show", run_id))
         return json.loads(done.stdout)
 
@@ -208,7 +209,7 @@ def _call(*words: str) -> None:
     assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-2000:])
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 120) -> Any:
     """What a condition gives once it is true.
 
     It is looked at more rarely the longer it takes: looks are commands, and others compute.

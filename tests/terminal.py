@@ -32,7 +32,7 @@ class Terminal:
 
     def shows(self, pattern: str) -> re.Match[str]:
         """Waits until it does, behind what was looked for before."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while (match := re.search(pattern, self.shown)) is None:
             assert time.monotonic() < deadline, self.shown
             self._read()

@@ -485,7 +485,7 @@ def test_a_status_that_the_shell_has_lost_is_not_waited_for(job: Job, shell: Seq
         until((job.files / "ready").exists)
         (job.files / "ready").unlink()
         os.killpg(rank.pid, signal.SIGTERM)
-        assert rank.wait(timeout=60) in told_to_stop(shell)
+        assert rank.wait(timeout=180) in told_to_stop(shell)
 
 
 def test_eighty_ranks_under_the_agent(job: Job) -> None:

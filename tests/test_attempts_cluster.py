@@ -133,7 +133,7 @@ def test_a_preempted_run_hears_it_in_its_grace_time(lab: Lab) -> None:
     whole = ["sbatch", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"]
     assert lab.cluster.run("bob", whole, cwd=lab.cluster.shared).returncode == 0
     go_on(lab, lab.json("show", run_id)["job_id"])
-    run = lab.wait(run_id, timeout=150)
+    run = lab.wait(run_id)
     assert run["status"] == "Completed", run
     assert [a["attempt"] for a in run["attempts"]] == ["1.0", "1.1"]
     assert len(list(Path(run["files"], "outputs").glob("rank-*"))) == 2
@@ -169,7 +169,7 @@ def test_all_ranks_of_a_world_stop_at_the_same_step(lab: Lab, world: str) -> Non
     source = folder(lab, f"world-{world}", begin + STEPS + end)
     words = ("--set", f"distributed_job_config={distributed}", "--set", f"environment={lab.venv}")
     run_id = lab.submit(source, *words)
-    eventually(lambda: is_up(lab, run_id), 120)
+    eventually(lambda: is_up(lab, run_id))
     job_id = lab.json("show", run_id)["job_id"]
     said = lab.cluster.run("alice", ["scancel", "--batch", "--signal=USR1", job_id])
     assert said.returncode == 0

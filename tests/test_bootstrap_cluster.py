@@ -165,7 +165,7 @@ def test_a_failure_leaves_what_was_there(desk: Desk, wheels: Path) -> None:
     with desk.laptop.popen(desk.words("--yes", "login"), env=desk.env) as going:
         eventually(lambda: list(desk.root.glob("*/wheels/*")))
         desk.laptop.restart_login()
-        _, said = going.communicate(timeout=60)
+        _, said = going.communicate(timeout=180)
     assert going.returncode == 6, said
     assert "nothing is half-installed" in said
     eventually(lambda: desk.names() == [])

@@ -53,7 +53,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
 
 def piped(*words: str) -> str:
     words = (sys.executable, "-m", "hpcrun", *words)
-    done = subprocess.run(words, capture_output=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, timeout=180)
     assert done.returncode in (0, 9, 20), done.stderr
     return (done.stdout + done.stderr).decode()
 
@@ -119,7 +119,7 @@ def test_show_tells_where_a_run_began_that_waits_for_its_next_life(store: FileSt
 
 def test_the_logs_of_a_run_that_never_started(store: FileStore) -> None:
     words = (sys.executable, "-m", "hpcrun", "logs", "@last")
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=180)
     assert done.returncode == 8 and "has no output: it never started (" in done.stderr
 
 

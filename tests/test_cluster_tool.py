@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.cluster.failure import InUse
 from tests.cluster.hosts import holder
 from tests.cluster.layout import MOST, Layout
 from tests.cluster.processes import pid
+from tests.lab import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -70,14 +71,6 @@ def job(cluster: Cluster, number: str, field: str) -> str:
     """One field of what the controller says about a job."""
     words = alice(cluster, "scontrol", "--oneliner", "show", "job", number).split()
     return dict(word.partition("=")[::2] for word in words)[field]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 40) -> None:
-    """Waits for what Slurm does in its own time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("host", ["login", "n1", "n2", "n3", "n4"])
@@ -172,7 +165,7 @@ def test_users_are_apart_and_share_one_folder(cluster: Cluster, folder: Path) ->
 def test_the_real_sshd_lets_users_in_by_key(cluster: Cluster, user: str) -> None:
     command = 'hostname; id -un; pwd; srun bash -c "hostname | tr -d 1-4"; ls /sys/fs/cgroup >&2'
     done = subprocess.run(
-        [*cluster.ssh_words(user), command], capture_output=True, text=True, timeout=60
+        [*cluster.ssh_words(user), command], capture_output=True, text=True, timeout=180
     )
     assert done.stdout.split() == ["login", user, str(cluster.home(user)), "n"], done.stderr
     assert done.stderr.split()
@@ -280,7 +273,7 @@ def test_a_cluster_that_crashes_goes_away_whole_and_leaves_its_twin_alone(
         eventually(lambda: not twin.is_up())
         try:
             twin.down()
-            assert stray.wait(20) == -signal.SIGKILL
+            assert stray.wait(60) == -signal.SIGKILL
         finally:
             stray.kill()
     assert not twin.root.exists()

@@ -186,7 +186,7 @@ def test_a_requeued_job_finds_its_checkpoint(lab: Lab) -> None:
     job_id = lab.json("show", run_id)["job_id"]
     assert lab.cluster.run("alice", ["scontrol", "requeue", job_id]).returncode == 0
     go_on(lab, job_id)
-    run = lab.wait(run_id, timeout=120)
+    run = lab.wait(run_id)
     assert run["status"] == "Completed", run
     assert lab.ok("logs", run_id).splitlines()[-1] == "resumed step 7"
     assert Path(run["files"], "outputs/checkpoint").read_text() == "step 7"

@@ -91,7 +91,7 @@ def no_records(cluster: Cluster) -> Iterator[None]:
 
 def ended(clients: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     """Exit code, output and complaints of each, in that order."""
-    said = [client.communicate(timeout=180) for client in clients]
+    said = [client.communicate(timeout=300) for client in clients]
     return [(client.returncode, *words) for client, words in zip(clients, said, strict=True)]
 
 
@@ -103,7 +103,7 @@ def all_ended(place: Place, count: int) -> dict[str, Any]:
         assert len(runs) == count
         return runs if all(run["verdict"] for run in runs.values()) else None
 
-    found: dict[str, Any] = eventually(look, 120)
+    found: dict[str, Any] = eventually(look, 300)
     return found
 
 

@@ -94,7 +94,7 @@ def test_many_of_them_arrive(project: Path, tmp_path: Path) -> None:
     inputs = {name: {"path": str(tmp_path / "x"), "mode": "stage"} for name in names}
     (project / "run.yaml").write_text(json.dumps({"script": "train.py", "inputs": inputs}))
     run_id = told("submit")["run_id"]
-    hpcrun("wait", "--timeout", "60", run_id)
+    hpcrun("wait", "--timeout", "240", run_id)
     (attempt,) = told("show", run_id)["attempts"]
     assert [each["name"] for each in attempt["data"]] == names
 

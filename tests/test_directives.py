@@ -307,7 +307,7 @@ def test_slurm_writes_the_log_where_the_plan_says(
     log.unlink(missing_ok=True)
     made = Job("log", str(log), str(place))
     sbatch(cluster, folder, *(line.line for line in directives(made, SchedulerRules())))
-    eventually(lambda: log.exists() and log.stat().st_size, 30)
+    eventually(lambda: log.exists() and log.stat().st_size)
     assert log.read_text() == f"{PurePosixPath(place)}\n"
 
 

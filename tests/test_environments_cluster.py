@@ -34,7 +34,7 @@ def test_an_environment_of_a_member_serves_the_others_who_only_read_it(group: Gr
             assert job.returncode == 0, job.stderr
             built = json.loads(job.stdout)["folder"]
         words = ("submit", "--follow", "-t", "test-cluster", *more)
-        done = group.run(user, *words, cwd=source, timeout=180)
+        done = group.run(user, *words, cwd=source)
         assert done.returncode == 0, done.stderr
         of[name] = done
     run_of = {name: done.stdout.split()[2] for name, done in of.items()}

@@ -61,7 +61,7 @@ def test_a_requeue_goes_on_with_the_files_and_doubles_nothing(lab: Lab) -> None:
     run = running(lab, "follow-requeue")
     assert lab.cluster.run("alice", ["scontrol", "requeue", run["job_id"]]).returncode == 0
     go_on(lab, run["job_id"])
-    run = lab.wait(run["run_id"], timeout=120)
+    run = lab.wait(run["run_id"])
     assert [a["attempt"] for a in run["attempts"]] == ["1.0", "1.1"], run
     assert (run["status"], run["problems"]) == ("Completed", [])
     lines = count(Path(run["files"], "logs/m.jsonl"))

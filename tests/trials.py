@@ -205,9 +205,9 @@ class Trials:
             paths = [self.folder / f"{i} {life} {rank}" for i in self.ids for rank in ranks]
             return all(path.exists() and path.stat().st_size for path in paths)
 
-        eventually(logging, 120)
+        eventually(logging, 300)
 
-    def until(self, condition: Callable[[Any], bool], seconds: float = 90) -> dict[str, Any]:
+    def until(self, condition: Callable[[Any], bool], seconds: float = 300) -> dict[str, Any]:
         """The runs once a condition holds for each."""
 
         def true() -> dict[str, Any] | None:
@@ -249,7 +249,7 @@ class Trials:
                 yield looks
             finally:
                 stop.touch()
-                output, errors = reader.communicate(timeout=60)
+                output, errors = reader.communicate(timeout=300)
                 stop.unlink()
         assert reader.returncode == 0, errors
         seen, wrong = json.loads(output)

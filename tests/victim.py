@@ -26,7 +26,7 @@ from hpcrun.cli.tensorboard import Shown
 from hpcrun.errors import HpcrunError
 from hpcrun.workflow.session import open_session
 
-SECONDS = 30
+SECONDS = 90
 MEMORY = 6 << 30
 
 OF_A_RUN = """\

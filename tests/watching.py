@@ -45,7 +45,7 @@ from hpcrun.store import FileStore
 
 store = FileStore(Path(sys.argv[1]), sys.argv[2])
 paths = store.paths(sys.argv[3])
-last, ended = time.monotonic() + 120, False
+last, ended = time.monotonic() + 300, False
 while time.monotonic() < last:
     try:
         record = store.read(paths.run_id)
@@ -127,7 +127,7 @@ class Watched:
         )
 
     def run(
-        self, *words: str, node: str = "login", timeout: float = 120
+        self, *words: str, node: str = "login", timeout: float = 300
     ) -> subprocess.CompletedProcess[str]:
         """`hpcrun WORDS` on a host."""
         hpcrun = [str(self.lab.venv / "bin/hpcrun"), *words]
@@ -135,7 +135,7 @@ class Watched:
             "alice", hpcrun, cwd=self.source, env=self.environment(), node=node, timeout=timeout
         )
 
-    def json(self, *words: str, node: str = "login", timeout: float = 120) -> Any:
+    def json(self, *words: str, node: str = "login", timeout: float = 300) -> Any:
         """What a command says that must succeed."""
         done = self.run(*words, "--json", node=node, timeout=timeout)
         assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
@@ -154,7 +154,7 @@ class Watched:
 
 def looks_of(reader: subprocess.Popen[str]) -> Sequence[Look]:
     """What a reader saw, once it has ended; it must not have met an error."""
-    output, errors = reader.communicate(timeout=180)
+    output, errors = reader.communicate(timeout=300)
     assert reader.returncode == 0, errors
     told = [json.loads(line) for line in output.splitlines()]
     assert not [look for look in told if "error" in look], told

@@ -210,7 +210,7 @@ class Cluster:
         cwd: str | Path | None = None,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        timeout: float = 120,
+        timeout: float = 300,
         node: str = LOGIN.name,
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end as a user (alice, bob or root) on a host.

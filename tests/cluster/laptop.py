@@ -76,7 +76,7 @@ class Laptop:
         cwd: str | Path | None = None,
         env: Mapping[str, str] | None = None,
         input: str | None = None,
-        timeout: float = 120,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command of lena's to its end; as `Cluster.run`."""
         return self.cluster.run(

@@ -31,7 +31,7 @@ def over_limit(cluster: Cluster, code: Path) -> Iterator[str]:
 
 def test_a_job_from_submit_to_end(alice: Alice) -> None:
     name = f"exp_{int(time.time())}_0123abcd"
-    script = alice.script("job.sh", "sleep 60", f"--job-name={name}", "--nodes=2", "--mem=50")
+    script = alice.script("job.sh", "sleep 600", f"--job-name={name}", "--nodes=2", "--mem=50")
     job_id = alice.submit(script)
     assert job_id.isdecimal()
     assert alice.find(name) == [job_id]
@@ -54,7 +54,7 @@ def test_a_job_from_submit_to_end(alice: Alice) -> None:
 
 
 def test_the_newest_job_of_a_name_comes_first(alice: Alice) -> None:
-    script = alice.script("job.sh", "sleep 60", f"--job-name={alice.folder.name}")
+    script = alice.script("job.sh", "sleep 600", f"--job-name={alice.folder.name}")
     first = alice.submit(script)
     time.sleep(1.1)
     second = alice.submit(script)
@@ -91,7 +91,7 @@ def test_array_tasks_are_told_apart(alice: Alice) -> None:
 
 def test_an_array_is_canceled_whole(alice: Alice) -> None:
     """A part of it has the number of the whole (22.05)."""
-    job_id = alice.submit(alice.script("job.sh", "sleep 60", "--array=1-3%2"))
+    job_id = alice.submit(alice.script("job.sh", "sleep 600", "--array=1-3%2"))
     tasks = [f"{job_id}_{task}" for task in (1, 2, 3)]
     until(alice.jobs, lambda jobs: jobs[tasks[0]]["state"] == "Starting")
     alice.python("tell(told(slurm.cancel, JobId(sys.argv[1])))", job_id)
@@ -116,14 +116,14 @@ def test_a_job_that_waits_says_why_and_until_when(alice: Alice) -> None:
 
 
 def test_an_administrator_cancels(alice: Alice) -> None:
-    job_id = alice.submit(alice.script("job.sh", "sleep 60"))
+    job_id = alice.submit(alice.script("job.sh", "sleep 600"))
     alice.command("scancel", job_id, user="root")
     word = alice.canceled(job_id)
     assert (word["state"], word["by"]) == ("Canceled", "root")
 
 
 def test_another_users_job_cannot_be_canceled(alice: Alice) -> None:
-    script = alice.script("job.sh", "sleep 60", "--output=/dev/null")
+    script = alice.script("job.sh", "sleep 600", "--output=/dev/null")
     job_id = alice.command("sbatch", "--parsable", str(script), user="bob")
     try:
         told = alice.python("tell(told(slurm.cancel, JobId(sys.argv[1])))", job_id)
@@ -135,7 +135,7 @@ def test_another_users_job_cannot_be_canceled(alice: Alice) -> None:
 
 
 def test_a_requeued_job_is_its_next_life(alice: Alice) -> None:
-    job_id = alice.submit(alice.script("job.sh", "sleep 60", "--requeue"))
+    job_id = alice.submit(alice.script("job.sh", "sleep 600", "--requeue"))
     alice.word(job_id, "Starting")
     alice.command("scontrol", "requeue", job_id)
     word = until(lambda: alice.jobs()[job_id], lambda w: w["state"] == "Queued")

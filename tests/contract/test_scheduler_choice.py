@@ -30,7 +30,7 @@ def test_auto_takes_the_library_of_the_slurm_that_runs(alice: Alice) -> None:
 
 @pytest.mark.parametrize("adapter", ["pyslurm"], indirect=True)
 def test_the_library_asks_without_the_commands(alice: Alice) -> None:
-    job_id = alice.submit(alice.script("job.sh", "sleep 60"))
+    job_id = alice.submit(alice.script("job.sh", "sleep 600"))
     names = ("squeue", "scontrol", "scancel", "sacct")
     none = wrappers(alice, **dict.fromkeys(names, "exit 9"))
     body = "tell(told(slurm.jobs))"

@@ -61,7 +61,7 @@ def frozen(cluster: Cluster, daemon: str) -> Iterator[None]:
 
 def test_an_answer_that_does_not_come_leaves_the_outcome_open(alice: Alice) -> None:
     """sbatch gives up after 10 s (MessageTimeout), and the job is there all the same (22.05)."""
-    script = alice.script("job.sh", "sleep 60", f"--job-name={alice.folder.name}")
+    script = alice.script("job.sh", "sleep 600", f"--job-name={alice.folder.name}")
     with frozen(alice.cluster, "slurmctld"):
         told = alice.submit(script)
     assert told["error"] == "OutcomeUnknown"
@@ -90,7 +90,7 @@ def test_without_accounting(alice: Alice) -> None:
         job_id = alice.submit(alice.script("job.sh", "exit 3"))
         word = alice.word(job_id, "Failed")
         assert (word["exit_code"], word["restart"]) == (3, 0)
-        canceled = alice.submit(alice.script("job.sh", "sleep 60"))
+        canceled = alice.submit(alice.script("job.sh", "sleep 600"))
         alice.command("scancel", canceled)
         assert alice.word(canceled, "Canceled")["by"] is None
         assert alice.lives("4000000") == []
