@@ -182,6 +182,13 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def kill_at_once(agent: int, *others: int) -> None:
+    """Kills an agent and others before it can see that one of them has ended."""
+    os.kill(agent, signal.SIGSTOP)
+    for pid in (*others, agent):
+        kill(pid)
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of that size; needs root."""
@@ -208,8 +215,11 @@ for number in range(int(sys.argv[1])):
     os.write(out, b"%08d of the points\\n" % number)
     os.write(1, b"%d\\n" % number)
     time.sleep(float(sys.argv[2]))
+while sys.argv[3:] and not os.path.exists(sys.argv[3]):
+    time.sleep(0.02)
 """
-"""Logs so many points, with so many seconds between them, and tells each once it is written."""
+"""Logs so many points, with so many seconds between them, and tells each once it is written; ends
+once there is a file, if one is named."""
 
 
 def points(job: Job) -> bytes:

@@ -18,6 +18,7 @@ from tests.agent_job import (
     Job,
     alive,
     kill,
+    kill_at_once,
     logged,
     pid_in,
     points,
@@ -177,8 +178,7 @@ def test_kill_of_agent_and_command_loses_no_point(job: Job, seed: int) -> None:
     pid = pid_in(job.files / "pid")
     until(lambda: logged(job) > 10)
     time.sleep(random.Random(seed).random())
-    kill(pid)
-    kill(agent.pid)
+    kill_at_once(agent.pid, pid)
     status_of(agent)
     agent_lost(job, pid)
 
@@ -224,14 +224,14 @@ def test_kill_of_the_agent_ends_a_command_that_will_not(job: Job) -> None:
 
 def test_in_slurm_the_end_is_told_before_the_ranks_are_gone(job: Job) -> None:
     job.ask(target="cluster/gpu")
-    agent = job.start(
-        *job.shim, sys.executable, "-c", LOG_POINTS, "3000", "0.001", SLURM_JOB_ID="7"
-    )
+    code = [sys.executable, "-c", LOG_POINTS, "3000", "0.0005", "go"]
+    agent = job.start(*job.shim, *code, SLURM_JOB_ID="7")
     pid = pid_in(job.files / "pid")
     kill(agent.pid)
     status_of(agent)
     until(lambda: job.facts("ended"))
     assert alive(pid)
+    (job.files / "go").touch()
     until(lambda: not job.spool.exists())
     assert len(points(job).splitlines()) == 3000
     assert job.fact("ended").data["interrupted"] is True  # Slurm says why

@@ -207,7 +207,8 @@ def test_a_job_that_is_told_to_stop_tells_what_waits_and_brings_it(job: Job) -> 
     code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *a: sys.exit(0))\n"
     code += "print(1, file=open('outputs/late', 'w'), flush=True)\nsignal.pause()"
     running = job.start(sys.executable, "-c", code, **variables(job))
-    until((work_of(job) / "outputs/late").exists)
+    late = work_of(job) / "outputs/late"
+    until(lambda: late.exists() and late.read_text() == "1\n")
     running.send_signal(signal.SIGTERM)
     assert status_of(running) == 0
     assert (job.files / "outputs/late").read_text() == "1\n"
