@@ -16,6 +16,7 @@ from hpcrun import Run, Workspace
 from hpcrun.errors import StoreError
 from hpcrun.store.users import login_of
 from tests.commands import answer
+from tests.lab import eventually
 from tests.test_seal import RUN_YAML, Here
 
 TRAIN = """\
@@ -209,5 +210,7 @@ def test_what_goes_along_is_chosen(here: Here, tmp_path: Path) -> None:
     assert "already" in refused.stderr and refused.returncode == StoreError.exit_code
     assert here.run("store", "export", "-o", str(tmp_path / "no.tar")).returncode == 2
     assert sorted(os.listdir(tmp_path)) == ["cache", "history", "some.tar", "source", "there"]
-    Path(here.json("show", goes_on)["files"], "wait").unlink()
+    wait = Path(here.json("show", goes_on)["files"], "wait")
+    eventually(wait.exists)  # it is laid when the run begins
+    wait.unlink()
     here.run("wait", goes_on)

@@ -37,7 +37,8 @@ with open("outputs/sparse", "wb") as file:
     file.truncate(50 * 2**30)
 for number in range(20000):
     open(f"logs/{number}", "w").close()
-open("outputs/ready", "w").close()
+for name in ("growing", "ready"):
+    open("outputs/" + name, "w").close()
 while not os.path.exists("stop"):
     open("outputs/growing", "a").write("x")
     open("outputs/coming", "w").close()
@@ -115,7 +116,7 @@ def test_digests_are_known_once_they_were_taken(project: Path) -> None:
 
 
 def test_a_check_takes_what_is_not_known_yet_and_waits_for_the_end(project: Path) -> None:
-    run_id = submitted(project, "import time\ntime.sleep(60)\n")
+    run_id = submitted(project, "import time\ntime.sleep(600)\n")
     said = hpcrun("files", "--check", run_id, code=8).stderr
     assert "its files may change yet" in said
     hpcrun("cancel", run_id)
