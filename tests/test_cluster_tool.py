@@ -214,7 +214,8 @@ def test_a_cut_link_is_noticed_and_mended(cluster: Cluster) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         cluster.run("alice", ping, node="n4", timeout=1)
     cluster.node_link("n4", True)
-    assert cluster.run("alice", ping, node="n4", timeout=20).returncode == 0
+    # For a moment, a neighbour that did not answer is still taken to be gone.
+    eventually(lambda: cluster.run("alice", ping, node="n4").returncode == 0)
 
 
 def test_accounting_is_switched_off_and_on(cluster: Cluster) -> None:
@@ -280,7 +281,8 @@ def test_a_cluster_that_crashes_goes_away_whole_and_leaves_its_twin_alone(
     assert str(twin.root) not in Path("/etc/passwd").read_text()
     left = [f"hpcrunbr{twin.layout.number}", f"hpcrun{twin.layout.number}-*"]
     assert not [found for name in left for found in Path("/sys/class/net").glob(name)]
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/hpcrun-{twin.layout.number}"))
+    # No deeper: groups of other clusters' jobs go while they are listed.
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/hpcrun-{twin.layout.number}"))
     assert cluster.is_up()
     assert job(cluster, numbers[0], "JobState") == "RUNNING"
 
