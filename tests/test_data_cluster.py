@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.lab import Lab, eventually
+from tests.trees import tree
 
 pytestmark = pytest.mark.cluster
 
@@ -78,15 +79,14 @@ class Place:
         )
 
     def wait(self, run: Any) -> Any:
-        done = self.lab.run("wait", "--json", "--timeout", "120", run["run_id"], cwd=self.source)
-        return json.loads(done.stdout)
+        return self.lab.wait(run["run_id"], cwd=self.source)
 
     def made(self) -> dict[str, str]:
-        below = self.shared / "made"
+        found = tree(self.shared / "made")
         return {
-            str(path.relative_to(below)): path.read_text()
-            for path in below.rglob("*")
-            if path.is_file() and ".hpcrun" not in path.parts and path.name != ".keep"
+            name: content.decode()
+            for name, content in found.items()
+            if isinstance(content, bytes) and name != ".keep" and not name.startswith(".hpcrun/")
         }
 
     def left_on(self, node: str) -> list[str]:
