@@ -237,7 +237,8 @@ def test_agents_are_killed(place: Place, whole_job: bool, figures: Figures) -> N
 
 def kill(run: Any, whole_job: bool) -> None:
     for pid in processes_of(run["run_id"]) if whole_job else [agent_of(run)]:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # Slurm ends them as well
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.campaign

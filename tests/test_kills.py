@@ -265,14 +265,18 @@ def journal(run: Mapping[str, Any]) -> str:
 
 
 def processes_of(run_id: str) -> list[int]:
-    """The processes of a run on this machine's nodes; the agent and its keeper come first."""
+    """The processes of a run on this machine's nodes; the agent and its keeper come first.
+
+    In the order in which they began: numbers begin anew after the largest.
+    """
     mark = f"HPCRUN_RUN_ID={run_id}\0".encode()
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdecimal() and mark in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-    return sorted(found)
+                began = (entry / "stat").read_text().rpartition(") ")[2].split()[19]
+                found.append((int(began), int(entry.name)))
+    return [number for _, number in sorted(found)]
 
 
 def ended(lab: Lab, run_id: str) -> Any:
