@@ -115,9 +115,10 @@ def test_no_record_is_lost_and_no_run_doubled(lab: Lab, workspace: Path, figures
             assert run["tags"] == tags
     # The first submission of each imports and publishes; no later one looks at those before.
     later = [[opened for _, opened, _ in client.told[1:]] for client in clients]
-    assert all(opened[-1] <= 1.1 * opened[0] for opened in later), later
     seconds = [[took for *_, took in client.told[1:]] for client in clients]
     half = len(seconds[0]) // 2
+    # Who meets another at a file looks again: the least counts.
+    assert all(min(opened[half:]) <= 1.1 * min(opened[:half]) for opened in later), later
     figures.tell(
         "eight clients submit",
         runs=RUNS,
