@@ -86,7 +86,8 @@ def test_a_child_of_a_job_that_is_killed(lab: Lab, yaml: str) -> None:
     run_id = lab.submit(source)
     eventually(lambda: "ready" in lab.run("logs", run_id).stdout)
     (child_id,) = eventually(lambda: lab.json("show", run_id)["children"])
-    assert lab.json("show", child_id)["status"] == "Running"
+    eventually(lambda: lab.json("show", child_id)["status"] == "Running")
+    eventually(lambda: lab.json("metrics", child_id).get("x") == list(range(1000)))
     lab.ok("cancel", run_id)
     assert lab.wait(run_id)["status"] == "Canceled"
     child = eventually(lambda: ended(lab, child_id))
