@@ -95,7 +95,8 @@ def test_the_jobs_own_share_of_both_its_nodes(lab: Lab) -> None:
     assert len(nodes) == 2
     for node in nodes:
         of_node = [one for one in data if one["host"] == node]
-        assert max(one["cpu_percent"] * one["cpus"] for one in of_node) > 20
+        # Of a core, which it shares with whatever else this machine does.
+        assert max(one["cpu_percent"] * one["cpus"] for one in of_node) > 5
         assert max(one["memory_bytes"] for one in of_node) > 60 << 20
     assert {one["memory_limit_bytes"] for one in data} == {300 << 20}
     system = lab.json("metrics", "--system", run["run_id"])
