@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hpcrun.agent.ranks import Exits
 from hpcrun.agent.setting import Setting
 from hpcrun.journal import Journal
 from hpcrun.layout import Attempt
-from tests.agent_job import Job
+from tests.agent_job import Job, until
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 HOST = os.uname().nodename
@@ -136,7 +137,14 @@ def task_group() -> Iterator[Path]:
         yield task
     finally:
         for folder in (task, *task.parents[:2]):
-            folder.rmdir()
+            until(lambda folder=folder: is_removed(folder))
+
+
+def is_removed(group: Path) -> bool:
+    """It stays busy for a moment after its last process has ended."""
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.exists()
 
 
 HOG = "x = b'x' * (200 << 20)"
