@@ -47,17 +47,19 @@ def test_killed_anywhere_an_import_takes_runs_whole_or_not(
 ) -> None:
     ids, landed = set(origin.store.run_ids()), 0
     expected = Bundle.decode(signed(manifest_of(whole_file)), "x")
-    chance, between = random.Random(3), 0
+    chance, between, took = random.Random(3), 0, 0.0
     for turn in range(6 * KILLS):
         root = tmp_path / str(turn)
         here = session(root)
         words = [sys.executable, "-c", IMPORTER, str(root), str(whole_file)]
         with subprocess.Popen(words, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
-            first = child.stdout.readline()
-            time.sleep(chance.uniform(0, 0.3))
-            child.send_signal(signal.SIGKILL)
+            first, began = child.stdout.readline(), time.monotonic()
+            if turn:
+                time.sleep(chance.uniform(0, took))
+                child.send_signal(signal.SIGKILL)
             acknowledged = (first + child.stdout.read()).split()
+            took = took or time.monotonic() - began  # the first is not killed
         found = set(here.store.run_ids())
         landed += acknowledged == [b"begun"]
         between += 0 < len(found) < len(ids)
