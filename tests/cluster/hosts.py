@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.cluster.failure import ClusterError
 from tests.cluster.layout import HOSTS, JUMP, LOGIN, NODES, OUTSIDE, Host, Layout
+from tests.cluster.lock import alone
 from tests.cluster.processes import LONG, call, pid, start, wait_for, wait_until
 
 
@@ -52,7 +53,8 @@ def make_etc(layout: Layout) -> None:
 
     A mount over one file of it, such as passwd, would end when the machine gets a new one.
     """
-    call(["cp", "--archive", "/etc", str(layout.etc)])
+    with alone("packages"):  # what another process installs comes and goes there
+        call(["cp", "--archive", "/etc", str(layout.etc)])
     call(["rm", "-rf", str(layout.slurm)])
     layout.slurm.mkdir()
     lines = ["127.0.0.1 localhost", *(f"{layout.address(host)} {host.name}" for host in _ALL)]

@@ -93,7 +93,7 @@ def _missing() -> list[str]:
 
 def _apt(*words: str) -> None:
     done = subprocess.run(
-        ["apt-get", "-qq", *words],
+        ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", *words],
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
