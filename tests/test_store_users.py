@@ -24,6 +24,7 @@ from tests.ordinary_user import needs_root
 UID = os.getuid()
 LOGIN = pwd.getpwuid(UID).pw_name
 NOBODY = 65534
+GROUP = NOBODY if UID == 0 else max(os.getgroups())
 RUN_ID = "digits_1700000000_0123abcd"
 
 
@@ -93,8 +94,11 @@ def test_many_begin_at_once_in_a_new_workspace(tmp_path: Path) -> None:
             for number in range(100):
                 workspace = tmp_path / str(number)
                 workspace.mkdir(mode=0o775)
+                os.chown(workspace, -1, GROUP)
                 assert {*pool.map(begin, [workspace] * clients)} == {LOGIN}
                 assert {path.name for path in workspace.iterdir()} == {"users", "workspace.json"}
+                users = (workspace / "users").stat()
+                assert (users.st_gid, users.st_mode & 0o7777) == (GROUP, 0o3775)
     finally:
         os.umask(before)
 

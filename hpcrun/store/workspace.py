@@ -65,12 +65,22 @@ def _prepare_workspace(workspace: Path) -> Policy:
 
 
 def _make_users(users: Path) -> None:
-    """Every user of the group may make one folder, and remove only that one: from the first moment
-    on, since others may be at work here for the first time as well."""
-    with kept_to(str(users.parent)), contextlib.suppress(FileExistsError):
-        users.mkdir(mode=0o1777)
-        if users.parent.stat().st_mode & stat.S_IWGRP:
-            users.chmod(0o3775)
+    """Every user of the workspace's group may make one folder, and remove only that one: from the
+    first moment on, since others may be at work here for the first time as well."""
+    aside = users.with_name(f".{users.name}.{os.urandom(4).hex()}")
+    with kept_to(str(users.parent)):
+        aside.mkdir(mode=0o1777)
+    try:
+        above = users.parent.stat()
+        if above.st_mode & stat.S_IWGRP:
+            with contextlib.suppress(PermissionError):  # its maker is not in that group
+                os.chown(aside, -1, above.st_gid)
+            aside.chmod(0o3775)
+        aside.rename(users)
+    except OSError:
+        aside.rmdir()
+        if not users.is_dir():  # else another one's was first
+            raise
 
 
 def _make(room: str, folders: Iterable[str]) -> None:
