@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcrun.agent.spool import Mirror, mirror, prepare, remove
+from hpcrun.agent.spool import Mirror, bring, mirror, prepare, remove
 from hpcrun.errors import StoreError
 from hpcrun.record import decode_page
 from tests.agent_job import small_disk
@@ -68,6 +70,24 @@ def test_any_keeper_goes_on_where_another_stopped(
     assert keeper.error is None
     assert same(spool, record)
     keeper.close()
+
+
+def test_some_who_bring_what_was_left_at_once_do_not_trip_over_one_another(tmp_path: Path) -> None:
+    at_once = threading.Barrier(2)
+
+    def bring_one(number: int) -> int:
+        at_once.wait()
+        return bring(str(tmp_path / f"spool{number}"), str(tmp_path / f"record{number}"))
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(60):
+            prepare(str(tmp_path / f"spool{number}"))
+            (tmp_path / f"record{number}").mkdir()
+            for name in NAMES:
+                (tmp_path / f"spool{number}" / name).write_bytes(b"x\n")
+            assert sum(pool.map(bring_one, [number] * 2)) >= 6
+            assert not (tmp_path / f"spool{number}").exists()
+            assert sorted(os.listdir(tmp_path / f"record{number}")) == sorted(NAMES)
 
 
 def test_two_who_mirror_the_same_write_the_same(folders: tuple[Path, Path]) -> None:

@@ -43,10 +43,20 @@ def is_own(path: str) -> bool:
 
 
 def remove(path: str) -> None:
-    """Removes the spool. OSError."""
-    for name in os.listdir(path):
-        os.unlink(os.path.join(path, name))
-    os.rmdir(path)
+    """Removes the spool, which somebody else may do at the same time. OSError."""
+    try:
+        for name in os.listdir(path):
+            _unlink(os.path.join(path, name))
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def mirror(spool: str, record: str) -> int:
@@ -66,7 +76,12 @@ def bring(spool: str, record: str) -> int:
     """Brings a spool that was left behind, and removes it; gives the bytes. OSError."""
     if not os.path.isdir(spool):
         return 0
-    count = mirror(spool, record)
+    try:
+        count = mirror(spool, record)
+    except FileNotFoundError as error:
+        if not str(error.filename).startswith(spool):
+            raise
+        return 0  # somebody else removes it, who has brought all of it
     remove(spool)
     return count
 
