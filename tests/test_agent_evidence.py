@@ -105,6 +105,14 @@ def test_a_traceback_is_heard_with_the_last_lines_behind_it(told: Setting) -> No
     assert (len(words), words[-1]) == (15, "KeyError: 'y'")
 
 
+def test_a_traceback_is_heard_as_pytorch_writes_it(told: Setting) -> None:
+    fall(told, "n1", (2, 1, 5.0))
+    trace = "Traceback (most recent call last):\n  line 3\nValueError: bad\n"
+    written = "".join(f"[rank2]: {line}" for line in trace.splitlines(keepends=True))
+    write_log(told, "rank-2.log", "".join(f"step {n}\n" for n in range(50)) + written)
+    assert evidence.last_words(told, 0) == trace.splitlines()
+
+
 def test_a_traceback_that_a_rank_has_outlived_hides_no_last_words(told: Setting) -> None:
     fall(told, "n1", (0, 3, 1.0))
     lines = ["Traceback (most recent call last):", "  File 'x'", "KeyError: 'y'", "gave up"]

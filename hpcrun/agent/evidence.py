@@ -29,6 +29,9 @@ _MEMORY_KILL = (
 )
 
 
+_OF_TORCH = re.compile(r"^\[rank\d+\]: ")
+"""Stands before each line of an exception where torch.distributed is initialized (2.13)."""
+
 _CANCELED = re.compile(r"\*\*\* STEP \S+ ON \S+ CANCELLED AT ")
 
 
@@ -104,13 +107,13 @@ def _first_fall(setting: Setting) -> Optional[RankEnd]:
 
 def _rank_lines(setting: Setting, fall: RankEnd) -> List[str]:
     """The lines of a rank, from its own log or from that of its node."""
-    own = _tail(setting.paths.rank_log(setting.attempt, fall.rank))
-    if own:
-        return own
-    folder = setting.paths.attempt_logs(setting.attempt)
-    mark = f"[{fall.rank}] "
-    node = _tail(os.path.join(folder, f"node-{fall.host}.log"))
-    return [line[len(mark) :] for line in node if line.startswith(mark)]
+    lines = _tail(setting.paths.rank_log(setting.attempt, fall.rank))
+    if not lines:
+        folder = setting.paths.attempt_logs(setting.attempt)
+        mark = f"[{fall.rank}] "
+        node = _tail(os.path.join(folder, f"node-{fall.host}.log"))
+        lines = [line[len(mark) :] for line in node if line.startswith(mark)]
+    return [_OF_TORCH.sub("", line) for line in lines]
 
 
 def _tail(path: str, since: int = 0) -> List[str]:
