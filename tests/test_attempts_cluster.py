@@ -45,6 +45,10 @@ def test_a_run_is_submitted_once_more(lab: Lab) -> None:
     assert {"user_logs/batch-2.log", "user_logs/1.0/rank-0.log", "outputs/state"} <= names
     refused = lab.run("resubmit", run["run_id"], user="bob")
     assert refused.returncode == 10 and "alice's" in refused.stderr
+    hidden = lab.folder("attempts-hidden", {"checkpoint": "x"}, user="bob")
+    hidden.chmod(0o700)
+    refused = lab.run("resubmit", "--resume-from", str(hidden / "checkpoint"), run["run_id"])
+    assert refused.returncode == 2 and "there is no checkpoint" in refused.stderr
 
 
 # -- stopping in time ---------------------------------------------------------------------------

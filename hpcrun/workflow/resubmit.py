@@ -46,7 +46,7 @@ def resubmit(
     hidden where this run is not. SchedulerError: somebody else submits it again just now.
     options: the scheduler's own, for this submission alone.
     """
-    if resume_from is not None and not resume_from.exists():
+    if resume_from is not None and not _is_there(resume_from):
         raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
     if resume_from is not None and store.hides(resume_from) and not record.is_private:
         message = f"{resume_from} lies in a private run, and this one, which would name it, is not"
@@ -143,7 +143,7 @@ def check(record: RunRecord, store: FileStore) -> None:
         ("script", paths.script, has_script),
         ("hpcrun", hpcrun, _is_wanted(hpcrun)),
         ("environment", built, built is None or _is_same(built, environment["packages"])),
-        ("image", image, not image.startswith("/") or Path(image).exists()),
+        ("image", image, not image.startswith("/") or _is_there(Path(image))),
     ):
         if not is_there:
             message = f"run {run_id} cannot be submitted again: its {what}, {path}, is gone"
@@ -160,6 +160,15 @@ def _is_same(folder: str, packages: Mapping[str, Any]) -> bool:
         return False
     known = listed(str(Path(folder).parent), packages["key"])
     return any(built.folder == folder and built.lock == packages["lock"] for built in known)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether it is, as far as this user may look."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _is_wanted(path: str) -> bool:
