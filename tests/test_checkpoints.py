@@ -60,6 +60,14 @@ def test_the_newest_by_name(outputs: Path, names: tuple[str, ...], name: str | N
     assert chosen(outputs) == name
 
 
+def test_of_one_moment_the_greater_number_is_the_newer(outputs: Path) -> None:
+    """Some file systems count whole seconds."""
+    write(outputs, "checkpoint-10", "checkpoint-9")
+    for path in outputs.iterdir():
+        os.utime(path, (1000, 1000))
+    assert chosen(outputs) == "checkpoint-10"
+
+
 def test_any_folders_by_two_stars_and_names_that_are_patterns(tmp_path: Path) -> None:
     outputs = tmp_path / "out[1]*"
     write(outputs, "a/b/last.pt", "c.pt", "d.tmp/e.pt")

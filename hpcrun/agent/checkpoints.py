@@ -7,8 +7,9 @@ told by their name (it becomes the final one by a rename) or by a marker that is
 from __future__ import annotations
 
 import os
+import re
 import stat
-from typing import Collection, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 UNFINISHED = (".tmp", ".part", ".partial", ".incomplete")
 """How names end that are never a checkpoint's."""
@@ -48,7 +49,13 @@ def newest(outputs: str, rules: Rules, partial: Collection[str] = ()) -> Optiona
         for path in matching(outputs, rules.patterns)
         if path not in partial
     }
-    return max((one for one in found.values() if one is not None), default=None)
+    return max((one for one in found.values() if one is not None), key=_order, default=None)
+
+
+def _order(one: Checkpoint) -> Tuple[int, List[int], str]:
+    """Of several in one moment, as where a file system counts seconds, the numbers in the names
+    tell: step 10 is newer than step 9."""
+    return one.changed, [int(digits) for digits in re.findall(r"\d+", one.path)], one.path
 
 
 def matching(outputs: str, patterns: Sequence[str]) -> Iterator[str]:
