@@ -155,7 +155,8 @@ def _fold_attempt(
     started = first(by_kind, "started")
     ended = first(by_kind, "ended")
     canceled_by = first(by_kind, "cancel_requested")
-    verdict = _hinted(verdict_of(by_kind, ended, word, canceled_by, requeued), request)
+    told = verdict_of(by_kind, ended, word, canceled_by, requeued, _ranks(request))
+    verdict = _hinted(told, request)
     state = State.NOT_STARTED if queued is None else State.QUEUED
     for kind in by_kind:
         state = max(state, _STATE_OF_KIND.get(kind, State.NOT_STARTED), key=lambda s: s.rank)
@@ -187,6 +188,14 @@ def _fold_attempt(
         data=_data(by_kind),
         awaits_scheduler=_awaits_scheduler(by_kind, ended, word, requeued),
     )
+
+
+def _ranks(request: Mapping[str, Any]) -> int:
+    """How many ranks a launcher starts; 0 where nobody says it, as of an interactive run."""
+    launch = request.get("launch")
+    told = launch if isinstance(launch, dict) else {}
+    nodes, each = told.get("nodes"), told.get("processes_per_node")
+    return nodes * each if type(nodes) is int and type(each) is int else 0
 
 
 def _hinted(verdict: Verdict | None, request: Mapping[str, Any]) -> Verdict | None:

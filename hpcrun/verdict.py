@@ -39,19 +39,21 @@ def verdict_of(
     word: Mapping[str, Any] | None,
     canceled: Fact | None,
     requeued: bool = False,
+    ranks: int = 0,
 ) -> Verdict | None:
     """The agent's exit over the scheduler's word over what is inferred.
 
-    requeued: whether another life of the same job followed.
+    requeued: whether another life of the same job followed. ranks: how many there were; 0: nobody
+    knows.
     """
     failed = first(by_kind, "submit_failed")
     told = word if word is not None and State(word["state"]).is_end else None
     if ended is not None and not ended.data.get("interrupted"):
-        return _verdict_of_exit(by_kind, ended, told)
+        return _verdict_of_exit(by_kind, ended, told, ranks)
     # That nobody knows the job any more says nothing against what its agent saw.
     if told is not None and (ended is None or told.get("cause") != Cause.LOST):
         if ended is not None and told.get("cause") in _NO_REASON:
-            return _verdict_of_exit(by_kind, ended, told)
+            return _verdict_of_exit(by_kind, ended, told, ranks)
         return _verdict_of_word(by_kind, told, ended, canceled)
     if requeued:
         return _interrupted(by_kind, ended, Cause.REQUEUED, _requeued_sentence("", True))
@@ -75,7 +77,9 @@ def _is_lost(ended: Fact) -> bool:
     return bool(ended.data.get("cause") == Cause.AGENT_LOST)
 
 
-def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] | None) -> Verdict:
+def _verdict_of_exit(
+    by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] | None, ranks: int = 0
+) -> Verdict:
     code, signal = ended.data.get("exit_code"), ended.data.get("signal")
     cause = Cause(ended.data.get("cause", Cause.EXIT_CODE))
     if "message" in ended.data:
@@ -86,7 +90,8 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
         memory.append(f"the scheduler: {told.get('raw', '')}")
     said = tuple(ended.data.get("evidence", ()))
     evidence = said + tuple(memory)
-    rank_end = first_to_fall(rank_ends(by_kind))
+    ends = rank_ends(by_kind)
+    rank_end = first_to_fall(ends)
     rank = rank_end.rank if rank_end else None
     # A launcher may end with 0 though one of its ranks fell.
     if cause == Cause.COMPLETED and not (memory and rank_end):
@@ -117,6 +122,10 @@ def _verdict_of_exit(by_kind: FactsByKind, ended: Fact, told: Mapping[str, Any] 
         if said and said[-1].startswith(begin):
             sentence = said[-1].partition(": ")[2]
             return Verdict(Cause.LAUNCH_FAILED, sentence, evidence, code, None, rank)
+    silent = _silent(ends, ranks)
+    if rank_end is not None and rank_end.status == _BY_TERM and silent is not None:
+        # A launcher ends the others so once one fell: it was killed together with its shim.
+        rank, fall = silent, f"; rank {silent} may have fallen first: it told no end"
     sentence = _sentence_of_exit(cause, code, signal, fall)
     return Verdict(cause, sentence, evidence, code, signal, rank)
 
@@ -139,6 +148,12 @@ def _exception(said: Sequence[str]) -> str:
             told = line if _EXCEPTION.match(line) else ""
             return told if len(told) <= _LONGEST else told[:_LONGEST] + "…"
     return ""
+
+
+def _silent(ends: Sequence[RankEnd], ranks: int) -> int | None:
+    """The first rank that told no end, if some have."""
+    told = {end.rank for end in ends}
+    return next((rank for rank in range(ranks) if rank not in told), None)
 
 
 def _fall(rank_end: RankEnd | None, exception: str) -> str:
@@ -281,7 +296,9 @@ APART = 300.0
 
 _BY_KILL = 128 + 9
 
-_KILLED = (_BY_KILL, 128 + 15)
+_BY_TERM = 128 + 15
+
+_KILLED = (_BY_KILL, _BY_TERM)
 
 
 def _how(status: int) -> str:

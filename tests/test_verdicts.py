@@ -83,6 +83,19 @@ def test_a_long_exception_is_cut() -> None:
     assert len(verdict(exited(1, *TRACE, "ValueError: " + "x" * 5000)).sentence) < 300
 
 
+def test_a_rank_that_was_ended_did_not_fall_first_where_another_told_no_end() -> None:
+    """As where somebody kills it and its shim: launchers end the others by TERM then."""
+    request = {**REQUEST, "launch": {"nodes": 2, "processes_per_node": 2}}
+    ends = [fell(143, rank) for rank in (0, 1, 3)]
+    told = verdict(*ends, exited(137), request=request)
+    assert told.sentence == (
+        "the command was ended by SIGTERM; rank 2 may have fallen first: it told no end"
+    )
+    assert told.rank == 2
+    assert verdict(*ends, fell(143, 2), exited(137), request=request).rank == 0
+    assert verdict(fell(1, 0), *ends[1:], exited(1), request=request).rank == 0
+
+
 KILL = ("out_of_memory", {"evidence": "the kernel killed a process for memory in step_0"})
 WELL = ("ended", {"exit_code": 0, "cause": "completed"})
 
