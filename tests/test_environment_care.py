@@ -112,6 +112,25 @@ def test_what_is_removed_between_two_steps_of_a_submission_submits_nothing(proje
     assert json.loads(hpcrun("list", "--json").stdout) == []
 
 
+def test_what_a_killed_prune_left_in_its_midst_is_finished(project: Path) -> None:
+    hpcrun("submit", "--follow")
+    store = open_session().store
+    (built,) = environments()
+    link = Path(built["folder"])
+    age(link, 40)
+    later = time.time() + 3 * 86_400
+    aside = link.rename(link.with_name(f".{link.name}.pruned"))
+    assert unneeded(store, time.time(), 0) == []  # whoever does it may be at work
+    (left,) = unneeded(store, later, 0)
+    assert pruned([left], store, later, 0) == [] and link.exists()  # a run has it
+    hpcrun("store", "seal")
+    link.rename(aside)
+    (left,) = unneeded(store, later, 0)
+    assert (left.folder, left.files > 10) == (str(aside), True)
+    assert pruned([left], store, later, 0) == [left]
+    assert not [path for path in link.parent.iterdir() if not path.name.endswith(".lock")]
+
+
 def test_some_who_prune_at_once_do_not_trip_over_one_another(project: Path) -> None:
     (room,) = {Path(each["folder"]).parent for each in [build()]}
     for number in range(40):

@@ -55,7 +55,7 @@ def unneeded(store: FileStore, now: float, idle: float) -> list[Unneeded]:
             name = str(built.marker["name"])
             found.append(Unneeded(built.folder, name, *_measured(Path(built.folder).resolve())))
         for left in _left(room, now - YOUNG):
-            found.append(Unneeded(str(left), None, *_measured(left)))
+            found.append(Unneeded(str(left), None, *_measured(left.resolve())))
         for packed in _packs(room):
             status = _status(packed)
             if status is not None and status.st_mtime < before and packed.name not in used:
@@ -79,7 +79,9 @@ def prune(going: Sequence[Unneeded], store: FileStore, now: float, idle: float) 
     for each in going:
         path = Path(each.folder)
         with told(f"remove the environment {path}"):
-            if each.name is None:
+            if path.name.endswith(_GOING):
+                went = _finished(path, store, before)
+            elif each.name is None:
                 went = _build_removed(path, now - YOUNG)
             else:
                 went = (_pack_removed if each.name == PACKED else _removed)(path, store, before)
@@ -97,11 +99,21 @@ def _build_removed(path: Path, before: float) -> bool:
 
 def _removed(path: Path, store: FileStore, before: float) -> bool:
     """Removes an environment, the name first."""
-    build, aside = path.resolve(), path.with_name(f".{path.name}{_GOING}")
+    aside = path.with_name(f".{path.name}{_GOING}")
     if not _is_away(path, aside, store, before):
         return False
-    _delete(build)
+    _delete(aside.resolve())
     aside.unlink()
+    return True
+
+
+def _finished(aside: Path, store: FileStore, before: float) -> bool:
+    """Removes an environment whose name was taken away by one who was killed then."""
+    path = aside.with_name(aside.name[1:].removesuffix(_GOING))
+    if not aside.is_symlink() or not _goes(path, aside, store, before):
+        return False
+    _delete(aside.resolve())
+    aside.unlink(missing_ok=True)
     return True
 
 
@@ -118,12 +130,17 @@ def _pack_removed(path: Path, store: FileStore, before: float) -> bool:
 
 
 def _is_away(path: Path, aside: Path, store: FileStore, before: float) -> bool:
-    """Takes a name away, and looks once more whether a run has it or anything has wanted it since:
-    then it is given back."""
+    """Takes a name away, unless it is wanted after all."""
     try:
         path.rename(aside)
     except FileNotFoundError:
         return False  # another one's
+    return _goes(path, aside, store, before)
+
+
+def _goes(path: Path, aside: Path, store: FileStore, before: float) -> bool:
+    """Looks once more whether a run has what is aside now, or anything has wanted it since: then
+    it has its name again."""
     goes = False
     try:
         status = _status(aside / MARKER if aside.is_symlink() else aside)
@@ -167,17 +184,19 @@ def _in_use(store: FileStore) -> set[str]:
 
 
 def _left(room: str, before: float) -> Iterator[Path]:
-    """Builds in a room that no link names, and that nobody has written to for long."""
+    """Builds in a room that no link names, and that nobody has written to for long; and names that
+    were taken away by one who was killed then."""
     try:
         names = os.listdir(room)
     except FileNotFoundError:
         return
     links = [path for path in (Path(room, name) for name in names) if path.is_symlink()]
-    linked = {_target(path) for path in links if not path.name.endswith(_GOING)}
-    for name in names:
-        path = Path(room, name)
-        status = _status(path)
-        if _BUILD.match(name) and name not in linked and status and status.st_mtime < before:
+    linked = {_target(path) for path in links}
+    for path in (Path(room, name) for name in names):
+        is_build = _BUILD.match(path.name) and path.name not in linked
+        status = _status(path) if is_build or path.name.endswith(_GOING) else None
+        since = 0.0 if status is None else status.st_mtime if is_build else status.st_ctime
+        if status is not None and since < before:
             yield path
 
 
