@@ -168,12 +168,24 @@ def test_what_python_asks_arrives_as_it_is(config: RunConfiguration, tmp_path: P
 def test_a_list_of_packages_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lists").mkdir()
-    (tmp_path / "lists/needed.txt").write_text("numpy\n")
+    needed = "-r more/all.txt  # of others\n-c ../out.txt\n-r none.txt\n-r https://x/y.txt\nnumpy\n"
+    lists = {"needed.txt": needed, "more/all.txt": "-c ../needed.txt\n--constraint=top.txt\n"}
+    for name, text in {**lists, "more/top.txt": "scipy<2\n", "../out.txt": ""}.items():
+        (tmp_path / "lists" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "lists" / name).write_text(text)
     environment = Environment.from_pip_requirements("own", "lists/needed.txt")
     config = ScriptRunConfig(".", "a.py", environment=environment).asked()
     texts = dict(beside(config))
-    assert texts["needed.txt"] == "numpy\n"
-    assert json.loads(texts[FILE])["environment"]["requirements"] == "needed.txt"
+    told = json.loads(texts.pop(FILE))["environment"]
+    assert told["requirements"] == "needed.txt"
+    assert texts == {**lists, "more/top.txt": "scipy<2\n"}
+    (tmp_path / "lists/conda.yml").write_text("dependencies: [numpy]\n")
+    environment = Environment("own")
+    environment.python.conda_dependencies_file = "lists/conda.yml"
+    texts = dict(beside(ScriptRunConfig(".", "a.py", environment=environment).asked()))
+    told = json.loads(texts.pop(FILE))["environment"]
+    assert told["python"]["conda_dependencies_file"] == "conda.yml"
+    assert texts == {"conda.yml": "dependencies: [numpy]\n"}
 
 
 def test_an_error_there_is_the_same_error_here(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from hpcrun.workflow.sending import (
     asked_after,
     bring,
     gather,
+    package_files,
     project_files,
     settle_run,
     text_of,
@@ -117,7 +118,7 @@ def _source(asked: Read[RunConfiguration], params: Mapping[str, Any]) -> Source:
 
 def _files(config: RunConfiguration, params: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """(name there, file) of what a command finds beside it: the run file, the project's site files
-    and templates, the list of packages."""
+    and templates, the files that tell packages."""
     from hpcrun.config.runconfig import find_runconfig
     from hpcrun.workflow.session import open_assets
 
@@ -126,14 +127,9 @@ def _files(config: RunConfiguration, params: Mapping[str, Any]) -> Iterator[tupl
     else:
         file = Path(params["file"])
     yield _there(file), file
-    environment = config.environment
-    requirements = None if isinstance(environment, str) else environment.requirements
-    if (
-        requirements
-        and not Path(requirements).is_absolute()
-        and (file.parent / requirements).is_file()
-    ):
-        yield _there(file.parent / requirements), file.parent / requirements
+    listed, conda = package_files(config.environment, file.parent)
+    for told in [*listed, *([conda] if conda is not None else [])]:
+        yield _there(told), told
     yield from project_files(open_assets(file.parent, params["templates"]))
     if params["templates"]:
         given = Path(params["templates"])

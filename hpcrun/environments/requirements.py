@@ -7,6 +7,7 @@ that the same requirements have one key wherever they lie.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -41,6 +42,20 @@ def read_requirements(lines: Iterable[str], file: Path | None, folder: Path) -> 
     for line in lines:
         found += _of_line(line, folder, "", None, ())
     return list(dict.fromkeys(found))
+
+
+def files_of(file: Path) -> Iterator[Path]:
+    """A file of requirements, and those of its folder that it names, as far as they are there."""
+    folder, seen, left = Path(os.path.normpath(file.parent)), set[Path](), [file]
+    while left:
+        each = Path(os.path.normpath(left.pop()))
+        if each in seen or not each.is_relative_to(folder) or not each.is_file():
+            continue
+        seen.add(each)
+        yield each
+        for line in each.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+            option, value = _option(_COMMENT.sub("", line).strip())
+            left += [each.parent / value] if option in _NESTED and "://" not in value else []
 
 
 def _of_file(file: Path, within: tuple[Path, ...]) -> Iterator[Requirement]:

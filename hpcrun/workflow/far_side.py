@@ -30,6 +30,7 @@ from hpcrun.workflow.sending import (
     asked_after,
     bring,
     gather,
+    package_files,
     project_files,
     text_of,
     unknown,
@@ -228,14 +229,18 @@ class FarSide:
 def beside(config: RunConfiguration) -> Iterator[tuple[str, str]]:
     """(name there, text) of what is asked, and of the files that go along with it.
 
-    The list of packages gets the name that it has there.
+    The files that tell packages get the names that they have there.
     """
     environment = config.environment
-    named = None if isinstance(environment, str) else environment.requirements
-    if named and not named.startswith("/") and Path(named).is_file():
+    listed, conda = package_files(environment, Path())
+    for file in listed:
         assert not isinstance(environment, str)
-        environment.requirements = Path(named).name
-        yield environment.requirements, text_of(Path(named))
+        environment.requirements = listed[0].name
+        yield file.relative_to(listed[0].parent).as_posix(), text_of(file)
+    if conda is not None:
+        assert not isinstance(environment, str)
+        environment.python.conda_dependencies_file = conda.name
+        yield conda.name, text_of(conda)
     for name, file in project_files(open_assets()):
         yield name, text_of(file)
     usual, asked = plain_of(RunConfiguration()), plain_of(config)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcrun.assets import Assets
-from hpcrun.config import RunConfiguration, parse_memory
+from hpcrun.config import Environment, RunConfiguration, parse_memory
+from hpcrun.environments.requirements import files_of
 from hpcrun.errors import CutSubmission, HpcrunError, TransportError
 from hpcrun.manifest import Limits, Manifest
 from hpcrun.progress import transfer
@@ -75,6 +76,17 @@ def project_files(assets: Assets) -> Iterator[tuple[str, Path]]:
         for found in sorted((project / above).rglob("*")):
             if found.is_file() and found.suffix in (".yaml", ".j2"):
                 yield f".hpcrun/{found.relative_to(project).as_posix()}", found
+
+
+def package_files(environment: Environment | str, base: Path) -> tuple[list[Path], Path | None]:
+    """Those of this machine that tell what packages an environment has: pip's list and what that
+    names, and conda's file. base: what they are relative to."""
+    if isinstance(environment, str):
+        return [], None
+    pip, conda = environment.requirements, environment.python.conda_dependencies_file
+    listed = [base / pip] if pip and not pip.startswith(("/", "~")) else []
+    told = base / conda if conda and not conda.startswith(("/", "~")) else None
+    return [f for file in listed for f in files_of(file)], told if told and told.is_file() else None
 
 
 def text_of(file: Path) -> str:
