@@ -166,6 +166,8 @@ def test_what_fails_on_the_way_is_told_of_who_failed(said: str, message: str) ->
     code = 126 if "bash" in said else 255
     error = refusal(Login("s", Endpoint("h")), code, said, "h.example.org")
     assert message in error.message
+    # How often is tried on the way is what the user's own configuration says.
+    assert ("it was tried once" in error.message) == (message == "s did not let you in (publickey)")
     assert "[j]:2222" not in said or "ssh-keygen -R '[j]:2222'" in error.hint
 
 

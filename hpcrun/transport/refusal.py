@@ -42,6 +42,7 @@ def refusal(
                 "key": shlex.quote(groups.get("at") or host),
             }
             given |= {"at": host if is_meant else f"{at} (on the way to {host})"}
+            given |= {"once": "; it was tried once" if is_meant else ""}
             given |= {"who": name if is_meant else f"{at} (on the way to {name})"}
             given |= {"ssh": shlex.join(["ssh", *address_words(login.endpoint), host])}
             may_pass = pattern in _PASSING
@@ -106,7 +107,7 @@ _UNKNOWN_JUMP = (  # ssh logs in there as the user's configuration says, and say
 )
 _DENIED = (
     r"(?:(?P<at>\S+): )?Permission denied(?: \((?P<detail>[^)]*)\)|, please)",
-    "{who} did not let you in ({detail}); it was tried once",
+    "{who} did not let you in ({detail}){once}",
     "{credential}",
 )
 _MANY = (
