@@ -45,7 +45,7 @@ def test_where_it_is_recommended_a_connection_stays_for_the_next_command() -> No
     told = control(Access(multiplex="recommended"), SHARING)
     assert told == {
         "ControlMaster": "auto",
-        "ControlPath": "/run/user/1/hpcrun/%C",
+        "ControlPath": '"/run/user/1/hpcrun/%C"',
         "ControlPersist": "600",
     }
 
@@ -55,10 +55,24 @@ def test_a_connection_does_not_outlive_what_let_the_user_in() -> None:
     assert control(access, SHARING)["ControlPersist"] == "300"
 
 
+def test_a_folder_may_have_any_name_that_ssh_can_be_told() -> None:
+    access = Access(multiplex="recommended")
+    for folder, path in (
+        ("/home/a b/100%h/caf\u00e9", '"/home/a b/100%%h/caf\u00e9/%C"'),
+        ("/home/it's", '"/home/it\'s/%C"'),
+    ):
+        words = ssh_words(Login("site", Endpoint("host"), access), Sharing(Path(folder), "1"))
+        assert f"ControlPath={path}" in words
+        told = subprocess.run([*words, "-G", "host"], capture_output=True, text=True, check=True)
+        assert f"\ncontrolpath {folder}/" in told.stdout
+    for folder in ('/home/"a"', "/home/a\\b", "/home/${A}", "/home/a\nb"):
+        assert control(access, Sharing(Path(folder), "1")) == ALONE
+
+
 def test_where_it_is_allowed_a_connection_lasts_as_long_as_its_command() -> None:
     told = control(Access(multiplex="allowed"), SHARING)
     assert told["ControlPersist"] == "no"
-    assert told["ControlPath"] == "/run/user/1/hpcrun/0123abcd"
+    assert told["ControlPath"] == '"/run/user/1/hpcrun/0123abcd"'
 
 
 @pytest.mark.parametrize("policy", ["recommended", "allowed"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ _OPTIONS = {
     "ForwardX11": "no",
 }
 """One attempt, at the host that is known; a link that is cut is noticed after 10 seconds."""
+
+_UNSAID = re.compile(rb'["\\\n]|\$\{')
+"""What no ssh, old or new, takes as a part of a path."""
 
 ALONE = {"ControlMaster": "no", "ControlPath": "none"}
 """No connection is shared, whatever the user's configuration says."""
@@ -76,12 +80,14 @@ def control(access: Access, sharing: Sharing | None) -> Mapping[str, str]:
     if sharing.configured:
         return {}
     if policy == "allowed":  # with what belongs to this command, and as long as it lasts
-        path, persist = sharing.folder / sharing.command, "no"
+        name, length, persist = sharing.command, len(sharing.command), "no"
     else:
-        path, persist = sharing.folder / "%C", str(_persist(access))
-    if len(os.fsencode(path).replace(b"%C", 40 * b"0")) + 17 > LONGEST_PATH:
+        name, length, persist = "%C", 40, str(_persist(access))
+    folder = os.fsencode(sharing.folder)
+    if len(folder) + len("/") + length + 17 > LONGEST_PATH or _UNSAID.search(folder):
         return ALONE
-    return {"ControlMaster": "auto", "ControlPath": str(path), "ControlPersist": persist}
+    path = f'"{str(sharing.folder).replace("%", "%%")}/{name}"'  # as in a file, where spaces part
+    return {"ControlMaster": "auto", "ControlPath": path, "ControlPersist": persist}
 
 
 def _persist(access: Access) -> int:
