@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,14 +114,20 @@ def test_a_list_is_one_login_and_one_question(far: Far, ended: str) -> None:
 def test_connections_are_shared_by_the_policy_of_the_site(
     far: Far, ended: str, policy: str, logins: int
 ) -> None:
-    far.site(policy, more=f"multiplex: {policy}")
-    before = far.logins()
+    more = "credential_lifetime: 1h\n  credential_command: card new"
+    far.site(policy, more=f"multiplex: {policy}\n  {more}")
+    before, env = far.logins(), {"XDG_RUNTIME_DIR": f"{far.laptop.home}/\u00fc 1%"}
     for _ in range(2):
-        assert ended in far.ok("list", site=policy)
+        assert ended in far.ok("list", site=policy, env=env)
     assert far.logins() == before + logins
-    sockets = [*far.laptop.home.glob(".cache/hpcrun/ssh/*")]
+    sockets = [*far.laptop.home.glob("\u00fc 1%/hpcrun/*")]
     assert len(sockets) == (policy == "recommended")
-    assert not sockets or sockets[0].parent.stat().st_mode & 0o777 == 0o700
+    for socket in sockets:
+        assert socket.parent.stat().st_mode & 0o777 == 0o700
+        # A login of an hour ago is told before what it was made with ends.
+        os.utime(socket, (time.time() - 3400,) * 2)
+        told = far.run("list", site=policy, env=env).stderr
+        assert "with is good for 3 more minutes at most; `card new` gets a new one" in told
 
 
 def test_csh_banners_noise_and_a_jump_host_do_no_harm(far: Far, ended: str) -> None:

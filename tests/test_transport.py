@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -238,9 +239,11 @@ def test_a_certificate_is_told_before_it_ends() -> None:
     listed = LISTED.format("2026-11-26T12:00:00") + LISTED.format("2026-11-26T11:00:00")
     end = valid_until(listed)
     assert end is not None and time.localtime(end)[:5] == (2026, 11, 26, 12, 0)
-    assert warning(end, end - 7200, 43200.0, "key new") == ""
-    assert "good for 20 more minutes; `key new`" in warning(end, end - 1200, 43200.0, "key new")
-    assert "no longer good" in warning(end, end + 1, None, None)
+    told = partial(warning, "it is good for {} at most")
+    assert told(end, end - 7200, 43200.0, "key new") == ""
+    said = "it is good for 20 more minutes at most; `key new` gets a new one"
+    assert told(end, end - 1200, 43200.0, "key new") == said
+    assert told(end, end + 1, None, None) == "it is no longer good"
     assert valid_until("        Valid: forever\n") is None and valid_until("") is None
 
 

@@ -316,9 +316,10 @@ def login_words(
     terminal: the command has one there.
     """
     words = ssh_words(login, _sharing(login, cache), alone, terminal)
-    if not _shares(words, login):
+    is_shared = _shares(words, login)
+    if not is_shared:
         _keep_gap(cache / "logins", login)
-    _warn(login)
+    _warn(login, words if is_shared else ())
     return words
 
 
@@ -379,19 +380,34 @@ def _shares(words: list[str], login: Login) -> bool:
     return subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 
-def _warn(login: Login) -> None:
-    """Says so if the user's certificate ends soon; only where a site asks for one."""
-    if login.access.auth != "certificate":
-        return
+def _warn(login: Login, shared: Sequence[str]) -> None:
+    """Says so if what lets the user in ends soon: a certificate; or else, where the site tells how
+    long that is good, what the open connection was made with. shared: ssh's words if it is."""
+    access, lifetime = login.access, lifetime_of(login.access)
+    what, ends = "your certificate is good for {}", None
+    if access.auth == "certificate":
+        ends = credential.valid_until(_certificates(login))
+    elif lifetime is not None and shared:
+        what = "what you logged in with is good for {} at most"
+        with contextlib.suppress(OSError):
+            ends = _socket(login, shared).stat().st_mtime + lifetime
+    said = credential.warning(what, ends, time.time(), lifetime, access.credential_command)
+    if said:
+        sys.stderr.write(f"hpcrun: {said}\n")
+
+
+def _certificates(login: Login) -> str:
+    """The user's for a login, as `ssh-keygen -L` lists them."""
     named = [file for key, file in _settings(login) if key in ("identityfile", "certificatefile")]
     files = [Path(file).expanduser() for file in credential.certificates(named)]
     listed = "".join(_answer(["ssh-keygen", "-L", "-f", str(f)]) for f in files if f.exists())
-    if not listed:  # it may be with the agent alone
-        listed = _answer(["ssh-keygen", "-L", "-f", "-"], _answer(["ssh-add", "-L"]))
-    ends, access = credential.valid_until(listed), login.access
-    said = credential.warning(ends, time.time(), lifetime_of(access), access.credential_command)
-    if said:
-        sys.stderr.write(f"hpcrun: {said}\n")
+    # It may be with the agent alone.
+    return listed or _answer(["ssh-keygen", "-L", "-f", "-"], _answer(["ssh-add", "-L"]))
+
+
+def _socket(login: Login, words: Sequence[str]) -> Path:
+    """That of the shared connection, which was made when somebody logged in."""
+    return Path(dict(_settings(login, words))["controlpath"])
 
 
 def address_of(login: Login) -> str | None:
@@ -399,9 +415,12 @@ def address_of(login: Login) -> str | None:
     return dict(_settings(login)).get("hostname")
 
 
-def _settings(login: Login) -> list[tuple[str, str]]:
-    """What the user's configuration says of a host: (key, value), a key as often as it stands."""
-    words = ["ssh", "-G", *address_words(login.endpoint), "--", login.endpoint.host]
+def _settings(login: Login, words: Sequence[str] = ("ssh",)) -> list[tuple[str, str]]:
+    """What the user's configuration says of a host: (key, value), a key as often as it stands.
+
+    words: `ssh` and options that come before it.
+    """
+    words = [*words, "-G", *address_words(login.endpoint), "--", login.endpoint.host]
     lines = (line.partition(" ") for line in _answer(words).splitlines())
     return [(key, value) for key, _, value in lines]
 

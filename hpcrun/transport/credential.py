@@ -1,4 +1,4 @@
-"""Until when a certificate is good. The text of `ssh-keygen -L` is read; who runs it is others'."""
+"""Until when a credential is good. The text of `ssh-keygen -L` is read; who runs it is others'."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def warning(ends: float | None, now: float, lifetime: float | None, command: str | None) -> str:
-    """What to say before a certificate ends; empty while there is time."""
+def warning(
+    what: str, ends: float | None, now: float, lifetime: float | None, command: str | None
+) -> str:
+    """What to say before a credential ends; empty while there is time. what: that sentence, with
+    `{}` for the minutes."""
     if ends is None:
         return ""
     left = ends - now
@@ -35,8 +38,8 @@ def warning(ends: float | None, now: float, lifetime: float | None, command: str
         return ""
     renew = f"; `{command}` gets a new one" if command else ""
     if left <= 0:
-        return f"your certificate is no longer good{renew}"
-    return f"your certificate is good for {max(1, round(left / 60))} more minutes{renew}"
+        return f"{what.partition(' good for')[0]} no longer good{renew}"
+    return f"{what.format(f'{max(1, round(left / 60))} more minutes')}{renew}"
 
 
 def certificates(files: Iterable[str]) -> list[str]:
