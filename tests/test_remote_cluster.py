@@ -97,6 +97,9 @@ def test_the_workspace_may_be_named_by_a_variable_or_the_project(far: Far, ended
     far.laptop.write("project/.hpcrun/config.json", json.dumps({"workspace": named}))
     done = far.laptop.run(words, cwd=far.laptop.home / "project")
     assert json.loads(done.stdout)["run_id"] == ended
+    # So it is where what starts it has closed what it does not need.
+    words = ["bash", "-c", f"{shlex.join(far.words('show', '--json', ended))} <&- 2>&-"]
+    assert json.loads(far.laptop.run(words).stdout)["run_id"] == ended
 
 
 def test_a_list_is_one_login_and_one_question(far: Far, ended: str) -> None:

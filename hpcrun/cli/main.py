@@ -159,6 +159,7 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 def _run(args: list[str] | None) -> NoReturn:
+    _open_streams()
     output = sys.stdout
     progress.show_by(transfer)
     try:
@@ -194,6 +195,13 @@ def _run(args: list[str] | None) -> NoReturn:
         _tell_bug(error)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Those that were closed (`<&-`, by some that start others) lead nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  it stays
 
 
 def _check_folder() -> None:
