@@ -104,6 +104,12 @@ def test_a_file_comes_as_from_a_folder_of_this_machine(far: Far, desk: Path, sea
         assert told == (here.returncode, here.stdout, here.stderr), words
     (desk / "other").unlink()
     assert tree(desk) == tree(home)
+    # Also where Python there is told that names are ASCII.
+    ascii = "env LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0"
+    far.site("ascii", command=f"{ascii} {far.lab.venv}/bin/hpcrun")
+    name = "outputs/deep/caf\u00e9 'n \n line"
+    far.ok("download", run_id, name, "once more", site="ascii", cwd=desk)
+    assert (desk / "once more").read_bytes() == (desk / "odd").read_bytes()
     model = desk / "model"
     assert model.stat().st_mtime == Path(sealed["files"], "outputs/deep/model").stat().st_mtime
 

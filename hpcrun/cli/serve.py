@@ -68,6 +68,8 @@ def serve(words: str) -> None:
         if protocol != PROTOCOL:
             sys.exit(TransportError.exit_code)  # who asks is told why by their own
         main(command)
+    if sys.getfilesystemencoding() != "utf-8":  # as names are told, whatever the locale here says
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     incoming, outgoing = os.dup(0), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what is printed by chance goes where it does no harm
