@@ -317,13 +317,19 @@ def test_a_wait_is_taken_up_again(far: Far, talking: tuple[str, Path]) -> None:
     run_id, stop = talking
     words = far.words("wait", run_id)
     with far.laptop.popen(words) as waiting:
-        eventually(lambda: len(far.served().split()) == 2)  # greeted, and at work
-        far.laptop.restart_login()
-        eventually(lambda: not far.served())
-        stop.touch()
+        try:
+            eventually(lambda: len(far.served().split()) == 2)  # greeted, and at work
+            far.laptop.restart_login()
+            eventually(lambda: not far.served())
+            at_work = eventually(lambda: len(found := far.served().split()) == 2 and found)
+            # What serves it is killed: its command is not left alone either.
+            far.lab.cluster.run("alice", ["kill", "-KILL", at_work[0]])
+            eventually(lambda: not {*at_work} & {*far.served().split()})
+        finally:
+            stop.touch()
         out, err = waiting.communicate(timeout=90)
     assert waiting.returncode == 0 and out == f"run {run_id}: Completed\n"
-    assert err.count("it is tried again") == 1
+    assert err.count("it is tried again") == 2
 
 
 def test_who_goes_away_leaves_nothing_behind(far: Far, talking: tuple[str, Path]) -> None:

@@ -35,6 +35,7 @@ from hpcrun.transport.wire import (
     Hello,
     Interrupt,
     Output,
+    Place,
     Request,
     encode,
     greeting,
@@ -387,6 +388,15 @@ def _lay(texts: Mapping[str, str], own: Path) -> None:
     os.chdir(folder)
 
 
+def _end_unserved(may_end: threading.Event) -> None:
+    """Ends this command once nobody serves it any more: who was killed has told it nothing."""
+    answers = select.poll()
+    answers.register(0, 0)  # of the pipe of answers, only its end is told
+    answers.poll()
+    may_end.wait()
+    os.killpg(0, signal.SIGTERM)
+
+
 def _become(request: Request, told: int, own: Path) -> NoReturn:
     """The command itself, in its process: hpcrun as everywhere, with another way out.
 
@@ -400,8 +410,14 @@ def _become(request: Request, told: int, own: Path) -> NoReturn:
             signal.signal(heard, signal.SIG_DFL)
 
         turn = threading.Lock()  # a bar is drawn by a thread of its own
+        may_end = threading.Event()
+        if request.words and request.words[0] not in RUN_ON:
+            may_end.set()
+        threading.Thread(target=_end_unserved, args=(may_end,), daemon=True).start()
 
         def send(frame: Frame) -> None:
+            if isinstance(frame, Place):
+                may_end.set()
             data = encode(frame)
             with turn:
                 while data:
