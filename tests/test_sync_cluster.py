@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -186,6 +187,12 @@ def test_a_mirror_tells_what_the_cluster_told(desk: Desk, made: Made) -> None:
     assert desk.json("show", made.live)["archived"]
     checked = desk.run("store", "check")
     assert checked.returncode == 0, checked.stdout
+    closed = Path(lab.json("show", made.ended)["files"], "outputs/latest.bin")  # a link to a file
+    closed.chmod(0)
+    told = desk.run("sync", desk.there, made.ended, "--outputs", "*")
+    some = rf"run {made.ended}: 2 of \d+ files that are wanted cannot be read there"
+    assert re.search(some, told.stderr), told.stderr
+    closed.chmod(0o644)
 
 
 CUT = """\

@@ -94,7 +94,7 @@ def sync(workspace: str | None, /, site: str, no_source: bool, as_json: bool, **
             source = Source(name, channel.another)
             done = mirror.bring(told, source, named, progress, None if no_source else sources)
     for note in told.notes:
-        say(f"hpcrun: {note}", err=True)
+        _note(note)
     return _tell(session, f"{name}:{told.workspace}", done, as_json)
 
 
@@ -173,16 +173,17 @@ def told(
         records = _chosen(session, wanted, user)
     from hpcrun.workflow.exporting import family
 
-    say(tell(session, family(session, records), outputs, known).encode())
+    say(tell(session, family(session, records), outputs, known, _note).encode())
+
+
+def _note(text: str) -> None:
+    say(f"hpcrun: {text}", err=True)
 
 
 def _chosen(session: Session, wanted: Wanted, user: str | None) -> list[RunRecord]:
     from hpcrun.workflow.listing import list_rows
 
-    def unread(error: StoreError) -> None:
-        say(f"hpcrun: {error.message}", err=True)
-
-    rows = list_rows(session, None, wanted, user, tell=unread)
+    rows = list_rows(session, None, wanted, user, tell=lambda error: _note(error.message))
     return [row.record for row in rows]
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,21 +94,31 @@ class Told:
 
 
 def tell(
-    session: Session, records: Iterable[RunRecord], patterns: Sequence[str], known: Known
+    session: Session,
+    records: Iterable[RunRecord],
+    patterns: Sequence[str],
+    known: Known,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Told:
     """What there is of these runs, which are up to date. patterns: names of files, as `hpcrun
-    files` tells them or below outputs/; `*` also fits /. What cannot be read is a note."""
+    files` tells them or below outputs/; `*` also fits /. say: hears of files that are wanted and
+    cannot be read. A run that cannot be is a note."""
     runs, notes = [], []
     for record in records:
         try:
-            runs.append(_tell(session, record, patterns, known.get(record.run_id, ("", ""))))
+            versions = known.get(record.run_id, ("", ""))
+            runs.append(_tell(session, record, patterns, versions, say))
         except HpcrunError as error:
             notes.append(f"run {record.run_id} does not come along: {error.message}")
     return Told(str(session.workspace), tuple(runs), tuple(notes))
 
 
 def _tell(
-    session: Session, record: RunRecord, patterns: Sequence[str], known: tuple[str, str]
+    session: Session,
+    record: RunRecord,
+    patterns: Sequence[str],
+    known: tuple[str, str],
+    say: Callable[[str], object],
 ) -> ToldRun:
     paths = session.store.paths(record.run_id, record.user)
     room = paths.owner.root
@@ -117,7 +127,12 @@ def _tell(
     size = sum(file.size for file in of_record)
     if size > LARGEST:
         raise StoreError(f"its record has {size} bytes; {LARGEST} are mirrored at most")
-    files = tuple(_files(paths, patterns))
+    wanted = [each for each in sorted(found_on_disk(paths)) if is_wanted(each[0], patterns)]
+    come = [each for each in wanted if os.access(place_of(paths.files, each[0]), os.R_OK)]
+    if missing := len(wanted) - len(come):
+        wants = f"{missing} of {len(wanted)} files that are wanted"
+        say(f"run {record.run_id}: {wants} cannot be read there")
+    files = tuple(_told_file(paths, *each) for each in come)
     versions = _version(of_record), _version(files)
     return ToldRun(
         record.run_id,
@@ -147,12 +162,9 @@ def _of_record(run: StoredRun, room: str) -> Iterator[ToldFile]:
             yield _told(Path(run.paths.record, name), room)
 
 
-def _files(paths: RunPaths, patterns: Sequence[str]) -> Iterator[ToldFile]:
-    for name, found in sorted(found_on_disk(paths)):
-        place = place_of(paths.files, name)
-        if is_wanted(name, patterns) and os.access(place, os.R_OK):
-            path = posixpath.relpath(place, paths.owner.root)
-            yield ToldFile(path, found.st_size, found.st_mtime_ns)
+def _told_file(paths: RunPaths, name: str, found: os.stat_result) -> ToldFile:
+    path = posixpath.relpath(place_of(paths.files, name), paths.owner.root)
+    return ToldFile(path, found.st_size, found.st_mtime_ns)
 
 
 def is_wanted(name: str, patterns: Sequence[str]) -> bool:
