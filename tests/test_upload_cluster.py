@@ -63,9 +63,9 @@ class Desk:
         return json.loads(self.push())
 
     @contextmanager
-    def pushing(self) -> Iterator[subprocess.Popen[str]]:
+    def pushing(self, **env: str) -> Iterator[subprocess.Popen[str]]:
         """A push that is under way."""
-        with self.laptop.popen(self.words(), stdin=subprocess.PIPE) as going:
+        with self.laptop.popen(self.words(), stdin=subprocess.PIPE, env=env) as going:
             assert going.stdout is not None
             assert going.stdin is not None
             assert going.stdout.readline() == "begins\n"
@@ -192,6 +192,17 @@ def test_after_a_cut_only_the_rest_is_sent(desk: Desk, tmp_path: Path) -> None:
     desk.laptop.link(True)
     # What was under way when the link was cut is sent again, as much as buffers hold.
     assert desk.sent(desk.pushed) < total * 0.8
+    desk.check(tmp_path)
+
+
+def test_two_machines_of_one_name_do_not_disturb_each_other(desk: Desk, tmp_path: Path) -> None:
+    fill(desk.source, 30, 50 * KIB)
+    other = desk.laptop.write("other/home", "").parent
+    desk.laptop.slow(10_000)
+    with desk.pushing() as one, desk.pushing(HOME=str(other)) as two:
+        told = [push.communicate()[0] for push in (one, two)]
+    desk.laptop.slow(None)
+    assert told == ["pushed\n", "pushed\n"]
     desk.check(tmp_path)
 
 

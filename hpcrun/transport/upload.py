@@ -52,7 +52,8 @@ def upload(
     the next push sends the rest.
     """
     root = os.path.realpath(os.fsencode(source))
-    sender = hashlib.sha256(f"{socket.gethostname()}\0{os.getuid()}\0".encode() + root)
+    here = f"{_machine(cache)}\0{socket.gethostname()}\0{os.getuid()}\0"
+    sender = hashlib.sha256(here.encode() + root)
     known = _Known.of(cache, far, sender.hexdigest())
     with known.alone():
         base = known.last()
@@ -62,6 +63,19 @@ def upload(
         if base is None or base.digest != manifest.digest:
             known.keep(manifest)
     return not reply.there
+
+
+def _machine(cache: Path | None) -> str:
+    """What tells this machine from others of its name: two of them may push at once."""
+    if cache is None:
+        return ""
+    with contextlib.suppress(OSError):
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = cache / "machine"
+        with contextlib.suppress(FileExistsError), file.open("x") as new:
+            new.write(os.urandom(16).hex())
+        return file.read_text()
+    return ""
 
 
 def _offered(manifest: Manifest, base: Manifest | None, sender: str, far: Far) -> Reply:
