@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,9 +27,9 @@ def prepare(workspace: Path, own: UserPaths, private: bool = False) -> UserPaths
     private: also those that nobody else may see; these are given then. StoreError.
     """
     with told(f"prepare the workspace {workspace}"):
-        policy = _prepare_workspace(workspace)
+        policy = _prepare_workspace(workspace, own.user)
         root = Path(own.root)
-        root.mkdir(mode=0o777 if policy.mode is None else policy.mode & 0o777, exist_ok=True)
+        _make_root(root, policy)
         _expect_own(root)
         give_to_group(root, policy)
         hidden = own.private
@@ -42,19 +43,19 @@ def prepare(workspace: Path, own: UserPaths, private: bool = False) -> UserPaths
     return hidden if private else own
 
 
-def _prepare_workspace(workspace: Path) -> Policy:
+def _prepare_workspace(workspace: Path, user: str) -> Policy:
     users = workspace / "users"
     settings = workspace / SETTINGS
+    policy = read_policy(workspace)
     if not users.is_dir():
         workspace.mkdir(parents=True, exist_ok=True)
-        _make_users(users)
+        _make_users(users, user, policy)
     mode = users.stat().st_mode
     if mode & 0o022 and not mode & stat.S_ISVTX:
         raise StoreError(
             f"in {users} (mode {stat.S_IMODE(mode):o}) others can replace your folder",
             f"its owner, {login_of(users.stat().st_uid)}, must set the sticky bit: chmod +t",
         )
-    policy = read_policy(workspace)
     if not settings.exists():
         value = {"format": FORMAT, "hpcrun": hpcrun.__version__}
         data = json.dumps(value, indent=2).encode() + b"\n"
@@ -64,9 +65,12 @@ def _prepare_workspace(workspace: Path) -> Policy:
     return policy
 
 
-def _make_users(users: Path) -> None:
+def _make_users(users: Path, user: str, policy: Policy) -> None:
     """Every user of the workspace's group may make one folder, and remove only that one: from the
-    first moment on, since others may be at work here for the first time as well."""
+    first moment on, since others may be at work here for the first time as well.
+
+    The first user's own is in it by then: an empty folder would give way to the next one's.
+    """
     aside = users.with_name(f".{users.name}.{os.urandom(4).hex()}")
     with kept_to(str(users.parent)):
         aside.mkdir(mode=0o1777)
@@ -76,11 +80,16 @@ def _make_users(users: Path) -> None:
             with contextlib.suppress(PermissionError):  # its maker is not in that group
                 os.chown(aside, -1, above.st_gid)
             aside.chmod(0o3775)
+        _make_root(aside / user, policy)
         aside.rename(users)
     except OSError:
-        aside.rmdir()
+        shutil.rmtree(aside)
         if not users.is_dir():  # else another one's was first
             raise
+
+
+def _make_root(root: Path, policy: Policy) -> None:
+    root.mkdir(mode=0o777 if policy.mode is None else policy.mode & 0o777, exist_ok=True)
 
 
 def _make(room: str, folders: Iterable[str]) -> None:
