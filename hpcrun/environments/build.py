@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hpcrun.durable import write_new
 from hpcrun.environments import solving
 from hpcrun.environments.cache import LOCK, MARKER, Built, Wanted, listed, publish
 from hpcrun.errors import BuildError
@@ -102,7 +103,7 @@ def _fill(wanted: Wanted, aside: str, say: Callable[[str], None]) -> None:
         # uv and conda copy out of a cache of the user's, rights and all.
         let_in(aside)
         Path(aside, LOCK).write_text("".join(f"{line}\n" for line in lock))
-        _on_disk(Path(aside, MARKER), json.dumps(marker, indent=2).encode() + b"\n")
+        write_new(Path(aside, MARKER), json.dumps(marker, indent=2).encode() + b"\n")
 
 
 def _announce(wanted: Wanted, name: str, say: Callable[[str], None]) -> None:
@@ -137,14 +138,6 @@ def _install(wanted: Wanted, aside: str, uv: str | None) -> list[str]:
         asked.write_text("".join(f"{each.line}\n" for each in wanted.requirements))
     _run(f"{name} install", [*install, "-r", str(asked)])
     return sorted(set(_run(f"{name} freeze", freeze).splitlines()) - set(of_conda))
-
-
-def _on_disk(path: Path, data: bytes) -> None:
-    """Writes the last file of an environment. All before it was written by others."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _uv(interpreter: str) -> str | None:

@@ -87,12 +87,3 @@ def published(path: str) -> Iterator[int]:
         with suppress(OSError):
             os.unlink(aside)
         raise
-
-
-def sync_folder(path: str) -> None:
-    """Waits until the names in a folder are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hpcrun.durable import sync_folder
 from hpcrun.errors import SnapshotError
 from hpcrun.faults import told
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Entry, Manifest, object_name, shown
 from hpcrun.progress import counted
-from hpcrun.snapshot.objects import blocks, copy, published, sync_folder, write_all
+from hpcrun.snapshot.objects import blocks, copy, published, write_all
 from hpcrun.snapshot.parallel import each
 
 TOUCHED = 86_400

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hpcrun.durable import sync_folder
 from hpcrun.faults import told
 from hpcrun.layout import UserPaths
 from hpcrun.rights import kept_to
-from hpcrun.store.publishing import sync_folder, take_name
+from hpcrun.store.publishing import take_name
 
 GOES_ON = "submitted"
 WITHDRAWN = "withdrawn"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hpcrun.durable import sync_folder, write_new
 from hpcrun.errors import ForeignRun, StoreError
 from hpcrun.faults import told
 from hpcrun.fold import fold
@@ -33,7 +34,7 @@ from hpcrun.store.formats import expect_known
 from hpcrun.store.layers import Logged
 from hpcrun.store.plain import folders_in, object_in
 from hpcrun.store.policy import read_policy
-from hpcrun.store.publishing import replace, sync_folder, take_name
+from hpcrun.store.publishing import replace, take_name
 from hpcrun.store.rows import Row, newest_first
 from hpcrun.store.stored import StoredRun
 from hpcrun.store.users import is_theirs, owner
@@ -93,8 +94,8 @@ class FileStore:
             aside = Path(own.active, f".{run_id}.{os.urandom(4).hex()}")
             try:
                 aside.mkdir()
-                _write(aside / "run.json", _json(request))
-                _write(aside / "script.sh", script)
+                write_new(aside / "run.json", _json(request))
+                write_new(aside / "script.sh", script.encode("utf-8", "surrogateescape"))
                 sync_folder(aside)
                 _take_name(aside, Path(paths.record))
             except BaseException:
@@ -135,7 +136,7 @@ class FileStore:
         aside = claim.with_name(f"{claim.name}.{os.urandom(4).hex()}")
         with told(f"claim a submission in {paths.record}"), kept_to(paths.owner.root):
             try:
-                _write(aside, f"{owner}\n")
+                write_new(aside, f"{owner}\n".encode())
                 take_name(aside, claim)
             finally:
                 aside.unlink(missing_ok=True)
@@ -331,17 +332,10 @@ class FileStore:
         return self.stored(paths).notes()
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _json(value: Mapping[str, Any]) -> bytes:
     """JSON that every reader can decode: a byte that is not UTF-8 is an escape (`\\udcff`)."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _make_folders(paths: RunPaths) -> None:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+from hpcrun.durable import sync_folder
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.progress import counted
@@ -22,7 +23,7 @@ from hpcrun.store import tar
 from hpcrun.store.bundle import LARGEST_MANIFEST, NAME, Bundle, LinkMember, Member, Refused
 from hpcrun.store.holes import GRAIN, Survey, map_of
 from hpcrun.store.plain import open_plain
-from hpcrun.store.publishing import aside, sync_folder, take_name
+from hpcrun.store.publishing import aside, take_name
 
 _PIECE = 1 << 20
 _MOST_PIECES = 1 << 22

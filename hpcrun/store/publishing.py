@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from hpcrun.durable import sync_folder, write_new
+
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 """What file systems without hard links answer."""
 
@@ -18,7 +20,7 @@ def publish(path: Path, data: bytes, verify: Callable[[Path], None]) -> bool:
     """
     written = aside(path)
     try:
-        _write(written, data)
+        write_new(written, data)
         verify(written)
         is_new = take_name(written, path)
     finally:
@@ -34,7 +36,7 @@ def replace(path: Path, data: bytes, mode: int | None = None) -> None:
     """
     written = aside(path)
     try:
-        _write(written, data)
+        write_new(written, data)
         if mode is not None:
             written.chmod(mode)
         written.rename(path)
@@ -47,13 +49,6 @@ def aside(path: Path) -> Path:
     """A hidden name beside a path, that nobody else has."""
     host = os.uname().nodename
     return path.with_name(f".{path.name}.{host}.{os.getpid()}.{os.urandom(4).hex()}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def take_name(written: Path, path: Path) -> bool:
@@ -69,12 +64,3 @@ def take_name(written: Path, path: Path) -> bool:
             return False
         written.rename(path)
     return True
-
-
-def sync_folder(path: Path) -> None:
-    """Waits until the disk has the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from hpcrun.durable import sync_folder
 from hpcrun.errors import StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RUN_ID, Attempt, JournalKind, UserPaths, journal_kind
@@ -29,7 +30,7 @@ from hpcrun.store.hdf5 import Damaged, check, whole
 from hpcrun.store.index import reopen
 from hpcrun.store.layers import kind_of
 from hpcrun.store.plain import folders_in
-from hpcrun.store.publishing import publish, replace, sync_folder
+from hpcrun.store.publishing import publish, replace
 from hpcrun.store.sealed import KIND, open_sealed, sealed
 from hpcrun.store.stored import RETIRED, StoredRun
 

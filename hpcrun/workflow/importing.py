@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from hpcrun.durable import sync_folder
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told
 from hpcrun.layout import RunPaths, experiment_of
@@ -41,7 +42,7 @@ from hpcrun.store.holes import survey
 from hpcrun.store.index import reopen
 from hpcrun.store.packing import Unpacking
 from hpcrun.store.plain import open_plain
-from hpcrun.store.publishing import sync_folder, take_name
+from hpcrun.store.publishing import take_name
 from hpcrun.store.sealed import KIND, open_sealed
 from hpcrun.store.sealing import seal
 from hpcrun.store.stored import StoredRun

@@ -21,6 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from hpcrun.durable import sync_folder
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told as telling
 from hpcrun.layout import Attempt, RunPaths, UserPaths, experiment_of
@@ -29,7 +30,7 @@ from hpcrun.record import Fact, RunRecord, encode
 from hpcrun.rights import kept_to
 from hpcrun.state import State
 from hpcrun.store import FileStore
-from hpcrun.store.publishing import replace, sync_folder
+from hpcrun.store.publishing import replace
 from hpcrun.store.sealing import remove_journals, seal, unseal
 from hpcrun.transport.fetching import Files, tidy
 from hpcrun.transport.rsync import Progress
