@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from hpcrun.errors import SchedulerError
 from hpcrun.scheduler.command import ask, failure
+from hpcrun.scheduler.tables import number
 
 TIMEOUT = 30.0
 """Seconds for one of its commands."""
@@ -157,7 +158,7 @@ def limits_of(
 def limits_in(output: str) -> dict[str, JobLimits]:
     """`name|submitted|running|…` of each line; what is empty has no limit."""
     rows = [line.split("|") for line in output.splitlines() if line.count("|") >= 2]
-    return {row[0]: JobLimits(_count(row[1]), _count(row[2])) for row in rows}
+    return {row[0]: JobLimits(number(row[1]), number(row[2])) for row in rows}
 
 
 def keeps_records(config: Mapping[str, str]) -> bool | None:
@@ -236,21 +237,21 @@ def _partition(fields: Mapping[str, str]) -> Partition:
         name=fields.get("PartitionName", ""),
         is_default=fields.get("Default") == "YES",
         nodes_min=int(fields.get("MinNodes", "0") or 0),
-        nodes_max=_count(fields.get("MaxNodes", "")),
+        nodes_max=number(fields.get("MaxNodes", "")),
         time_default=_time(fields.get("DefaultTime", "")),
         time_max=_time(fields.get("MaxTime", "")),
-        tier=_count(fields.get("PriorityTier", "")) or 1,
+        tier=number(fields.get("PriorityTier", "")) or 1,
         is_preempted=preempted,
         is_exclusive=fields.get("OverSubscribe", "").startswith("EXCLUSIVE"),
         is_open=state == "UP" and not is_for_root,
         state=state,
         is_for_root=is_for_root,
-        size=_count(fields.get("TotalNodes", "")),
+        size=number(fields.get("TotalNodes", "")),
         groups=_names(fields.get("AllowGroups", "")),
         accounts=_names(fields.get("AllowAccounts", "")),
         denied_accounts=_names(fields.get("DenyAccounts", "")),
         qos=next(iter(_names(fields.get("QoS", "N/A").replace("N/A", ""))), None),
-        grace_seconds=_count(fields.get("GraceTime", "")) or 0,
+        grace_seconds=number(fields.get("GraceTime", "")) or 0,
     )
 
 
@@ -264,17 +265,13 @@ def _node(fields: Mapping[str, str]) -> Node:
         gpus[model] += int(count)
     return Node(
         name=fields["NodeName"],
-        cpus=_count(fields.get("CPUEfctv", "")) or _count(fields.get("CPUTot", "")) or 1,
-        memory=_count(fields.get("RealMemory", "")) or 0,
+        cpus=number(fields.get("CPUEfctv", "")) or number(fields.get("CPUTot", "")) or 1,
+        memory=number(fields.get("RealMemory", "")) or 0,
         gpus=sum(gpus.values()),
         gpu=next(iter(gpus)) if len(gpus) == 1 else "",
         arch=fields.get("Arch", ""),
         partitions=tuple(filter(None, fields.get("Partitions", "").split(","))),
     )
-
-
-def _count(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
 
 
 def _time(text: str) -> str | None:

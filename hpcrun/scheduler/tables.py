@@ -65,7 +65,7 @@ def queue_rows(output: str) -> Iterator[Row]:
             state=values["State"],
             exit=Exit.parse(values["exit_code"]),
             reason=values["Reason"],
-            restart=_count(values["RestartCnt"]),
+            restart=number(values["RestartCnt"]),
             nodes=values["NodeList"],
             start=_seconds(values["StartTime"]),
             end=_seconds(values["EndTime"]),
@@ -119,7 +119,7 @@ def controlled(output: str, job: str) -> Told | None:
             state=values["JobState"],
             exit=Exit.parse(values.get("ExitCode", "")),
             reason=_reason(values),
-            restart=_count(values.get("Restarts", "")),
+            restart=number(values.get("Restarts", "")),
             nodes=values.get("NodeList", ""),
             start=_seconds(values.get("StartTime", "")),
             end=_seconds(values.get("EndTime", "")),
@@ -151,5 +151,6 @@ def _seconds(text: str) -> float | None:
     return float(text) if text.isdecimal() else None
 
 
-def _count(text: str) -> int | None:
+def number(text: str) -> int | None:
+    """A whole number; None for `N/A`, `UNLIMITED` and their like."""
     return int(text) if text.isdecimal() else None
