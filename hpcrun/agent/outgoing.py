@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Opti
 
 from hpcrun.agent import copying, spool
 from hpcrun.agent.lay import clear
-from hpcrun.agent.place import State
+from hpcrun.agent.place import State, remove_empty, remove_if_empty
 from hpcrun.agent.policy import Data
 from hpcrun.agent.trees import copy, tree
 from hpcrun.layout import NODES
@@ -99,9 +99,8 @@ class Output:
                     place = os.path.join(self.data.path, name)
                     os.makedirs(os.path.dirname(place), exist_ok=True)
                     os.replace(path, place)
-            for where, _, _ in os.walk(below, topdown=False):
-                _remove_empty(where)
-        _remove_empty(os.path.join(self.data.path, NODES))
+            remove_empty(below)
+        remove_if_empty(os.path.join(self.data.path, NODES))
         return stay
 
     def close(self) -> bool:
@@ -133,13 +132,6 @@ class Output:
         with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
             json.dump(told, file)
         os.replace(f"{path}.new", path)
-
-
-def _remove_empty(folder: str) -> None:
-    try:
-        os.rmdir(folder)
-    except OSError:
-        pass  # it holds something, or is not there
 
 
 class Outgoing:

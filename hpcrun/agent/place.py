@@ -62,7 +62,7 @@ class Place:
         path, before = self.path(name), _inode(self.path(name))
         _make_folder(os.path.dirname(path))
         if os.path.isdir(path) and not os.path.islink(path):
-            _remove_empty(path)  # the script has put a file in place of a folder
+            remove_empty(path)  # the script has put a file in place of a folder
         os.rename(self.aside, path)
         if not self.first:
             self._link(name, path, before)
@@ -125,9 +125,9 @@ def tidy(files: str) -> List[str]:
             for _, own in apart:
                 os.unlink(os.path.join(files, own))
             for folder in COLLECTED:
-                _remove_empty(os.path.join(files, folder, NODES, host))
+                remove_empty(os.path.join(files, folder, NODES, host))
     for folder in COLLECTED:
-        _remove_if_empty(os.path.join(files, folder, NODES))
+        remove_if_empty(os.path.join(files, folder, NODES))
     return taken
 
 
@@ -173,14 +173,15 @@ def _inode(path: str) -> Optional[int]:
         return None
 
 
-def _remove_empty(path: str) -> None:
+def remove_empty(path: str) -> None:
     """Removes the empty folders of a tree."""
     for folder, _, _ in os.walk(path, topdown=False):
-        _remove_if_empty(folder)
+        remove_if_empty(folder)
 
 
-def _remove_if_empty(folder: str) -> None:
+def remove_if_empty(folder: str) -> None:
+    """Removes a folder that holds nothing."""
     try:
         os.rmdir(folder)
     except OSError:
-        pass  # it holds something, or a link stands there
+        pass  # it holds something, is not there, or a link stands there
