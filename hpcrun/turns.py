@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
-def say_on_stderr(text: str) -> None:
-    """Tells whoever runs the program."""
-    sys.stderr.write(f"hpcrun: {text}\n")
-
+from hpcrun.saying import say_on_stderr
 
 LONG = 3600.0
 """Seconds after which nobody is waited for any more: a lost host may keep its lock for ever."""

@@ -15,10 +15,10 @@ from hpcrun.config import RunConfiguration
 from hpcrun.errors import TransportError
 from hpcrun.plan import experiment_name, new_run_id
 from hpcrun.reading import Read
+from hpcrun.saying import say_on_stderr
 from hpcrun.transport.channel import Channel
 from hpcrun.workflow.connection import ask, cache, connected
 from hpcrun.workflow.elsewhere import Elsewhere
-from hpcrun.workflow.line import tell
 from hpcrun.workflow.pending import Pending
 from hpcrun.workflow.sending import (
     Source,
@@ -74,13 +74,13 @@ def _submit(
                     code = shown.run(channel)
                     if code != _INTERRUPTED or shown.may_go_on:
                         pending.remove(run_id)
-                    elif not settle_run(run_id, channel, place, tell):
-                        tell(unknown(run_id, place))
+                    elif not settle_run(run_id, channel, place, say_on_stderr):
+                        say_on_stderr(unknown(run_id, place))
                     return code
                 except TransportError as error:
                     follows = shown.is_lost() and shown.may_go_on
                     asks = f"it is asked what became of run {run_id}"
-                    tell(f"{error.message}; {'it is tried again' if follows else asks}")
+                    say_on_stderr(f"{error.message}; {'it is tried again' if follows else asks}")
             if shown.may_go_on:  # it is submitted, and was followed
                 pending.remove(run_id)
                 return remote.shown_to_its_end(shown, place)
@@ -88,11 +88,11 @@ def _submit(
             return _tell(run, place, params)
     except KeyboardInterrupt:
         if shown is None:
-            tell("nothing was submitted")
+            say_on_stderr("nothing was submitted")
         elif shown.may_go_on:
             pending.remove(run_id)
         elif pending.has(run_id):
-            tell(unknown(run_id, place))
+            say_on_stderr(unknown(run_id, place))
         raise
 
 

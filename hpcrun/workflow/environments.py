@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hpcrun.errors import BuildError, ConfigError, Problem, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.reading import check_value
 from hpcrun.rights import kept_to
+from hpcrun.saying import say_on_stderr
 from hpcrun.store import FileStore
 from hpcrun.store.policy import read_policy
 
@@ -68,7 +68,7 @@ def provide(wanted: Wanted, folder: str, store: FileStore, private: bool) -> Bui
     from hpcrun.environments.build import build
 
     with kept_to(store.prepare(private).root):
-        return build(wanted, folder, _say)
+        return build(wanted, folder, say_on_stderr)
 
 
 def build_now(environment: Environment, store: FileStore, folder: Path) -> Built:
@@ -122,7 +122,3 @@ def _rooms(store: FileStore, private: bool) -> Iterator[str]:
         for user in store.users():
             if user != store.user:
                 yield UserPaths.of(str(store.workspace), user).environments
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"hpcrun: {text}\n")

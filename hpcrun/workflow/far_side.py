@@ -17,6 +17,7 @@ from hpcrun.faults import told
 from hpcrun.plan import experiment_name, new_run_id
 from hpcrun.reading import Read, plain_of
 from hpcrun.record import RunFile, RunRecord
+from hpcrun.saying import say_on_stderr
 from hpcrun.store.experiments import ExperimentRecord
 from hpcrun.store.wanted import Wanted
 from hpcrun.transport.wire import Lend, Request
@@ -24,7 +25,7 @@ from hpcrun.workflow.connection import Taken, ask, attempts, cache
 from hpcrun.workflow.delete import Deletion, RunSize
 from hpcrun.workflow.far import FarSession, name_of
 from hpcrun.workflow.lent import take
-from hpcrun.workflow.line import answered, tell
+from hpcrun.workflow.line import answered
 from hpcrun.workflow.pending import Pending
 from hpcrun.workflow.sending import (
     asked_after,
@@ -101,12 +102,12 @@ class FarSide:
             except TransportError as error:
                 if not pending.has(run_id):  # it had not got so far
                     raise
-                tell(f"{error.message}; it is asked what became of run {run_id}")
+                say_on_stderr(f"{error.message}; it is asked what became of run {run_id}")
                 run = asked_after(run_id, self._place, self._session.line.held)
                 return run["user"], run_id
             except KeyboardInterrupt:
                 if pending.has(run_id):
-                    tell(unknown(run_id, self._place))
+                    say_on_stderr(unknown(run_id, self._place))
                 raise
             pending.remove(run_id)
         return json.loads(answered(*done))["user"], run_id
@@ -195,7 +196,7 @@ class FarSide:
                 if not error.transient:
                     raise
                 if not is_told:
-                    tell(f"{error.message}; it is tried again")
+                    say_on_stderr(f"{error.message}; it is tried again")
                 is_told = True
         raise AssertionError
 
@@ -221,7 +222,7 @@ class FarSide:
         with self._session.line.held() as channel:
 
             def taken(lent: Lend, asked: Request) -> Taken:
-                return take(lent, asked, channel, cache(), tell)
+                return take(lent, asked, channel, cache(), say_on_stderr)
 
             return answered(*ask(channel, self._place, words, texts, take=taken))
 

@@ -24,6 +24,7 @@ from hpcrun.errors import (
     TemplateError,
     TransportError,
 )
+from hpcrun.saying import SAID, say_on_stderr
 from hpcrun.transport.channel import Channel
 from hpcrun.transport.wire import Lend, Request
 from hpcrun.workflow.connection import Taken, ask, cache, connected
@@ -39,13 +40,6 @@ _KINDS: Mapping[int, type[HpcrunError]] = {
         *(RunNotFound, ForeignRun, BuildError),
     )
 }
-
-_SAID = "hpcrun: "
-
-
-def tell(text: str) -> None:
-    """Says something to whoever runs the program."""
-    sys.stderr.write(f"{_SAID}{text}\n")
 
 
 class Line:
@@ -98,7 +92,7 @@ class Line:
             if Pending(cache(), self.place.named).runs():
                 from hpcrun.workflow.sending import settle
 
-                settle(self._open[0], self.place, tell)
+                settle(self._open[0], self.place, say_on_stderr)
         return self._open[0]
 
     def ask(
@@ -139,7 +133,7 @@ def answered(code: int, output: bytes, said: bytes) -> bytes:
 
 def failure(code: int, lines: Sequence[str]) -> HpcrunError:
     """The error of a command that ended with that exit code, and said these lines."""
-    told = [line.removeprefix(_SAID) for line in lines if line.strip()] or [f"exit code {code}"]
+    told = [line.removeprefix(SAID) for line in lines if line.strip()] or [f"exit code {code}"]
     for kind in _OF_FILES:
         if kind.exit_code == code:
             return kind(*map(Problem, told))

@@ -28,13 +28,14 @@ from hpcrun.layout import Attempt, RunPaths, UserPaths, experiment_of
 from hpcrun.manifest import Manifest
 from hpcrun.record import Fact, RunRecord, encode
 from hpcrun.rights import kept_to
+from hpcrun.saying import say_on_stderr
 from hpcrun.state import State
 from hpcrun.store import FileStore
 from hpcrun.store.publishing import replace
 from hpcrun.store.sealing import remove_journals, seal, unseal
 from hpcrun.transport.fetching import Files, tidy
 from hpcrun.transport.rsync import Progress
-from hpcrun.turns import alone, say_on_stderr
+from hpcrun.turns import alone
 from hpcrun.workflow.code import digest_of
 from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index

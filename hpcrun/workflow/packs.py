@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-import sys
 from pathlib import Path
 
 from hpcrun.environments.packing import PACKS, SUFFIX, is_packed, key_of, pack
@@ -12,6 +11,7 @@ from hpcrun.errors import BuildError
 from hpcrun.faults import told
 from hpcrun.plan import Packing
 from hpcrun.rights import kept_to
+from hpcrun.saying import say_on_stderr
 from hpcrun.store import FileStore
 from hpcrun.turns import alone
 
@@ -36,14 +36,11 @@ def provide_packed(packing: Packing, store: FileStore, private: bool) -> None:
     with kept_to(store.prepare(private).root):
         with told(f"pack the environment into {file}"):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
-        with alone(f"{file}.lock", _say):
+        with alone(f"{file}.lock"):
             if is_packed(file):
                 return
-            _say(f"packing the environment {packing.prefix}; that is done once")
+            say_on_stderr(f"packing the environment {packing.prefix}; that is done once")
             with told(f"pack the environment {packing.prefix} into {file}", BuildError):
                 packed = pack(Path(packing.prefix), file)
-    _say(f"packed {packed.files} files, {packed.bytes >> 20} MiB, into {packed.size >> 20} MiB")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"hpcrun: {text}\n")
+    sizes = f"{packed.bytes >> 20} MiB, into {packed.size >> 20} MiB"
+    say_on_stderr(f"packed {packed.files} files, {sizes}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from hpcrun.errors import ConfigError, HpcrunError, Problem
 from hpcrun.layout import WORKSPACE_VARIABLE
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import RunRecord
+from hpcrun.saying import say_on_stderr
 from hpcrun.workflow.liveness import Heartbeats
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Session:
                 accounting=rules.accounting,
             )
             if choice.is_less:
-                sys.stderr.write(f"hpcrun: Slurm is asked by its commands: {choice.why}\n")
+                say_on_stderr(f"Slurm is asked by its commands: {choice.why}")
             self._choices[site.id] = choice
         return self._choices[site.id]
 
@@ -193,9 +193,9 @@ class Session:
         from hpcrun.workflow.doubts import doubts_here
 
         for doubt in doubts_here(prepared.plan, prepared.site):
-            sys.stderr.write(f"hpcrun: {doubt}\n")
+            say_on_stderr(doubt)
         for doubt, cure in self.misplaced(prepared.site):
-            sys.stderr.write(f"hpcrun: {doubt}: {cure}\n")
+            say_on_stderr(f"{doubt}: {cure}")
         plan, scheduler = prepared.plan, self.scheduler(prepared.plan.target)
         self._before_submission(prepared.site)
         try:
