@@ -6,7 +6,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from hpcrun.config.environment import PythonSection
 from hpcrun.errors import RunFailed, StoreError, WaitTimeout
 from hpcrun.forms import as_text
 from hpcrun.layout import experiment_of
+from hpcrun.moments import iso
 from hpcrun.record import RunRecord
 from hpcrun.state import Cause, State
 from hpcrun.store.plain import MOST_TEXT, read_plain
@@ -85,7 +85,7 @@ class Run(RunFiles, RunFamily, RunMetrics):
             words = self._session.words_on(attempt.reason, record)
             details |= {"reason": attempt.reason, "in_words": words.sentence, "hint": words.hint}
         if attempt.starts is not None:
-            details["estimated_start"] = _iso(attempt.starts)
+            details["estimated_start"] = iso(attempt.starts)
         if record.verdict is not None:
             verdict = record.verdict
             details |= {"verdict": verdict.sentence, "evidence": list(verdict.evidence)}
@@ -105,8 +105,8 @@ class Run(RunFiles, RunFamily, RunMetrics):
             "runId": record.run_id,
             "target": record.target,
             "status": str(record.state),
-            "startTimeUtc": _iso(record.started),
-            "endTimeUtc": _iso(record.ended),
+            "startTimeUtc": iso(record.started),
+            "endTimeUtc": iso(record.ended),
             "error": error,
             "warnings": [{"message": text} for text in record.problems],
             "services": {},
@@ -278,9 +278,3 @@ class Run(RunFiles, RunFamily, RunMetrics):
         deletion = self.plan_deletion()
         self._side.delete(deletion)
         return deletion
-
-
-def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat()

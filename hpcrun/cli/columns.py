@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hpcrun.cli.output import how_long, iso, number, when
+from hpcrun.cli.output import how_long, number, when
 from hpcrun.errors import ConfigError, Problem
+from hpcrun.moments import iso
 from hpcrun.reading import nearest
 from hpcrun.record import Numbers, RunRecord
 from hpcrun.store.rows import TIMES, WORDS, Row, sort_value

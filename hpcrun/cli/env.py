@@ -10,11 +10,12 @@ import click
 
 from hpcrun.cli.asking import agreed, tell_nothing_was_deleted
 from hpcrun.cli.main import json_option
-from hpcrun.cli.output import iso, print_json, print_table, say, size_of, when
+from hpcrun.cli.output import print_json, print_table, say, size_of, when
 from hpcrun.cli.submit import prepare, request_options
 from hpcrun.config import parse_time
 from hpcrun.environments.cache import Built
 from hpcrun.errors import ConfigError, Problem
+from hpcrun.moments import iso
 from hpcrun.workflow.environments import named, own_environments, provide, rebuild
 from hpcrun.workflow.packs import provide_packed
 from hpcrun.workflow.pruning import Unneeded, prune, unneeded

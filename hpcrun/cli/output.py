@@ -6,13 +6,13 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpcrun.forms import PRINTED_BITS
 from hpcrun.layout import RunPaths
+from hpcrun.moments import iso, local
 from hpcrun.record import AttemptRecord, Imported, RunRecord, Verdict
 
 if TYPE_CHECKING:
@@ -113,9 +113,7 @@ def print_table(
 
 def when(seconds: float | None) -> str:
     """A time for people, in their own zone."""
-    if seconds is None:
-        return "-"
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+    return "-" if seconds is None else local(seconds)
 
 
 def how_long(seconds: float | None) -> str:
@@ -127,13 +125,6 @@ def how_long(seconds: float | None) -> str:
     if hours:
         return f"{hours}h{minute:02d}m"
     return f"{minute}m{second:02d}s" if minute else f"{seconds:.1f}s"
-
-
-def iso(seconds: float | None) -> str | None:
-    """A time for programs: UTC, ISO 8601."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def number(value: float | None) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from datetime import datetime
 
 from hpcrun.errors import SchedulerError
+from hpcrun.moments import local
 from hpcrun.record import RunRecord
 
 
@@ -14,8 +14,7 @@ def expect_here(record: RunRecord, *words: str) -> None:
     mirror = record.imported
     if mirror is None or not mirror.mirror:
         return
-    then = datetime.fromtimestamp(mirror.time).strftime("%Y-%m-%d %H:%M:%S")
     raise SchedulerError(
-        f"run {record.run_id} is here as a mirror only ({record.state} on {then})",
+        f"run {record.run_id} is here as a mirror only ({record.state} on {local(mirror.time)})",
         shlex.join(["hpcrun", "-w", mirror.workspace, *words, f"{mirror.user}/{record.run_id}"]),
     )
