@@ -301,8 +301,7 @@ def hand_over(
         store.append(paths, attempt, "submitted", {"job_id": job_id})
     except StoreError as error:
         # The job tells its id itself when it starts.
-        message = f"run {run_id} is submitted as job {job_id}, which could not be written down"
-        raise StoreError(f"{message}: {error.message}", "do not submit it again") from error
+        raise unwritten(f"run {run_id} is submitted as job {job_id}", error) from error
     return job_id
 
 
@@ -314,6 +313,21 @@ def refused(error: SchedulerError, attempt: Attempt, paths: RunPaths, store: Fil
         store.append(paths, attempt, "submit_failed", said)
     except StoreError:
         pass  # the scheduler's word is the one to tell; the next look at the run writes it down
+
+
+def unwritten(submitted: str, error: StoreError) -> StoreError:
+    """What it means that the id of a job cannot be written down. submitted: as which job."""
+    message = f"{submitted}, which could not be written down: {error.message}"
+    return StoreError(message, "do not submit it again")
+
+
+def not_known_yet(what: str, run_id: str, error: OutcomeUnknown) -> OutcomeUnknown:
+    """What it means that a client failed and nobody knows of a job. what: the runs, and has."""
+    return OutcomeUnknown(
+        f"{error.message}; whether {what} is not known yet",
+        f"`hpcrun show {run_id}` looks again; do not submit it a second time",
+        transient=True,
+    )
 
 
 def _looked_up(
@@ -336,8 +350,4 @@ def _looked_up(
         store.append(paths, attempt, "submit_unknown", {"message": error.message})
     except StoreError:
         pass
-    raise OutcomeUnknown(
-        f"{error.message}; whether run {run_id} has a job is not known yet",
-        f"`hpcrun show {run_id}` looks again; do not submit it a second time",
-        transient=True,
-    ) from error
+    raise not_known_yet(f"run {run_id} has a job", run_id, error) from error

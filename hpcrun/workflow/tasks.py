@@ -23,9 +23,11 @@ from hpcrun.workflow.prepare import Prepared
 from hpcrun.workflow.sent import go_on
 from hpcrun.workflow.submit import (
     keep_source,
+    not_known_yet,
     refused,
     request_of_task,
     submission_of,
+    unwritten,
     write_intent,
 )
 
@@ -145,11 +147,7 @@ def _submit_chunk(
     except OutcomeUnknown as error:
         for run in runs:
             store.append(run, attempt, "submit_unknown", {"message": error.message})
-        raise OutcomeUnknown(
-            f"{error.message}; whether {told} have jobs is not known yet",
-            f"`hpcrun show {paths.run_id}` looks again; do not submit it a second time",
-            transient=True,
-        ) from error
+        raise not_known_yet(f"{told} have jobs", paths.run_id, error) from error
     except SchedulerError as error:
         for run in runs:
             refused(error, attempt, run, store)
@@ -162,8 +160,7 @@ def _submit_chunk(
             store.append(run, attempt, "submitted", {"job_id": element_of(array, element)})
     except StoreError as error:
         # Each task's job is found again, or tells its id itself.
-        message = f"{told} are submitted as job {array}, which could not be written down"
-        raise StoreError(f"{message}: {error.message}", "do not submit it again") from error
+        raise unwritten(f"{told} are submitted as job {array}", error) from error
 
 
 def _hand_over(
