@@ -20,7 +20,7 @@ from hpcrun.fold import fold
 from hpcrun.layout import Attempt, JournalKind
 from hpcrun.record import Fact
 from hpcrun.state import Cause, State
-from hpcrun.workflow.submit import agent_settings
+from hpcrun.workflow.request import agent_settings
 from tests.lab import eventually
 from tests.local_run import submit, workspace
 from tests.make_plan import SITE, from_yaml, plan, shipped, site

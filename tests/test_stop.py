@@ -16,7 +16,7 @@ from hpcrun.agent.stop import Stop as Told
 from hpcrun.errors import PlanError
 from hpcrun.metrics.stop import Stop
 from hpcrun.plan import Plan, Stopping
-from hpcrun.workflow.submit import agent_settings
+from hpcrun.workflow.request import agent_settings
 from tests.agent_job import Job, status_of, until
 from tests.make_plan import SITE, from_yaml, plan, script, shipped, site
 

@@ -17,7 +17,7 @@ from hpcrun.resolve.tasks import task_of
 from hpcrun.state import State
 from hpcrun.workflow.cut import array_of, element_of
 from hpcrun.workflow.gathering import arrays_of, gathered
-from hpcrun.workflow.submit import request_of, request_of_task
+from hpcrun.workflow.request import request_of, request_of_task
 from hpcrun.workflow.tasks import chunks_of
 from tests.make_plan import RUN_ID, SITE, from_yaml, plan, script, site
 

@@ -20,12 +20,12 @@ from hpcrun.rights import kept_to
 from hpcrun.store import FileStore
 from hpcrun.workflow.cut import array_of, element_of
 from hpcrun.workflow.prepare import Prepared
+from hpcrun.workflow.request import request_of_task
 from hpcrun.workflow.sent import go_on
 from hpcrun.workflow.submit import (
     keep_source,
     not_known_yet,
     refused,
-    request_of_task,
     submission_of,
     unwritten,
     write_intent,
