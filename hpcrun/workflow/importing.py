@@ -21,7 +21,7 @@ from typing import NamedTuple
 from hpcrun.durable import sync_folder
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told
-from hpcrun.layout import RunPaths, experiment_of
+from hpcrun.layout import RunPaths
 from hpcrun.manifest import Manifest, shown_size
 from hpcrun.rights import kept_to
 from hpcrun.snapshot import read_manifest
@@ -49,7 +49,7 @@ from hpcrun.store.stored import StoredRun
 from hpcrun.workflow.listing import index
 from hpcrun.workflow.seal import LARGEST
 from hpcrun.workflow.session import Session
-from hpcrun.workflow.stage import stage
+from hpcrun.workflow.stage import expect_of, proven, stage
 
 STAGE = ".import-"
 """How the name of a folder begins in which an export is laid aside."""
@@ -148,13 +148,9 @@ class _Importing:
         with open_sealed(path) as sealed, whole(path):
             if sealed.expanded > LARGEST_RECORD:
                 raise StoreError(f"its record would take {shown_size(sealed.expanded)} to read")
-            names = {sealed.run_id, self._staged.request(self._paths(run))["run_id"]}
-            if names != {run.run_id}:
-                raise StoreError(f"its record is that of {sorted(names - {run.run_id})[0]!r}")
+            expect_of(run.run_id, sealed.run_id)
             sealed.content()
-        record = self._staged.read(run.run_id)
-        if record.experiment != experiment_of(run.run_id):
-            raise StoreError(f"its record is of experiment {record.experiment!r}")
+        record = proven(run.run_id, self._staged)
         if not record.state.is_end:
             raise StoreError(f"it was {record.state} when it was exported")
 

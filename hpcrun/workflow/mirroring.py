@@ -24,9 +24,9 @@ from typing import NamedTuple
 from hpcrun.durable import sync_folder
 from hpcrun.errors import HpcrunError, StoreError
 from hpcrun.faults import told as telling
-from hpcrun.layout import Attempt, RunPaths, UserPaths, experiment_of
+from hpcrun.layout import Attempt, RunPaths, UserPaths
 from hpcrun.manifest import Manifest
-from hpcrun.record import Fact, RunRecord, encode
+from hpcrun.record import Fact, encode
 from hpcrun.rights import kept_to
 from hpcrun.saying import say_on_stderr
 from hpcrun.state import State
@@ -41,7 +41,7 @@ from hpcrun.workflow.inventory import FILE
 from hpcrun.workflow.listing import index
 from hpcrun.workflow.session import Session
 from hpcrun.workflow.sources import bring_sources, lacking, told_sources
-from hpcrun.workflow.stage import stage
+from hpcrun.workflow.stage import proven, stage
 from hpcrun.workflow.telling import Told, ToldFile, ToldRun
 
 STAGE = ".mirror-"
@@ -170,7 +170,7 @@ class Mirror:
     def _lay(self, run: ToldRun, staged: FileStore, own: UserPaths, place: str) -> str:
         """Lays a record beside what is here of the run; gives whether it is new."""
         came, here = staged.own.run(run.run_id), own.run(run.run_id)
-        run = run._replace(ended=_proven(run, staged).state.is_end and run.ended)
+        run = run._replace(ended=proven(run.run_id, staged).state.is_end and run.ended)
         is_new = not self._store.has(run.run_id, self._store.user)
         with telling(f"lay the record of run {run.run_id}"):
             unseal(staged.stored(came))  # journals can stand beside those that are here
@@ -349,16 +349,6 @@ def _by_room(runs: Sequence[ToldRun]) -> Iterator[tuple[tuple[str, bool], list[T
 
     for key, found in groupby(sorted(runs, key=room), key=room):
         yield key, list(found)
-
-
-def _proven(run: ToldRun, staged: FileStore) -> RunRecord:
-    """The record that came. StoreError: it is not that run's, or cannot be read."""
-    if staged.request(staged.paths(run.run_id))["run_id"] != run.run_id:
-        raise StoreError("its record is that of another run")
-    record = staged.read(run.run_id)
-    if record.experiment != experiment_of(run.run_id):
-        raise StoreError(f"its record is of experiment {record.experiment!r}")
-    return record
 
 
 def _expect_whole(files: Sequence[ToldFile], own: UserPaths, said: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A folder of a user's in which something is laid aside, and which goes with its process."""
+"""Where records of elsewhere are laid aside, and what they must be before they are a user's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcrun.errors import StoreError
+from hpcrun.layout import experiment_of
+from hpcrun.record import RunRecord
+from hpcrun.store import FileStore
 from hpcrun.store.plain import folders_in
 from hpcrun.workflow.seal import KEPT
 
@@ -66,3 +70,18 @@ def _remove_left(stage: Path) -> None:
                 return
     shutil.rmtree(stage, ignore_errors=True)
     lock.release()
+
+
+def proven(run_id: str, staged: FileStore) -> RunRecord:
+    """The record of a run in a stage. StoreError: it is not that run's, or cannot be read."""
+    expect_of(run_id, staged.request(staged.paths(run_id))["run_id"])
+    record = staged.read(run_id)
+    if record.experiment != experiment_of(run_id):
+        raise StoreError(f"its record is of experiment {record.experiment!r}")
+    return record
+
+
+def expect_of(run_id: str, named: str) -> None:
+    """StoreError if a record names another run than the one that it should be of."""
+    if named != run_id:
+        raise StoreError(f"its record is that of {named!r}")
