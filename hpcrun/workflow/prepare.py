@@ -18,7 +18,7 @@ from hpcrun.config import (
     parse_memory,
 )
 from hpcrun.directives import forbidden
-from hpcrun.errors import ConfigError, PlanError, RunNotFound, StoreError
+from hpcrun.errors import ConfigError, PlanError, Problem, RunNotFound, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
 from hpcrun.plan import FORCE, Awaited, Choice, Plan, experiment_name, new_run_id, refusal_of_id
@@ -108,8 +108,7 @@ def prepare(
         asked = replace(asked, problems=(*asked.problems, refused))
     store = FileStore(Path(around.workspace), around.user)
     private = around.private if config.private is None else config.private
-    if not private:
-        asked = asked.with_findings(_hidden_checkpoint(config, store))
+    asked = asked.with_findings(_no_checkpoint(config, store, private))
     asked, awaited = _awaited(asked, store, private, find)
     asked = with_conda(asked)
     asked, wanted = with_built(asked, store, private, folder)
@@ -181,12 +180,23 @@ def _awaited(
     return asked.with_findings(unknown), found
 
 
-def _hidden_checkpoint(config: RunConfiguration, store: FileStore) -> Iterator[Finding]:
-    """The checkpoint that a run which is not private would name, if it lies in one that is."""
-    resume = config.resume_from
-    if resume and resume != AUTO and _kind(Path(resume)) and store.hides(Path(resume)):
-        message = f"{resume} lies in a private run, and this one, which would name it, is not"
-        yield Finding("resume_from", message, "private: true, or copy the checkpoint elsewhere")
+def _no_checkpoint(config: RunConfiguration, store: FileStore, private: bool) -> Iterator[Finding]:
+    if config.resume_from and config.resume_from != AUTO:
+        hint = "private: true, or copy the checkpoint elsewhere"
+        refused = refusal_of_checkpoint(Path(config.resume_from), store, private, hint)
+        if refused is not None:
+            yield Finding("resume_from", refused.message, refused.hint)
+
+
+def refusal_of_checkpoint(path: Path, store: FileStore, private: bool, hint: str) -> Problem | None:
+    """Why a run cannot begin with it; None: it can. private: whether the run is. hint: what to do
+    where it lies in a run that is, and the run is not."""
+    if not _kind(path):
+        return Problem(f"there is no checkpoint {path}")
+    if store.hides(path) and not private:
+        message = f"{path} lies in a private run, and this one, which would name it, is not"
+        return Problem(message, hint)
+    return None
 
 
 def missing_source(config: RunConfiguration, source: Path) -> Iterator[Finding]:
@@ -200,9 +210,6 @@ def missing_source(config: RunConfiguration, source: Path) -> Iterator[Finding]:
 
 def _missing(config: RunConfiguration, source: Path) -> Iterator[Finding]:
     """What else is not there on this machine."""
-    resume = config.resume_from
-    if resume and resume != AUTO and not _kind(Path(resume)):
-        yield Finding("resume_from", f"there is no checkpoint {resume}")
     yield from _check_environment(config.environment)
     for name, text in (config.secrets or {}).items():
         yield from _check_secret(name, Path(text), source)

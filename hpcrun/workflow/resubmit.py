@@ -28,6 +28,7 @@ from hpcrun.workflow.again import expect_same
 from hpcrun.workflow.cut import expect_alone, known_jobs, this_client
 from hpcrun.workflow.inventory import forget
 from hpcrun.workflow.mirrored import expect_here
+from hpcrun.workflow.prepare import refusal_of_checkpoint
 from hpcrun.workflow.submit import hand_over, submission_of
 
 
@@ -46,11 +47,11 @@ def resubmit(
     hidden where this run is not. SchedulerError: somebody else submits it again just now.
     options: the scheduler's own, for this submission alone.
     """
-    if resume_from is not None and not _is_there(resume_from):
-        raise ConfigError(Problem(f"there is no checkpoint {resume_from}"))
-    if resume_from is not None and store.hides(resume_from) and not record.is_private:
-        message = f"{resume_from} lies in a private run, and this one, which would name it, is not"
-        raise ConfigError(Problem(message, "copy the checkpoint elsewhere"))
+    if resume_from is not None:
+        hint = "copy the checkpoint elsewhere"
+        refused = refusal_of_checkpoint(resume_from, store, record.is_private, hint)
+        if refused is not None:
+            raise ConfigError(refused)
     scheduler.check()
     paths, before, attempt = store.paths(record.run_id), record.attempt.attempt, _next(record)
     expect_alone(paths.owner, record.run_id, attempt.submission)
