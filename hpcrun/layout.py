@@ -31,6 +31,9 @@ FORMAT = FORMATS[-1]
 
 USERS, PRIVATE = "users", "private"
 
+LOCAL = "local"
+"""The target that is the machine one submits on."""
+
 INTERACTIVE = "interactive"
 """The target of a run without a job: its process tells what happens, and nobody else knows."""
 

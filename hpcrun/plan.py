@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from hpcrun.config import EXPERIMENT, EXPERIMENT_HINT, MetricFiles, RunConfiguration
+from hpcrun.config import MetricFiles
 from hpcrun.directives import Directive, Job
-from hpcrun.errors import ConfigError, Problem
-from hpcrun.layout import RUN_ID, RunPaths, UserPaths
+from hpcrun.layout import RunPaths, UserPaths
+from hpcrun.names import token_of
 from hpcrun.site import MasterAddress, MasterPort
-
-LOCAL = "local"
 
 PORTS = range(12000, 30000)
 """Below those that Linux gives to clients."""
@@ -403,45 +400,3 @@ class Plan:
     def token(self) -> str:
         """Names this submission: its number is written before sbatch."""
         return token_of(self.run_id, self.submission)
-
-
-def token_of(run_id: str, submission: int) -> str:
-    """Names a submission, and no other."""
-    return f"{run_id}.{submission}"
-
-
-def new_run_id(experiment: str, seconds: float, token: str) -> str:
-    """`<experiment>_<unix seconds>_<8 hex>`, as Azure ML makes them."""
-    return f"{experiment}_{int(seconds)}_{token}"
-
-
-def split_target(name: str | None) -> tuple[str, str | None]:
-    """(site, target) of `site/target`; no target means the site's default one."""
-    site, _, target = (name or LOCAL).partition("/")
-    return site, target or None
-
-
-def experiment_name(config: RunConfiguration, source: str) -> str:
-    """The run's experiment: as given, else the source folder's name made legal."""
-    if config.experiment:
-        return config.experiment
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", source.rstrip("/").rsplit("/", 1)[-1]).strip("-_")
-    return name[:64] or "experiment"
-
-
-def refusal_of_id(run_id: str, experiment: str) -> Problem | None:
-    """Why an id given by hand is none of this experiment's: it is a path. None if it is one."""
-    match = RUN_ID.match(run_id)
-    if match is None or not EXPERIMENT.match(match["experiment"]):
-        hint = f"such as {new_run_id(experiment, 1700000000, '0123abcd')}"
-        return Problem(f"{run_id!r} is no run id", hint)
-    if match["experiment"] != experiment:
-        hint = f"the run's experiment is {experiment!r}"
-        return Problem(f"{run_id!r} is an id of another experiment", hint)
-    return None
-
-
-def check_experiment(name: str) -> None:
-    """Raises ConfigError unless the name is legal: it becomes a part of ids and file names."""
-    if not EXPERIMENT.match(name):
-        raise ConfigError(Problem(f"{name!r} is no name for an experiment", EXPERIMENT_HINT))

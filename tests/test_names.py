@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpcrun.config import RunConfiguration
-from hpcrun.plan import experiment_name, new_run_id, refusal_of_id, split_target
+from hpcrun.names import experiment_name, new_run_id, refusal_of_id, split_target
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import pytest
 
 from hpcrun.assets import Assets
 from hpcrun.config import parse_time
-from hpcrun.plan import LOCAL, Plan
+from hpcrun.layout import LOCAL
+from hpcrun.plan import Plan
 from hpcrun.resolve.job import longest
 from hpcrun.site import SiteConfig, Target
 from hpcrun.workflow.site import choose_target, load_site

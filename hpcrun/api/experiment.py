@@ -15,7 +15,7 @@ from hpcrun.config.runconfig import load_runconfig
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.metrics.interactive import InteractiveRun as LiveRun
 from hpcrun.metrics.recording import texts_of
-from hpcrun.plan import check_experiment
+from hpcrun.names import check_experiment
 from hpcrun.reading import Read, read_value
 from hpcrun.record import RunRecord
 from hpcrun.store.experiments import ExperimentRecord

@@ -11,7 +11,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, say, size_of, when
 from hpcrun.errors import ConfigError, Problem, RunNotFound
 from hpcrun.layout import experiment_of
-from hpcrun.plan import check_experiment
+from hpcrun.names import check_experiment
 from hpcrun.store.experiments import tell_experiment
 from hpcrun.workflow.delete import Deletion, plan_deletion
 from hpcrun.workflow.delete import delete as delete_runs

@@ -13,7 +13,7 @@ from hpcrun.cli import remote
 from hpcrun.cli.output import print_json, say
 from hpcrun.config import RunConfiguration
 from hpcrun.errors import TransportError
-from hpcrun.plan import experiment_name, new_run_id
+from hpcrun.names import experiment_name, new_run_id
 from hpcrun.reading import Read
 from hpcrun.saying import say_on_stderr
 from hpcrun.transport.channel import Channel

@@ -13,7 +13,9 @@ from string import Template
 from hpcrun.config import MetricFiles, RunConfiguration, SnapshotLimits
 from hpcrun.directives import directives, forbidden, unwritable, written_twice
 from hpcrun.errors import ConfigError, PlanError
-from hpcrun.plan import LOCAL, Awaited, Plan, Surroundings, experiment_name
+from hpcrun.layout import LOCAL
+from hpcrun.names import experiment_name
+from hpcrun.plan import Awaited, Plan, Surroundings
 from hpcrun.reading import Read
 from hpcrun.resolve.awaiting import awaiting
 from hpcrun.resolve.container import check_data, completed, container, container_directives

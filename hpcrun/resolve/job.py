@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from hpcrun.config import PyTorchConfiguration, nodes_key, parse_memory, parse_time, processes_key
 from hpcrun.directives import Job, format_memory, format_time
-from hpcrun.layout import RunPaths, UserPaths
-from hpcrun.plan import LOCAL, Choice, Launch
+from hpcrun.layout import LOCAL, RunPaths, UserPaths
+from hpcrun.plan import Choice, Launch
 from hpcrun.resolve.request import Request
 from hpcrun.resolve.storage import storage
 from hpcrun.site.storage import Request as Disk

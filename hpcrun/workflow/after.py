@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hpcrun.errors import PlanError, Problem, SchedulerError
-from hpcrun.plan import LOCAL, Awaiting
+from hpcrun.layout import LOCAL
+from hpcrun.plan import Awaiting
 from hpcrun.record import RunRecord
 from hpcrun.state import State
 

@@ -16,8 +16,7 @@ from hpcrun.agent.place import tidy
 from hpcrun.agent.spool import bring
 from hpcrun.errors import SchedulerError
 from hpcrun.faults import told
-from hpcrun.layout import INTERACTIVE, METRICS_SUFFIX, Attempt, RunPaths
-from hpcrun.plan import LOCAL
+from hpcrun.layout import INTERACTIVE, LOCAL, METRICS_SUFFIX, Attempt, RunPaths
 from hpcrun.record import AttemptRecord, RunRecord, Verdict
 from hpcrun.rights import kept_to
 from hpcrun.state import Cause

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.plan import LOCAL
+from hpcrun.layout import LOCAL
 from hpcrun.scheduler.inventory import Inventory, JobLimits, Node, Partition, take_inventory
 from hpcrun.workflow.site import load_site
 

@@ -14,7 +14,7 @@ from hpcrun.config import RunConfiguration
 from hpcrun.config.checking import readable
 from hpcrun.errors import ConfigError, Problem, TransportError
 from hpcrun.faults import told
-from hpcrun.plan import experiment_name, new_run_id
+from hpcrun.names import experiment_name, new_run_id
 from hpcrun.reading import Read, plain_of
 from hpcrun.record import RunFile, RunRecord
 from hpcrun.saying import say_on_stderr

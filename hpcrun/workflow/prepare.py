@@ -21,7 +21,8 @@ from hpcrun.directives import forbidden
 from hpcrun.errors import ConfigError, PlanError, Problem, RunNotFound, StoreError
 from hpcrun.layout import UserPaths
 from hpcrun.manifest import Limits
-from hpcrun.plan import FORCE, Awaited, Choice, Plan, experiment_name, new_run_id, refusal_of_id
+from hpcrun.names import experiment_name, new_run_id, refusal_of_id
+from hpcrun.plan import FORCE, Awaited, Choice, Plan
 from hpcrun.reading import Finding, Read
 from hpcrun.resolve import resolve
 from hpcrun.resolve.tasks import task_of

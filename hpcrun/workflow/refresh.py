@@ -13,8 +13,7 @@ from typing import Any
 
 from hpcrun.errors import HpcrunError, SchedulerError, StoreError
 from hpcrun.fold import fold
-from hpcrun.layout import INTERACTIVE, Attempt, JournalKind, task_ids
-from hpcrun.plan import LOCAL
+from hpcrun.layout import INTERACTIVE, LOCAL, Attempt, JournalKind, task_ids
 from hpcrun.ports import JobId, JobWord, Scheduler
 from hpcrun.record import Fact, RunRecord
 from hpcrun.state import Cause, State

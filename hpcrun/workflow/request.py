@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from hpcrun.directives import WITHOUT_GPUS, one_on_each
-from hpcrun.plan import LOCAL, Plan
+from hpcrun.layout import LOCAL
+from hpcrun.plan import Plan
 
 
 def request_of(plan: Plan, digest: str, properties: Mapping[str, str]) -> dict[str, Any]:

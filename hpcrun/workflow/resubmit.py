@@ -18,7 +18,7 @@ from hpcrun.directives import options_of_submission
 from hpcrun.environments.cache import MARKER, listed
 from hpcrun.errors import ConfigError, PlanError, Problem, SchedulerError, SnapshotError, StoreError
 from hpcrun.layout import INTERACTIVE, Attempt, JournalKind
-from hpcrun.plan import token_of
+from hpcrun.names import token_of
 from hpcrun.ports import Scheduler
 from hpcrun.record import RunRecord
 from hpcrun.rights import kept_to

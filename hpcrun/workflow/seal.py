@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hpcrun.errors import HpcrunError, StoreError
-from hpcrun.layout import INTERACTIVE
+from hpcrun.layout import INTERACTIVE, LOCAL
 from hpcrun.ports import JobId
 from hpcrun.progress import counted
 from hpcrun.record import RunRecord
@@ -109,8 +109,6 @@ def _writer(session: Session, record: RunRecord, read: float) -> str:
         # Its end may come before its beginning: another process tells it.
         is_told = record.attempt.started is not None or _ended_long_ago(record)
         return "" if is_told else "its first records have not come yet"
-    from hpcrun.plan import LOCAL
-
     try:
         jobs = session.jobs(record.target, not_older_than=max(0.0, time.time() - read))
         held = {*jobs, *map(array_of, jobs)}

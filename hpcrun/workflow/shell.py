@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hpcrun.errors import ConfigError, PlanError, Problem, SchedulerError
-from hpcrun.layout import INTERACTIVE
-from hpcrun.plan import LOCAL
+from hpcrun.layout import INTERACTIVE, LOCAL
 from hpcrun.ports import Command, JobId
 from hpcrun.record import RunRecord
 from hpcrun.site import SiteConfig

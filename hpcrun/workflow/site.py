@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from hpcrun.assets import Assets, Templates
 from hpcrun.errors import ConfigError, Problem, SiteError
-from hpcrun.plan import split_target
+from hpcrun.names import split_target
 from hpcrun.reading import Finding, Layer, Read, read_layer, read_layers
 from hpcrun.site import SiteConfig
 from hpcrun.site.target import Override

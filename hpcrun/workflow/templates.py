@@ -30,7 +30,8 @@ from hpcrun.inspection import (
     parts_of,
     unmarked,
 )
-from hpcrun.plan import Container, Plan, Surroundings, Tasks, new_run_id
+from hpcrun.names import new_run_id
+from hpcrun.plan import Container, Plan, Surroundings, Tasks
 from hpcrun.reading import Read
 from hpcrun.resolve import resolve
 from hpcrun.resolve.container import STEPS
