@@ -11,9 +11,10 @@ import pytest
 from hpcrun.assets import Assets
 from hpcrun.config import RunConfiguration, checked
 from hpcrun.errors import ConfigError, PlanError
-from hpcrun.plan import Plan, Surroundings
+from hpcrun.plan import Plan
 from hpcrun.reading import Read, read_partly
 from hpcrun.resolve import resolve
+from hpcrun.resolve.surroundings import Surroundings
 from hpcrun.script import render
 from hpcrun.site import SiteConfig
 from hpcrun.workflow.site import load_site

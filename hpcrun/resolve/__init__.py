@@ -15,7 +15,7 @@ from hpcrun.directives import directives, forbidden, unwritable, written_twice
 from hpcrun.errors import ConfigError, PlanError
 from hpcrun.layout import LOCAL
 from hpcrun.names import experiment_name
-from hpcrun.plan import Awaited, Plan, Surroundings
+from hpcrun.plan import Awaited, Plan
 from hpcrun.reading import Read
 from hpcrun.resolve.awaiting import awaiting
 from hpcrun.resolve.container import check_data, completed, container, container_directives
@@ -28,6 +28,7 @@ from hpcrun.resolve.requeueing import may_requeue, requeueing
 from hpcrun.resolve.resuming import resuming
 from hpcrun.resolve.setting import setting
 from hpcrun.resolve.stopping import stopping
+from hpcrun.resolve.surroundings import Surroundings
 from hpcrun.resolve.tasks import tasks
 from hpcrun.site import SiteConfig
 

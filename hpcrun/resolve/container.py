@@ -7,8 +7,9 @@ from dataclasses import replace
 from string import Template
 
 from hpcrun.config import is_file
+from hpcrun.container import Container
 from hpcrun.directives import Directive
-from hpcrun.plan import Container, Data, Setting
+from hpcrun.plan import Data, Setting
 from hpcrun.resolve.request import Request
 from hpcrun.site import Runtime
 

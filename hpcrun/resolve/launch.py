@@ -13,7 +13,8 @@ from hpcrun.config import (
     nodes_key,
     processes_key,
 )
-from hpcrun.plan import Container, Launch
+from hpcrun.container import Container
+from hpcrun.plan import Launch
 from hpcrun.resolve.container import rules_of
 from hpcrun.resolve.request import Request
 from hpcrun.site import MasterAddress

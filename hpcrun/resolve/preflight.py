@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from hpcrun.container import Container
 from hpcrun.directives import Job
-from hpcrun.plan import Container, Launch, Preflight
+from hpcrun.plan import Launch, Preflight
 from hpcrun.resolve.request import Request
 
 

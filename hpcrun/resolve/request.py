@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from hpcrun.config import DockerSection, Environment, RunConfiguration
 from hpcrun.errors import Problem
-from hpcrun.plan import Choice, Surroundings, staged_place, staged_root
+from hpcrun.plan import Choice, staged_place, staged_root
 from hpcrun.reading import Finding, Read
+from hpcrun.resolve.surroundings import Surroundings
 from hpcrun.site import SiteConfig, Target
 from hpcrun.site.target import Override
 

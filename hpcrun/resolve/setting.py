@@ -5,8 +5,9 @@ from __future__ import annotations
 from string import Template
 
 from hpcrun.config import HorovodConfiguration, MpiConfiguration
+from hpcrun.container import Container
 from hpcrun.directives import WITHOUT_GPUS, one_on_each
-from hpcrun.plan import Container, Packing, Setting
+from hpcrun.plan import Packing, Setting
 from hpcrun.reading import nearest
 from hpcrun.resolve.container import rules_of
 from hpcrun.resolve.request import Request

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from hpcrun.assets import Assets
 from hpcrun.config import RunConfiguration
 from hpcrun.errors import HpcrunError, Problem, SiteError
-from hpcrun.plan import Surroundings
 from hpcrun.reading import Layer, nearest, read_layers, read_value, scalars
 from hpcrun.resolve import resolve
+from hpcrun.resolve.surroundings import Surroundings
 from hpcrun.script import CONTAINER_FOLDER, render
 from hpcrun.site import SiteConfig, Source, source_of
 from hpcrun.variables import is_heeded, named_in

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import hpcrun
-from hpcrun.plan import Surroundings
+from hpcrun.resolve.surroundings import Surroundings
 from hpcrun.store.policy import read_policy
 from hpcrun.store.users import own_name
 from hpcrun.variables import is_heeded

@@ -18,6 +18,7 @@ from jinja2 import Environment, nodes
 
 from hpcrun.assets import Found, Templates
 from hpcrun.config import MpiConfiguration, Resources, RunConfiguration
+from hpcrun.container import Container
 from hpcrun.errors import Problem, TemplateError
 from hpcrun.inspection import (
     Block,
@@ -31,10 +32,11 @@ from hpcrun.inspection import (
     unmarked,
 )
 from hpcrun.names import new_run_id
-from hpcrun.plan import Container, Plan, Surroundings, Tasks
+from hpcrun.plan import Plan, Tasks
 from hpcrun.reading import Read
 from hpcrun.resolve import resolve
 from hpcrun.resolve.container import STEPS
+from hpcrun.resolve.surroundings import Surroundings
 from hpcrun.script import (
     CONTAINER_FOLDER,
     LAUNCHER_FOLDER,
