@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING
 from hpcrun.arguments import checked
 from hpcrun.assets import Assets
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.workflow.session import (
-    Session,
-    find_config,
-    is_elsewhere,
-    named_folder,
-)
+from hpcrun.workflow.session import Session
+from hpcrun.workflow.settings import find_config, is_elsewhere, named_folder
 from hpcrun.workflow.side import Near, Side, open_side
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import hpcrun
 from hpcrun.cli.asking import agreed, tell_nothing_was_deleted
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, say, size_of
-from hpcrun.workflow.session import open_assets
+from hpcrun.workflow.settings import open_assets
 
 if TYPE_CHECKING:
     from hpcrun.transport.bootstrap import Found, Shell

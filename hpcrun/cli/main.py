@@ -116,7 +116,7 @@ class _Commands(click.Group):
 
 def _shown_here(context: click.Context, name: str, *words: str) -> click.Command | None:
     """What shows a command that runs where the run history is; None: that is here."""
-    from hpcrun.workflow.session import is_elsewhere, named_workspace, open_assets
+    from hpcrun.workflow.settings import is_elsewhere, named_workspace, open_assets
 
     named = named_workspace(Path.cwd(), os.environ, context.params.get("workspace")).text
     if not is_elsewhere(named) or {"--help", "-h"} & {*words}:

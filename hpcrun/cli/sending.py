@@ -120,7 +120,7 @@ def _files(config: RunConfiguration, params: Mapping[str, Any]) -> Iterator[tupl
     """(name there, file) of what a command finds beside it: the run file, the project's site files
     and templates, the files that tell packages."""
     from hpcrun.config.runconfig import find_runconfig
-    from hpcrun.workflow.session import open_assets
+    from hpcrun.workflow.settings import open_assets
 
     if params["runconfig"]:
         file = find_runconfig(params["runconfig"], Path())

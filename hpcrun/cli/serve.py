@@ -368,7 +368,7 @@ def _lay(texts: Mapping[str, str], own: Path) -> None:
     """Goes to a folder with the near side's files, beside which the command runs."""
     if not texts.keys() - {"-"}:
         return
-    from hpcrun.workflow.session import CONFIG, find_config, named_folder, named_workspace
+    from hpcrun.workflow.settings import CONFIG, find_config, named_folder, named_workspace
 
     settings, home = {}, find_config(Path.cwd())
     named = named_workspace(Path.cwd(), os.environ)

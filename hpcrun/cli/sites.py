@@ -12,7 +12,7 @@ import click
 from hpcrun.cli.bootstrap import bootstrap
 from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, say
-from hpcrun.workflow.session import open_assets
+from hpcrun.workflow.settings import open_assets
 
 if TYPE_CHECKING:
     from hpcrun.assets import Known

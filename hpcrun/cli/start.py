@@ -16,7 +16,8 @@ from hpcrun.cli.main import cli, json_option
 from hpcrun.cli.output import print_json, run_object, say
 from hpcrun.config import Environment
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.workflow.session import CONFIG, Session, is_elsewhere, open_assets, open_session
+from hpcrun.workflow.session import Session, open_session
+from hpcrun.workflow.settings import CONFIG, is_elsewhere, open_assets
 
 _RUN_YAML = """\
 # What `hpcrun submit` runs. Every key: `hpcrun schema`, and docs/run_yaml.md.

@@ -203,7 +203,7 @@ def _elsewhere(
     workspace: str | None, file: str, runconfig: str | None, target: str | None, **_: Any
 ) -> Elsewhere | None:
     """Where the run goes if that is another machine: by its workspace, or else by its target."""
-    from hpcrun.workflow.session import DEFAULT, named_workspace, open_assets
+    from hpcrun.workflow.settings import DEFAULT, named_workspace, open_assets
 
     start = (Path() if runconfig else Path(file).parent).absolute()
     named = named_workspace(start, os.environ, workspace)

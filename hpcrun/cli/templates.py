@@ -13,7 +13,7 @@ from hpcrun.cli.main import json_option
 from hpcrun.cli.output import print_json, print_table, say
 from hpcrun.errors import ConfigError, HpcrunError, Problem, TemplateError
 from hpcrun.names import split_target
-from hpcrun.workflow.session import open_assets
+from hpcrun.workflow.settings import open_assets
 from hpcrun.workflow.site import choose_target, load_site, templates_of
 from hpcrun.workflow.templates import Checked, blocks_of, check, find, listing
 

@@ -36,7 +36,8 @@ from hpcrun.workflow.sending import (
     text_of,
     unknown,
 )
-from hpcrun.workflow.session import Session, open_assets
+from hpcrun.workflow.session import Session
+from hpcrun.workflow.settings import open_assets
 from hpcrun.workflow.side import Copy, is_log
 from hpcrun.workflow.surroundings import new_token
 

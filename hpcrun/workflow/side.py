@@ -24,7 +24,8 @@ from hpcrun.workflow.files import each_there, fetch_file, files_of, files_on_dis
 from hpcrun.workflow.interactive import end
 from hpcrun.workflow.listing import list_ids
 from hpcrun.workflow.mirrored import expect_here
-from hpcrun.workflow.session import Session, named_workspace, open_assets, open_session
+from hpcrun.workflow.session import Session, open_session
+from hpcrun.workflow.settings import named_workspace, open_assets
 
 Told = TypeVar("Told")
 
