@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from hpcrun.store.sdk import publish
 from tests import campaign
+from tests.agent_job import Job
 from tests.alice import Alice, at_work, code_for_all
 from tests.cluster import Cluster
 from tests.cluster.failure import NotHere
@@ -24,7 +25,8 @@ from tests.cluster.laptop import Laptop
 from tests.cluster.layout import Layout
 from tests.commands import TRAIN
 from tests.far import Far
-from tests.lab import Lab, make_lab
+from tests.lab import Lab, accounting, make_lab
+from tests.submission import Place, make_place
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 """The number of this process among those that share the tests; empty if it is alone."""
@@ -122,6 +124,22 @@ def lab(cluster: Cluster) -> Lab:
 
 
 @pytest.fixture
+def place(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """An empty workspace on the cluster, and a source folder."""
+    with make_place(lab, request.node.name) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def accounted(lab: Lab) -> Iterator[Lab]:
+    """The cluster with slurmdbd, and nobody else's jobs."""
+    with accounting(lab, True):
+        lab.cluster.drop_jobs()
+        yield lab
+        lab.cluster.drop_jobs()
+
+
+@pytest.fixture
 def laptop(cluster: Cluster) -> Iterator[Laptop]:
     """lena's machine outside of the cluster, as new: it reaches the login node by SSH only."""
     laptop = cluster.laptop
@@ -156,6 +174,12 @@ def network(cluster: Cluster) -> Iterator[Path]:
 def sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What travels to the nodes, as submit publishes it."""
     return publish(tmp_path_factory.mktemp("sdk"))
+
+
+@pytest.fixture
+def job(tmp_path: Path, sdk: Path) -> Job:
+    """A job's setting, for an agent without Slurm."""
+    return Job(tmp_path, sdk).make()
 
 
 @pytest.fixture

@@ -116,6 +116,15 @@ def go_on(lab: Lab, job_id: str) -> None:
     lab.cluster.run("root", ["scontrol", "update", f"jobid={job_id}", "StartTime=now+3"])
 
 
+@contextlib.contextmanager
+def accounting(lab: Lab, on: bool) -> Iterator[None]:
+    """The cluster with slurmdbd or without it; afterwards as before."""
+    before = lab.cluster.has_accounting()
+    lab.cluster.set_accounting(on)
+    yield
+    lab.cluster.set_accounting(before)
+
+
 def make_lab(cluster: Cluster) -> Lab:
     """Installs hpcrun for the users of a cluster that is up."""
     # Two sessions would remove each other's half-made environment.

@@ -19,11 +19,6 @@ from tests.signal_masks import settable
 ROOT = os.geteuid() == 0
 
 
-@pytest.fixture
-def job(tmp_path: Path, sdk: Path) -> Job:
-    return Job(tmp_path, sdk).make()
-
-
 # -- the ordinary run ---------------------------------------------------------------------------
 
 

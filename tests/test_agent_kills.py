@@ -30,11 +30,6 @@ from tests.agent_job import (
 ROOT = os.geteuid() == 0
 
 
-@pytest.fixture
-def job(tmp_path: Path, sdk: Path) -> Job:
-    return Job(tmp_path, sdk).make()
-
-
 # -- the spool ----------------------------------------------------------------------------------
 
 

@@ -33,11 +33,6 @@ NAMES = (
 )
 
 
-@pytest.fixture
-def job(tmp_path: Path, sdk: Path) -> Job:
-    return Job(tmp_path, sdk).make()
-
-
 def task(
     job: Job, shell: Sequence[str], *words: str, errors: int | None = None, **more: str
 ) -> subprocess.Popen[bytes]:

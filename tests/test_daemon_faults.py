@@ -18,8 +18,8 @@ from hpcrun.scheduler.slurm import NO_SUCH_JOB
 from hpcrun.verdict import SILENT
 from tests.campaign import KILLS, Figures, seeded, times
 from tests.cluster import Cluster
-from tests.lab import Lab, eventually
-from tests.submission import Place, make_place
+from tests.lab import eventually
+from tests.submission import Place
 
 pytestmark = [pytest.mark.cluster, pytest.mark.campaign]
 
@@ -40,12 +40,6 @@ while step < 3 or os.path.exists(os.path.join(sys.argv[1], "hold")):
     time.sleep(0.1)
     step += 1
 """
-
-
-@pytest.fixture
-def place(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
-    with make_place(lab, request.node.name) as place:
-        yield place
 
 
 @contextlib.contextmanager

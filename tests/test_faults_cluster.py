@@ -38,17 +38,6 @@ STOPPED = times(60, 5)
 STEP = "distributed_job_config: {kind: mpi, launcher: srun}\n"
 
 
-@pytest.fixture(scope="module")
-def accounted(lab: Lab) -> Iterator[Lab]:
-    """The cluster with slurmdbd, and nobody else's jobs."""
-    before = lab.cluster.has_accounting()
-    lab.cluster.set_accounting(True)
-    lab.cluster.drop_jobs()
-    yield lab
-    lab.cluster.drop_jobs()
-    lab.cluster.set_accounting(before)
-
-
 @pytest.fixture
 def place(accounted: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
     with make_place(accounted, request.node.name[5:25]) as place:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster
-from tests.lab import REPOSITORY, Lab, eventually, go_on
+from tests.lab import REPOSITORY, Lab, accounting, eventually, go_on
 
 pytestmark = pytest.mark.cluster
 
@@ -44,10 +44,8 @@ resources: {time: 10m}
 @pytest.fixture(params=["accounting", "no accounting"], scope="module")
 def either(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Lab]:
     """The cluster with slurmdbd, then without it."""
-    before = lab.cluster.has_accounting()
-    lab.cluster.set_accounting(request.param == "accounting")
-    yield lab
-    lab.cluster.set_accounting(before)
+    with accounting(lab, request.param == "accounting"):
+        yield lab
 
 
 @pytest.fixture(scope="module")
@@ -229,10 +227,8 @@ def test_cancel_by_the_user(either: Lab) -> None:
 @pytest.fixture
 def accounted(lab: Lab) -> Iterator[Lab]:
     """The cluster with slurmdbd, whatever another test is going on with."""
-    before = lab.cluster.has_accounting()
-    lab.cluster.set_accounting(True)
-    yield lab
-    lab.cluster.set_accounting(before)
+    with accounting(lab, True):
+        yield lab
 
 
 def test_who_canceled_is_the_schedulers_word(accounted: Lab) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, eventually
-from tests.submission import Place, make_place
+from tests.lab import eventually
+from tests.submission import Place
 
 pytestmark = pytest.mark.cluster
 
@@ -24,12 +23,6 @@ targets:
   main: {{partition: main, time: {{default: 5m, max: 1h}}}}
 scheduler: {{poll: {{interval_seconds: {INTERVAL}, max_interval_seconds: {INTERVAL}}}}}
 """
-
-
-@pytest.fixture
-def place(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
-    with make_place(lab, request.node.name) as place:
-        yield place
 
 
 def counting(place: Place, calls: Path) -> Path:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
 from hpcrun.errors import StoreError
-from tests.lab import Lab, eventually
-from tests.submission import Place, make_place
+from tests.lab import eventually
+from tests.submission import Place
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-def place(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
-    with make_place(lab, request.node.name) as place:
-        yield place
 
 
 def waits(done: subprocess.CompletedProcess[str]) -> None:

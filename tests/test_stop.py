@@ -98,11 +98,6 @@ open("stopped", "w").close()
 """
 
 
-@pytest.fixture
-def job(tmp_path: Path, sdk: Path) -> Job:
-    return Job(tmp_path, sdk).make()
-
-
 def asking(job: Job) -> list[str]:
     return [*job.shim, "env", f"PYTHONPATH={job.sdk}", sys.executable, "-c", ASK]
 

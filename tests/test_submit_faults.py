@@ -27,17 +27,11 @@ from hpcrun.record import decode_page, encode
 from hpcrun.workflow.cut import SETTLING
 from tests.cluster.hosts import view
 from tests.lab import Lab, eventually
-from tests.submission import Place, make_place
+from tests.submission import Place
 
 pytestmark = pytest.mark.cluster
 
 HOSTS = ("login", "n1", "n2", "n3", "n4")
-
-
-@pytest.fixture
-def place(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
-    with make_place(lab, request.node.name) as place:
-        yield place
 
 
 def refused(

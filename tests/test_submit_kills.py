@@ -10,7 +10,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,8 @@ import pytest
 from hpcrun.record import decode_page
 from hpcrun.workflow.refresh import CUT
 from tests.campaign import Figures, seeded, times
-from tests.lab import Lab, eventually
-from tests.submission import Place, make_place
+from tests.lab import eventually
+from tests.submission import Place
 
 pytestmark = pytest.mark.cluster
 
@@ -28,12 +28,6 @@ SEEDS = times(100)
 
 GO_ON = times(10, 1)
 """How many of the runs without a job are submitted again."""
-
-
-@pytest.fixture
-def place(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Place]:
-    with make_place(lab, request.node.name) as place:
-        yield place
 
 
 # What a site's own sbatch could be: a script around the real one.

@@ -139,17 +139,6 @@ def ended(run: Any) -> bool:
 
 
 @pytest.fixture(scope="module")
-def accounted(lab: Lab) -> Iterator[Lab]:
-    """The cluster with slurmdbd, and nobody else's jobs."""
-    before = lab.cluster.has_accounting()
-    lab.cluster.set_accounting(True)
-    lab.cluster.drop_jobs()
-    yield lab
-    lab.cluster.drop_jobs()
-    lab.cluster.set_accounting(before)
-
-
-@pytest.fixture(scope="module")
 def ends(accounted: Lab) -> Faults:
     """Runs that ended, each by another fault."""
     lab, faults = accounted, Faults(accounted)
