@@ -20,9 +20,10 @@ from hpcrun.scheduler import slurm, tables
 from hpcrun.scheduler.command import Answer, failure
 from hpcrun.scheduler.hostlist import expand
 from hpcrun.scheduler.inventory import configuration, mpi_types, nodes_in, partitions_in
+from hpcrun.scheduler.lives import joined
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.scheduler.refusal import judge
-from hpcrun.scheduler.slurm import job_id_in, joined
+from hpcrun.scheduler.slurm import job_id_in
 from hpcrun.scheduler.states import word_of
 from hpcrun.state import Cause, State
 from tests.record_outputs import NODE_LISTS, REFUSED, SCRIPTS

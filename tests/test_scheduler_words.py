@@ -10,10 +10,11 @@ from hpcrun.errors import OutcomeUnknown, SchedulerError
 from hpcrun.scheduler.command import Answer
 from hpcrun.scheduler.environment import inherited
 from hpcrun.scheduler.hostlist import MOST, expand
+from hpcrun.scheduler.lives import joined
 from hpcrun.scheduler.process import ProcessName
 from hpcrun.scheduler.reasons import reason_in_words
 from hpcrun.scheduler.refusal import judge
-from hpcrun.scheduler.slurm import job_id_in, joined
+from hpcrun.scheduler.slurm import job_id_in
 from hpcrun.scheduler.states import Exit, Step, Told, word_of
 from hpcrun.scheduler.tables import SEPARATOR, Life, controlled, lives, queue_rows, submit_times
 from hpcrun.state import Cause, State

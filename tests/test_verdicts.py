@@ -13,7 +13,7 @@ from hpcrun.fold import fold
 from hpcrun.hints import hint_of
 from hpcrun.layout import Attempt
 from hpcrun.record import Fact, Verdict
-from hpcrun.scheduler.slurm import joined
+from hpcrun.scheduler.lives import joined
 from hpcrun.scheduler.states import Exit, Step, Told, word_of
 from hpcrun.scheduler.tables import Life
 from hpcrun.state import Cause, State
