@@ -18,7 +18,7 @@ from hpcrun.assets import Assets
 from hpcrun.config import parse_time
 from hpcrun.layout import LOCAL
 from hpcrun.plan import Plan
-from hpcrun.resolve.job import longest
+from hpcrun.resolve.time_limit import longest
 from hpcrun.site import SiteConfig, Target
 from hpcrun.workflow.site import choose_target, load_site
 from hpcrun.workflow.sites import UNSOURCED, Fact, check_file, facts_of

@@ -95,6 +95,11 @@ class Request:
         return f"target {self.site.id}/{self.target_name}"
 
     @property
+    def for_tests(self) -> str:
+        """What a hint begins with at a target that is there for tests."""
+        return "it is there for tests: " if self.target.kind == "test" else ""
+
+    @property
     def environment(self) -> Environment:
         """The environment as a value."""
         environment = self.config.environment

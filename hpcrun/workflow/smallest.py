@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcrun.config import Resources, RunConfiguration, parse_time
-from hpcrun.resolve.job import longest
+from hpcrun.resolve.time_limit import longest
 from hpcrun.site import SiteConfig, Target
 
 
