@@ -43,6 +43,7 @@ from hpcrun.workflow.session import Session
 from hpcrun.workflow.sources import bring_sources, lacking, told_sources
 from hpcrun.workflow.stage import proven, stage
 from hpcrun.workflow.telling import Told, ToldFile, ToldRun
+from hpcrun.workflow.way import Way
 
 STAGE = ".mirror-"
 """How the name of a folder begins in which records are laid aside."""
@@ -116,7 +117,7 @@ class Mirror:
         """Brings what is told and not here. StoreError, TransportError: what has come by then
         stays. ask: None: sources stay there.
         """
-        way = _Way(source, progress)
+        way = Way(source, progress)
         place = f"{source.name}:{told.workspace}"
         done = {run.run_id: self._first_look(run, named) for run in told.runs}
         try:
@@ -146,7 +147,7 @@ class Mirror:
     # -- records ------------------------------------------------------------------------------
 
     def _bring_records(
-        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: _Way, place: str
+        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: Way, place: str
     ) -> Iterator[Mirrored]:
         for run in runs:
             if run.record is None and not run.ended:
@@ -223,7 +224,7 @@ class Mirror:
     # -- sources ------------------------------------------------------------------------------
 
     def _bring_sources(
-        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: _Way, ask: Ask
+        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: Way, ask: Ask
     ) -> Iterator[Mirrored]:
         """Brings those that are not here. What cannot be had there is no reason to refuse a run."""
         wanted = {run: self._source_of(run.run_id) for run in runs}
@@ -259,7 +260,7 @@ class Mirror:
     # -- files --------------------------------------------------------------------------------
 
     def _bring_files(
-        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: _Way
+        self, room: str, runs: Sequence[ToldRun], own: UserPaths, way: Way
     ) -> Iterator[Mirrored]:
         lacks = {
             run: [file for file in run.files if not _is_same(file, own)]
@@ -300,38 +301,6 @@ def opened(
     with alone(folder / f"{site}.lock", say):
         file = folder / f"{site}.json"
         yield Mirror(session, file, _read(file))
-
-
-class _Way:
-    """How all that is new comes here, with one progress for all of it."""
-
-    def __init__(self, source: Files, progress: Progress | None) -> None:
-        self.source = source
-        self._progress = progress
-        self._total = 0
-
-    def part(self, size: int) -> Progress | None:
-        """The progress of a part of it."""
-        progress, before = self._progress, self._total
-        self._total += size
-        total = self._total
-        if progress is None:
-            return None
-        return lambda done, _: progress(before + done, total)
-
-    def fetch(
-        self,
-        room: str,
-        files: Sequence[ToldFile],
-        into: Path,
-        apart: Path,
-        basis: Path | None = None,
-    ) -> Sequence[str]:
-        """As `Files.fetch`."""
-        total = sum(file.size for file in files)
-        names = [file.path for file in files]
-        progress = self.part(total)
-        return self.source.fetch(room, names, into, apart, basis, total, progress)
 
 
 def _read(file: Path) -> dict[str, Here]:
