@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +14,7 @@ from hpcrun.errors import ConfigError, RunNotFound, StoreError
 from hpcrun.store.experiments import read_experiment
 from hpcrun.workflow.delete import delete
 from tests.commands import hpcrun, told
+from tests.terminal import Terminal
 
 
 @pytest.fixture
@@ -135,21 +133,11 @@ def test_the_preview_says_what_goes(experiment: Experiment, tmp_path: Path) -> N
 
 def test_delete_asks_a_person(experiment: Experiment) -> None:
     run = make(experiment)
-    for answer, left in ((b"n\n", {run.id}), (b"y\n", set())):
-        master, slave = pty.openpty()
-        words = [sys.executable, "-m", "hpcrun", "delete", run.id]
-        process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave)
-        os.close(slave)
-        os.write(master, answer)
-        shown = b""
-        while b"for good?" not in shown or process.poll() is None:
-            try:
-                shown += os.read(master, 1024)
-            except OSError:
-                break
-        assert process.wait() == 0
-        os.close(master)
-        assert b"delete 1 runs for good?" in shown
+    for answer, left in (("n\n", {run.id}), ("y\n", set())):
+        terminal = Terminal([sys.executable, "-m", "hpcrun", "delete", run.id])
+        terminal.shows(r"delete 1 runs for good\?")
+        terminal.type(answer)
+        assert terminal.ends() == 0
         assert listed() == left
 
 

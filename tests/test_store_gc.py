@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -26,8 +25,9 @@ from hpcrun.store.sealing import seal, unseal
 from hpcrun.workflow.care.garbage import YOUNG, clean_up, plan_cleaning
 from hpcrun.workflow.code import digest_of
 from hpcrun.workflow.resubmit import check as check_resubmission
-from tests.care import Care, flip, long_ago
+from tests.care import Care, flip, hpcrun, long_ago
 from tests.lab import eventually
+from tests.terminal import Terminal
 
 ROUNDS = 150
 
@@ -54,17 +54,7 @@ def clean(care: Care) -> int:
 
 
 def gc(care: Care, *words: str) -> subprocess.CompletedProcess[str]:
-    words = (
-        sys.executable,
-        "-m",
-        "hpcrun",
-        "-w",
-        str(care.session.workspace),
-        "store",
-        "gc",
-        *words,
-    )
-    return subprocess.run(words, capture_output=True, text=True, check=True)
+    return hpcrun(care, "store", "gc", *words)
 
 
 def stored(care: Care, paths: RunPaths) -> list[Path]:
@@ -299,21 +289,13 @@ def test_the_command_says_what_goes_and_asks(care: Care) -> None:
     assert done.stderr == "nothing was deleted; --yes deletes\n"
     told = json.loads(gc(care, "--json").stdout)
     assert (told["deleted"], told["files"], told["bytes"]) == (False, 2, size)
-    for answer, left in ((b"n\n", 2), (b"y\n", 0)):
-        master, slave = pty.openpty()
-        words = [sys.executable, "-m", "hpcrun", "-w", str(care.session.workspace), "store", "gc"]
-        process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave)
-        os.close(slave)
-        os.write(master, answer)
-        shown = b""
-        while process.poll() is None or b"deleted" not in shown:
-            try:
-                shown += os.read(master, 1024)
-            except OSError:
-                break
-        assert process.wait() == 0
-        os.close(master)
-        assert b"delete 2 files for good?" in shown
+    words = [sys.executable, "-m", "hpcrun", "-w", str(care.session.workspace), "store", "gc"]
+    for answer, left in (("n\n", 2), ("y\n", 0)):
+        terminal = Terminal(words)
+        terminal.shows(r"delete 2 files for good\?")
+        terminal.type(answer)
+        terminal.shows("deleted")
+        assert terminal.ends() == 0
         files = [p for p in Path(care.own.snapshots).rglob("*") if p.is_file()]
         assert len(files) == left
     care.source("print(4)\n")

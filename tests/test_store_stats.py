@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.care import Care
+from tests.care import Care, hpcrun
 
 UID = os.getuid()
 
@@ -22,17 +21,7 @@ def care(tmp_path: Path) -> Care:
 
 
 def stats(care: Care, *words: str) -> str:
-    words = (
-        sys.executable,
-        "-m",
-        "hpcrun",
-        "-w",
-        str(care.session.workspace),
-        "store",
-        "stats",
-        *words,
-    )
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return hpcrun(care, "store", "stats", *words).stdout
 
 
 def told(care: Care, *words: str) -> Any:
