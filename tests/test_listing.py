@@ -9,22 +9,27 @@ import pwd
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from hpcrun import Experiment, Run, Workspace
+from hpcrun.assets import Assets
 from hpcrun.cli.columns import label_of, parse_columns, parse_order
 from hpcrun.cli.listing import moment
 from hpcrun.errors import ConfigError, StoreError
 from hpcrun.layout import INTERACTIVE, Attempt
 from hpcrun.store import FileStore
+from hpcrun.store.removal import remove
 from hpcrun.store.sealing import seal
 from hpcrun.store.wanted import Key, Order
-from hpcrun.workflow.listing import index, list_rows
+from hpcrun.workflow.listing import SHOWN, index, list_ids, list_rows
+from tests.care import Own
 from tests.commands import hpcrun, told
 from tests.test_history import Lab
+from tests.test_sealing_faults import make_run
 
 
 @pytest.mark.parametrize(
@@ -325,3 +330,24 @@ def test_api_and_command_have_one_order_within_a_second(project: Path) -> None:
             with contextlib.suppress(StoreError):
                 seal(store.stored(store.paths(run_id)))
         index(session, anew=True)
+
+
+def test_runs_that_somebody_deletes_meanwhile_are_left_out(tmp_path: Path) -> None:
+    session, told_errors = Own(tmp_path / "history", Assets.of(tmp_path, {})), []
+    session.store.prepare()
+    for number in range(50):
+        paths = make_run(session.store, number, 1)
+        if number % 2:
+            seal(session.store.stored(paths))
+
+    def delete() -> None:
+        for run_id in session.store.run_ids():
+            remove(session.store.paths(run_id))
+
+    with ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(delete)
+        while not deleting.done():
+            list_rows(session, None, tell=told_errors.append)
+            list(list_ids(session, SHOWN))
+        deleting.result()
+    assert told_errors == [] and session.store.run_ids() == []

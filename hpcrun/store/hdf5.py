@@ -182,6 +182,9 @@ class Columns:
             try:
                 self._file = h5f.open(name, h5f.ACC_RDONLY, fapl=access)
             except (OSError, RuntimeError) as error:
+                if not os.fstat(file.fileno()).st_nlink:  # HDF5 wants the path, which is gone
+                    gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+                    raise gone from error
                 raise Damaged(path, str(error)) from error
 
     def __contains__(self, name: str) -> bool:

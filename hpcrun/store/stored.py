@@ -134,17 +134,22 @@ class StoredRun:
         """Begins anew when the run was sealed meanwhile, or a sealed file turns out damaged."""
         damaged = {number: Damaged(self.sealed_path(number), "as told") for number in without}
         for _ in range(_ATTEMPTS):
-            with told(f"read the record {self.paths.record}"), self._layers(damaged) as layers:
+            with told(f"read the record {self.paths.record}"):
                 try:
-                    with layers.trusted():
-                        value = read(layers)
+                    layers = self._layers(damaged)
                 except FileNotFoundError:
                     continue
-                except Damaged as error:
-                    damaged[layers.number] = error
-                    continue
-                if layers.is_whole:
-                    return value
+                with layers:
+                    try:
+                        with layers.trusted():
+                            value = read(layers)
+                    except FileNotFoundError:
+                        continue
+                    except Damaged as error:
+                        damaged[layers.number] = error
+                        continue
+                    if layers.is_whole:
+                        return value
         if damaged:
             raise damaged[max(damaged)]
         self.raise_missing()

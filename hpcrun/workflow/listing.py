@@ -120,9 +120,28 @@ def list_ids(session: Session, wanted: Wanted) -> Iterator[str]:
     )
     known = (sorted(order_of(*each) for each in indexed) for _, indexed in found)
     beside = sorted((run_id for ids, _ in found for run_id in ids), key=newest_first)
-    records = (session.store.read(run_id) for run_id in beside if wanted.fits_id(run_id))
+    records = _there(session, (run_id for run_id in beside if wanted.fits_id(run_id)))
     fitting = (each for each in records if is_wanted(session, each, wanted, asked.archived))
     return (run_id for _, _, run_id in merge(*known, _ordered(fitting)))
+
+
+def _there(session: Session, ids: Iterable[str]) -> Iterator[RunRecord]:
+    for run_id in ids:
+        try:
+            yield session.store.read(run_id)
+        except StoreError as error:
+            if not _is_gone(session, run_id, None, error):
+                raise
+
+
+def _is_gone(session: Session, run_id: str, user: str | None, error: StoreError) -> bool:
+    """Whether a run that cannot be read was deleted since it was listed."""
+    if not isinstance(error.__cause__, FileNotFoundError):
+        return False
+    try:
+        return not session.store.has(run_id, user or session.store.user)
+    except StoreError:
+        return False  # others may keep theirs to themselves
 
 
 def _ordered(records: Iterable[RunRecord]) -> Iterator[tuple[int, float, str]]:
@@ -171,6 +190,8 @@ def _readable(
         try:
             yield session.store.read(run_id, user)
         except StoreError as error:
+            if _is_gone(session, run_id, user, error):
+                continue
             tell(error)
             unread += 1
             if unread == MANY_UNREAD and user not in (None, session.user):
