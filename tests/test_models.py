@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,27 @@ def test_two_who_register_at_once_get_two_versions(tmp_path: Path) -> None:
     assert versions(models, "net") == list(range(1, 41))
     assert all(len(read(models, "net", n).files) == 1 for n in range(1, 41))
     assert sorted(os.listdir(tmp_path / "models/net"), key=int) == [str(n) for n in range(1, 41)]
+
+
+def test_versions_that_somebody_deletes_meanwhile_are_left_out(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for _ in range(30):
+        Model.register(workspace, tmp_path / "file", "net")
+    versions = Model.list(workspace)
+
+    def delete() -> None:
+        for model in versions:
+            model.delete()
+
+    with ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(delete)
+        while not deleting.done():
+            assert len(Model.list(workspace, latest=True)) <= 1
+            Model.list(workspace)
+        deleting.result()
+    assert Model.list(workspace) == []
 
 
 def test_a_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:

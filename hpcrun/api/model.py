@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,10 @@ class Model:
         """
         folders, wanted = _folders(workspace), names_of(tags)
         there = [path for folder in folders if Path(folder).is_dir() for path in os.scandir(folder)]
-        found = []
+        found: list[Model] = []
         for each in sorted({path.name for path in there if name in (None, path.name)}):
             numbers = sorted({n for f in folders for n in versions(f, each)}, reverse=True)
-            found += [cls(workspace, each, version=n) for n in numbers[: 1 if latest else None]]
+            found += islice(_there(workspace, each, numbers), 1 if latest else None)
         return [
             model
             for model in found
@@ -206,6 +207,16 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.id!r})"
+
+
+def _there(workspace: Workspace, name: str, numbers: Sequence[int]) -> Iterator[Model]:
+    """The versions of a model that nobody has deleted since they were listed."""
+    for number in numbers:
+        try:
+            yield Model(workspace, name, version=number)
+        except StoreError:
+            if any(number in versions(folder, name) for folder in _folders(workspace)):
+                raise
 
 
 def _folders(workspace: Workspace) -> Sequence[str]:
