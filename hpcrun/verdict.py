@@ -107,10 +107,15 @@ def _verdict_of_exit(
     status = rank_end.status if rank_end is not None else code
     fall = _fall(rank_end, _exception(said) if status == RAISED else "")
     if memory:
-        # What falls otherwise has outlived the process that was killed, maybe by far.
-        killed = rank_end is not None and rank_end.status == _BY_KILL
-        who = f"rank {rank}" if killed else "a process"
-        sentence = f"{who} was killed because the job ran out of memory{'' if killed else fall}"
+        # Others may fall over the loss of it before its shim has told; and what falls otherwise has
+        # outlived the process that was killed, maybe by far.
+        seen = {f.data["rank"] for f in by_kind.get("rank_ended", ()) if f.data.get("memory")}
+        killed = first_to_fall(end for end in ends if end.rank in seen) or rank_end
+        if killed is not None and killed.status == _BY_KILL:
+            rank, who, fall = killed.rank, f"rank {killed.rank}", ""
+        else:
+            who = "a process"
+        sentence = f"{who} was killed because the job ran out of memory{fall}"
         return Verdict(Cause.OUT_OF_MEMORY, sentence, evidence, code, signal, rank)
     if cause == Cause.EXIT_CODE:
         # A launcher whose ranks were killed ends as a shell does: with 128 + n.

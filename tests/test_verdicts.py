@@ -118,6 +118,13 @@ def test_what_a_rank_ended_by_is_told_beside_a_child_that_was_killed_for_memory(
     )
 
 
+def test_the_rank_that_was_killed_for_memory_is_named_whoever_fell_over_it_before() -> None:
+    seen = {"rank": 2, "status": 137, "host": "n2", "time": 9.0, "memory": True}
+    told = verdict(fell(1, 0), ("rank_ended", seen), KILL, exited(1, *TRACE, "RuntimeError: lost"))
+    assert told.sentence == "rank 2 was killed because the job ran out of memory"
+    assert told.rank == 2
+
+
 def test_a_rank_that_fell_is_told_even_if_its_launcher_did_not_mind() -> None:
     for status, how in ((139, "by SIGSEGV"), (3, "with exit code 3")):
         told = verdict(fell(status), WELL)
