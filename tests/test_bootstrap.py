@@ -198,6 +198,7 @@ def test_who_installs_the_same_at_once_waits(tmp_path: Path) -> None:
             said = process.communicate()[0]
     assert said.split() == [b"installed", b'"%s"' % os.fsencode(place)]
     assert (place / "begun").exists()
+    assert sorted(path.name for path in place.parent.iterdir()) == ["current", "v1"]
 
 
 def test_the_folder_is_another_for_another_python(tmp_path: Path) -> None:

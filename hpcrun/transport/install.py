@@ -22,6 +22,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 class _Failed(Exception):
@@ -57,10 +58,25 @@ def main() -> int:
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Waits for who installs the same: what is not complete is no rest of one that was killed."""
-    with lock.open("w") as held:
-        with contextlib.suppress(OSError):  # no locks on this file system
-            fcntl.flock(held, fcntl.LOCK_EX)
-        yield
+    while (held := _locked(lock)) is None:
+        pass
+    with held:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _locked(lock: Path) -> IO[str] | None:
+    """The lock file, held; None: who had it before has removed it."""
+    held = lock.open("w")
+    with contextlib.suppress(OSError):  # no locks on this file system
+        fcntl.flock(held, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(held.fileno()), lock.stat()):
+            return held
+    held.close()
+    return None
 
 
 def _tell(what: str, text: str) -> None:
