@@ -35,8 +35,9 @@ from hpcrun.store.wanted import Key, Order, Wanted
 from hpcrun.workflow.listing import index, list_ids, list_rows
 from tests.care import Own
 
-MONTHS = (1_680_000_000, 1_690_000_000, int(time.time()) - 60)
-"""When runs begin: in two months that are over, and in this one."""
+MONTHS = (1_680_000_000, 1_690_000_000, 4_080_000_000)
+"""When runs begin: in two months that are over, and in one that is not, also where the tests run as
+a month ends."""
 
 NAMES = ("digits", "other_name")
 
