@@ -44,21 +44,21 @@ def test_a_run_whose_folders_are_missing_has_them_once_it_is_submitted_again(
 ) -> None:
     """As where the client was killed between the record and the folders."""
     run = submit(workspace, tmp_path, "import os\nassert os.path.isdir('outputs')\n")
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     shutil.rmtree(run.paths.files)
     run.resubmit()
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     assert [str(each.attempt) for each in run.record().attempts] == ["1.0", "2.0"]
 
 
 def test_a_second_submission_goes_on_in_the_same_run(workspace: Workspace, tmp_path: Path) -> None:
     run = submit(workspace, tmp_path, TRAIN)
-    run.wait_for_completion(raise_on_error=False)
+    run.wait_for_completion(wait_post_processing=True, raise_on_error=False)
     assert run.get_status() == "Failed"
     script = Path(run.paths.script).read_bytes()
     (tmp_path / "source/train.py").write_text("raise SystemExit(9)  # not the snapshot's\n")
     run.resubmit()
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     first, second = run.record().attempts
     assert [str(first.attempt), str(second.attempt)] == ["1.0", "2.0"]
     assert first.verdict is not None and second.verdict is not None
@@ -95,9 +95,9 @@ def test_each_attempt_uploads_its_own_files(
     config = script_of(UPLOADS, tmp_path / "source")
     config.run_config.working_directory = place
     run = Experiment(workspace, "again").submit(config)
-    run.wait_for_completion(raise_on_error=False)
+    run.wait_for_completion(wait_post_processing=True, raise_on_error=False)
     run.resubmit()
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     for name in ("outputs/model.pt", "weights"):
         copy = run.download_file(name, tmp_path / "copy")
         assert copy.read_text() == "the model of 2.0"
@@ -112,7 +112,7 @@ def test_a_run_that_goes_on_is_not_submitted_again(workspace: Workspace, tmp_pat
     with pytest.raises(SchedulerError, match="is still Running"):
         run.resubmit()
     run.cancel()
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     assert len(run.record().attempts) == 1
 
 
@@ -132,7 +132,7 @@ def test_of_two_who_submit_a_run_again_at_once_one_does(
 ) -> None:
     """The other's job would end as a duplicate, and might be taken for the run's."""
     run = submit(workspace, tmp_path, "pass\n")
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     words = [sys.executable, "-c", AGAIN, str(workspace.path), run.id]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(words, **pipes) as one, subprocess.Popen(words, **pipes) as two:
@@ -145,7 +145,7 @@ def test_of_two_who_submit_a_run_again_at_once_one_does(
             said += process.communicate()[1]
     assert sorted((one.returncode, two.returncode)) == [0, 1]
     assert b"is being submitted again by process" in said or b"goes on again" in said
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     assert [str(each.attempt) for each in run.record().attempts] == ["1.0", "2.0"]
     assert "duplicate" not in Path(run.paths.batch_log(2)).read_text()
     with subprocess.Popen(["sleep", "300"]) as other:
@@ -158,13 +158,13 @@ def test_of_two_who_submit_a_run_again_at_once_one_does(
         finally:
             other.kill()
     run.resubmit()  # which never began
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     assert len(run.record().attempts) == 3
 
 
 def test_what_it_needs_must_be_there(workspace: Workspace, tmp_path: Path) -> None:
     run = submit(workspace, tmp_path, "pass\n")
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     snapshot = run.record().request["snapshot"]["manifest"]
     for path, kind in ((run.paths.script, StoreError), (snapshot, HpcrunError)):
         aside = Path(path).rename(f"{path}.aside")
@@ -179,9 +179,9 @@ def test_the_job_of_an_earlier_submission_ends_as_a_duplicate(
 ) -> None:
     """It may come back late, as when an administrator requeues it."""
     run = submit(workspace, tmp_path, TRAIN)
-    run.wait_for_completion(raise_on_error=False)
+    run.wait_for_completion(wait_post_processing=True, raise_on_error=False)
     run.resubmit()
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     first = run.record().attempts[0]
     words = ["/bin/bash", run.paths.script]
     late = {"PATH": "/usr/bin:/bin", "HPCRUN_JOB_ID": str(first.job_id)}
@@ -226,13 +226,13 @@ if not run.resume_from: open("outputs/checkpoint-0", "w").write("0")
 
 def test_the_newest_checkpoint_or_another_is_resumed(workspace: Workspace, tmp_path: Path) -> None:
     run = submit(workspace, tmp_path, RESUMES, resume_from="auto")
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     own, other = f"{run.paths.outputs}/checkpoint-0", tmp_path / "older checkpoint"
     run.resubmit()
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     other.write_text("weights")
     run.resubmit(resume_from=other)
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     logs = [Path(run.paths.user_logs, f"{n}.0/rank-0.log").read_text() for n in (1, 2, 3)]
     expected = [
         "[] None\n",
@@ -257,7 +257,7 @@ def test_a_run_that_others_see_names_no_checkpoint_of_a_private_one(
         with pytest.raises(ConfigError, match="lies in a private run, and this one"):
             submit(workspace, tmp_path, RESUMES, resume_from=str(path))
     known = submit(workspace, tmp_path, RESUMES)
-    known.wait_for_completion()
+    known.wait_for_completion(wait_post_processing=True)
     with pytest.raises(ConfigError, match="lies in a private run, and this one"):
         known.resubmit(resume_from=checkpoint)
     another = submit(workspace, tmp_path, RESUMES, private=True, resume_from=str(checkpoint))
