@@ -98,6 +98,9 @@ def test_one_attempt_at_a_known_host_by_the_way_that_the_site_names() -> None:
         "BatchMode=yes",
         "LogLevel=ERROR",
     } <= {*words}
+    # ssh gives up when it would ask once more than that: a cut is noticed within ten seconds.
+    told = dict(word.split("=", 1) for word in words if "=" in word)
+    assert int(told["ServerAliveInterval"]) * (int(told["ServerAliveCountMax"]) + 1) < 10
 
 
 def test_what_a_server_says_while_it_asks_is_seen() -> None:
