@@ -121,7 +121,7 @@ print(sorted(len(m) for m in run.get_metrics(recursive=True).values()))
 
 def test_children_of_a_job(experiment: Experiment, here: Path) -> None:
     run = experiment.submit(script_of(IN_A_JOB, here))
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     log = run.get_details_with_logs()["logFiles"]["user_logs/1.0/rank-0.log"]
     assert log == "[0, 0, 1, 1, 1, 1]\n"
     children = list(run.get_children())
@@ -136,7 +136,7 @@ def test_children_of_a_job(experiment: Experiment, here: Path) -> None:
 def test_a_child_that_is_submitted(experiment: Experiment, here: Path) -> None:
     parent = experiment.start_logging(snapshot_directory=None)
     child = parent.submit_child(script_of("print(1)", here), tags={"a": "b"})
-    assert child.wait_for_completion()["status"] == "Completed"
+    assert child.wait_for_completion(wait_post_processing=True)["status"] == "Completed"
     parent.complete()
     assert [c.id for c in parent.get_children(type="azureml.scriptrun")] == [child.id]
     found = child.parent
@@ -199,7 +199,7 @@ def test_cancel_reaches_the_children(here: Path, experiment: Experiment) -> None
         over.complete()
     told = cancel(experiment.workspace.session, parent.record())
     assert [record.run_id for record in told] == [parent.id, child.id, below.id, over.id]
-    child.wait_for_completion(timeout_seconds=30)
+    child.wait_for_completion(wait_post_processing=True)
     assert (parent.get_status(), child.get_status()) == ("Completed", "Canceled")
     assert (below.get_status(), over.get_status()) == ("Canceled", "Completed")
 

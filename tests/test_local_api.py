@@ -41,7 +41,7 @@ def test_metric_files_and_what_the_node_did(project: Path) -> None:
     config.metric_files = ["logs/**/events.out.tfevents.*"]
     config.system_metrics_seconds = 1
     run = Experiment(Workspace.from_config(), "line").submit(config)
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     halves = [step / 2 for step in range(10)]
     assert run.get_metrics() == {"train/loss": halves, "val/loss": halves}
     host = os.uname().nodename
@@ -64,7 +64,7 @@ def test_the_api_in_azure_mls_words(project: Path) -> None:
     config = script_of(TRAIN, project)
     config.arguments = ["--epochs", 20, "--lr", 1e-3]
     run = experiment.submit(config, tags={"a": "b"})
-    details = run.wait_for_completion()
+    details = run.wait_for_completion(wait_post_processing=True)
     assert (details["runId"], details["status"], details["target"]) == (
         run.id, "Completed", "local",
     )  # fmt: skip
@@ -103,7 +103,7 @@ def test_a_snapshot_of_odd_names_and_links_is_restored(project: Path) -> None:
     Path(os.fsdecode(b"bad\xff.txt")).write_text("x")
     Path("link").symlink_to("train.py")
     run = Experiment(Workspace.from_config(), "odd").submit(script_of(TRAIN, project))
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     with zipfile.ZipFile(run.restore_snapshot(path="restored")) as archive:
         assert archive.read(b"bad\xff.txt".decode("cp437")) == b"x"
         assert archive.read("link") == b"train.py"
@@ -127,7 +127,7 @@ print("said")
 
 def test_images_charts_and_uploads_of_a_job_can_be_read(project: Path) -> None:
     run = Experiment(Workspace.from_config(), "files").submit(script_of(FILES, project))
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     metrics = run.get_metrics(populate=True)
     assert metrics["plot"] == b"\x89PNG\r\n\x1a\n..."
     assert metrics["errors"]["data"]["matrix"] == [[1, 2], [3, 4]]
@@ -162,14 +162,17 @@ def test_a_failed_run_raises_and_a_canceled_one_does_not(project: Path) -> None:
     experiment = Experiment(Workspace.from_config(), "ends")
     failed = experiment.submit(script_of("raise ValueError('bad column')", project))
     with pytest.raises(RunFailed, match="exit code 1"):
-        failed.wait_for_completion()
-    assert failed.wait_for_completion(raise_on_error=False)["status"] == "Failed"
+        failed.wait_for_completion(wait_post_processing=True)
+    assert (
+        failed.wait_for_completion(wait_post_processing=True, raise_on_error=False)["status"]
+        == "Failed"
+    )
     assert "bad column" in str(failed.record().verdict)
     slow = experiment.submit(script_of("import time; time.sleep(100)", project))
     with pytest.raises(WaitTimeout):
         slow.wait_for_completion(timeout_seconds=0.5)
     slow.cancel()
-    assert slow.wait_for_completion()["status"] == "Canceled"
+    assert slow.wait_for_completion(wait_post_processing=True)["status"] == "Canceled"
     assert slow.get_detailed_status()["status"] == "Canceled"
 
 
@@ -209,7 +212,7 @@ def test_output_is_shown_once_with_azure_mls_headings(
 
 def test_what_is_logged_from_outside_joins_the_run(project: Path) -> None:
     run = Experiment(Workspace.from_config(), "outside").submit(script_of(TRAIN, project))
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     run.log("test_accuracy", 0.5)
     run.flush()
     assert run.get_metrics("test_accuracy") == {"test_accuracy": 0.5}
@@ -228,7 +231,7 @@ def test_a_runconfig_is_submitted_by_name(project: Path) -> None:
     config.asked().save(project, "saved")
     workspace = Workspace.from_config()
     run = Experiment(workspace, "byname").submit("saved", source_directory=project)
-    assert run.wait_for_completion()["status"] == "Completed"
+    assert run.wait_for_completion(wait_post_processing=True)["status"] == "Completed"
     done = hpcrun("submit", "-c", "saved", "--set", "arguments=[x]", "--follow")
     assert "trained x\n" in done.stdout
     choices = {c["name"]: c["origin"] for c in told("explain", "-c", "saved")["choices"]}

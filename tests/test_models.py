@@ -214,7 +214,7 @@ def test_a_job_registers_a_model(workspace: Workspace, tmp_path: Path) -> None:
     environment.python.interpreter_path = sys.executable
     config.run_config.environment = environment
     run = Experiment(workspace, "trained").submit(config)
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     (model,) = Model.list(workspace, run_id=run.id)
     assert (model.id, model.tags) == ("net:1", {"loss": "0.5"})
     shown = subprocess.run(

@@ -136,10 +136,10 @@ with Workspace(sys.argv[1]) as workspace:
     told["newest"] = Run.get(workspace, "@last").experiment_name
     told["by tag"] = [each.id for each in experiment.get_runs(tags={"seen": "1"})]
     second.cancel()
-    second.wait_for_completion()
+    second.wait_for_completion(wait_post_processing=True)
     told["second"] = second.get_status()
     run.resubmit()
-    run.wait_for_completion()
+    run.wait_for_completion(wait_post_processing=True)
     told["attempts"] = len(run.record().attempts)
     experiment.tag("of", "lena")
     told["experiments"] = dict(workspace.experiments[experiment.name].tags)

@@ -250,7 +250,7 @@ def test_a_run_that_others_see_names_no_checkpoint_of_a_private_one(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     hidden = submit(workspace, tmp_path, RESUMES, private=True)
-    hidden.wait_for_completion()
+    hidden.wait_for_completion(wait_post_processing=True)
     checkpoint, link = Path(hidden.paths.outputs, "checkpoint-0"), tmp_path / "link"
     link.symlink_to(checkpoint)
     for path in (checkpoint, link):
@@ -261,4 +261,4 @@ def test_a_run_that_others_see_names_no_checkpoint_of_a_private_one(
     with pytest.raises(ConfigError, match="lies in a private run, and this one"):
         known.resubmit(resume_from=checkpoint)
     another = submit(workspace, tmp_path, RESUMES, private=True, resume_from=str(checkpoint))
-    assert another.wait_for_completion()["status"] == "Completed"
+    assert another.wait_for_completion(wait_post_processing=True)["status"] == "Completed"
