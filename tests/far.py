@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.laptop import Laptop
-from tests.lab import Lab
+from tests.lab import Lab, without_waiting
 from tests.terminal import Terminal
 
 SITE = """\
@@ -68,7 +68,8 @@ class Far:
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         variables = {"COLUMNS": "200", **(env or {})}
-        return self.laptop.run(self.words(*words, site=site), cwd=cwd, env=variables)
+        done = self.laptop.run(self.words(*words, site=site), cwd=cwd, env=variables)
+        return without_waiting(done)
 
     def ok(self, *words: str, **more: Any) -> str:
         done = self.run(*words, **more)

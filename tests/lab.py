@@ -24,6 +24,10 @@ REQUIREMENTS = Path(__file__).with_name("requirements-cluster.txt")
 PYTHON = "/usr/bin/python3"
 """The users' interpreter: the one that runs the tests may lie where they cannot read it."""
 
+WAITING = "hpcrun: waiting for Slurm: "
+"""How a line begins that any command may say on standard error: Slurm is late, as where others
+compute."""
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -53,7 +57,7 @@ class Lab:
         input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """`hpcrun WORDS` to its end, whatever its exit code."""
-        return self.cluster.run(
+        done = self.cluster.run(
             user,
             [str(self.venv / "bin/hpcrun"), *words],
             cwd=cwd,
@@ -61,6 +65,7 @@ class Lab:
             timeout=timeout,
             input=input,
         )
+        return without_waiting(done)
 
     def ok(self, *words: str, **more: Any) -> str:
         """What `hpcrun WORDS` prints; it must succeed."""
@@ -100,6 +105,15 @@ class Lab:
             os.chown(file, uid, -1)
             os.chown(file.parent, uid, -1)
         return folder
+
+
+def without_waiting(
+    done: subprocess.CompletedProcess[str],
+) -> subprocess.CompletedProcess[str]:
+    """What a command has said, but not that Slurm was late."""
+    lines = done.stderr.splitlines(keepends=True)
+    done.stderr = "".join(line for line in lines if not line.startswith(WAITING))
+    return done
 
 
 def go_on(lab: Lab, job_id: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hpcrun.layout import UserPaths
 from hpcrun.record import Fact, decode_page
-from tests.lab import Lab, eventually
+from tests.lab import Lab, eventually, without_waiting
 
 RUN_YAML = """\
 script: train.py
@@ -85,7 +85,8 @@ class Place:
     ) -> subprocess.CompletedProcess[str]:
         """`hpcrun WORDS` in the source folder. more: variables."""
         environ = self.environment(bin, **more)
-        return self.lab.cluster.run("alice", self.words(*words), cwd=self.source, env=environ)
+        done = self.lab.cluster.run("alice", self.words(*words), cwd=self.source, env=environ)
+        return without_waiting(done)
 
     def start(self, *words: str, bin: Path | None = None) -> subprocess.Popen[str]:
         """`hpcrun WORDS`, left running; the process id is its own."""
