@@ -35,8 +35,14 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
-# Of all properties: how long an example takes on a busy machine says nothing of what is tested.
-settings.register_profile("hpcrun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Of all properties: how long an example takes on a busy machine says nothing of what is tested. A
+# whole run of the tests tries the same ones each time; new ones are tried where somebody looks on.
+settings.register_profile(
+    "hpcrun",
+    deadline=None,
+    derandomize=bool(_WORKER),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("hpcrun")
 
 
