@@ -191,7 +191,7 @@ def test_ctrl_c_leaves_the_run_alive_and_says_so(project: Path, show_output: boo
     waiting = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     eventually(lambda: "waits" in told("show", run_id)["tags"])
     waiting.send_signal(signal.SIGINT)
-    said = waiting.communicate(timeout=60)[1]
+    said = waiting.communicate(timeout=180)[1]
     assert waiting.returncode == -signal.SIGINT and "KeyboardInterrupt" in said
     assert f"run {run_id} goes on; cancel it with: run.cancel(), or hpcrun cancel {run_id}" in said
     eventually(lambda: told("show", run_id)["status"] == "Running")

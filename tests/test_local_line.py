@@ -106,7 +106,7 @@ def test_a_cancelled_run_leaves_no_process(project: Path) -> None:
     hpcrun("wait", run["run_id"], code=21)
     job = int(run["job_id"].split(":")[1])
     for pid in [job, *map(int, pids.read_text().split())]:
-        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 10)
+        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists())
 
 
 def test_several_runs_at_once(project: Path) -> None:

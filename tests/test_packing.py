@@ -203,7 +203,7 @@ def test_a_job_that_is_canceled_meanwhile_leaves_nothing(tmp_path: Path) -> None
             return staging.poll() is not None
 
         try:
-            eventually(has_ended, 20)
+            eventually(has_ended)
         finally:
             os.killpg(staging.pid, signal.SIGKILL) if staging.poll() is None else None
     assert staging.returncode == 143

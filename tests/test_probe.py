@@ -62,7 +62,7 @@ def seen(sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What two tasks and an idle third find out about this machine's disk."""
     files = tmp_path_factory.mktemp("probe") / "files"
     tasks = [start(sdk, files, rank, 3) for rank in (1, 0, 2)]
-    assert [task.wait(60) for task in tasks] == [0, 0, 0]
+    assert [task.wait(180) for task in tasks] == [0, 0, 0]
     assert left(files) == []
     return outcome(files)
 
@@ -96,7 +96,7 @@ def test_one_process_takes_both_sides_on_an_old_python(sdk: Path, folder: Path) 
     python = interpreter("3.8")
     if python is None:
         pytest.skip("there is no Python 3.8 here")
-    assert start(sdk, folder, 0, 1, python).wait(60) == 0
+    assert start(sdk, folder, 0, 1, python).wait(180) == 0
     seen = outcome(folder)
     assert (seen["errors"], left(folder)) == ({}, [])
     assert len(seen["hosts"]) == 2 and seen["locks"]["fcntl"] == "excludes"

@@ -294,11 +294,11 @@ def test_a_cut_is_told_or_waited_over(far: Far, lab: Lab, stop: Path) -> None:
             assert f"Workspace({mirror!r}) reads what has come" in message
             eventually(lambda: "; it is tried again" in err.read_text())
             far.laptop.link(True)
-            out, _ = asking.communicate("\n", timeout=60)
+            out, _ = asking.communicate("\n", timeout=180)
             assert out == "Running True\n" and asking.returncode == 0
         stop.touch()
         lines = [before, *shown]
-        assert following.wait(90) == 0, err.read_text()
+        assert following.wait(180) == 0, err.read_text()
     numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
     assert numbers == [*range(len(numbers))]
     assert json.loads(lines[-1]) == [1 / (step + 1) for step in range(5)]

@@ -283,9 +283,9 @@ def test_a_followed_log_goes_on_after_a_cut_and_a_restart(
         eventually(lambda: err.read_text().count("it is tried again") == 2)
         far.laptop.link(True)
         size = out.stat().st_size
-        eventually(lambda: out.stat().st_size > size, 90)
+        eventually(lambda: out.stat().st_size > size)
         stop.touch()
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
     assert out.read_bytes().decode() == far.lab.ok("logs", run_id)
     assert far.lab.json("show", run_id)["status"] == "Completed"
     assert "password" not in err.read_text()
@@ -307,7 +307,7 @@ def test_logins_keep_their_gap_and_one_that_is_refused_is_the_last(
         size = out.stat().st_size
         eventually(lambda: out.stat().st_size > size)
         far.laptop.change_host_key()
-        assert process.wait(60) == 6
+        assert process.wait(180) == 6
     assert "is another than the one you know" in err.read_text()
     first, second, third = map(float, times.read_text().split())
     assert second - first >= 3 and third - second >= 3
@@ -327,7 +327,7 @@ def test_a_wait_is_taken_up_again(far: Far, talking: tuple[str, Path]) -> None:
             eventually(lambda: not {*at_work} & {*far.served().split()})
         finally:
             stop.touch()
-        out, err = waiting.communicate(timeout=90)
+        out, err = waiting.communicate(timeout=180)
     assert waiting.returncode == 0 and out == f"run {run_id}: Completed\n"
     assert err.count("it is tried again") == 2
 
@@ -338,7 +338,7 @@ def test_who_goes_away_leaves_nothing_behind(far: Far, talking: tuple[str, Path]
     with following(far, run_id) as process:
         eventually(lambda: b"line 1 " in out.read_bytes())
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(180) == 130
     assert f"run {run_id} goes on; cancel it with" in (far.laptop.home / "err").read_text()
     eventually(lambda: far.served() == "")
     with following(far, run_id) as process:

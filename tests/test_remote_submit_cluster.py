@@ -221,7 +221,7 @@ def test_who_stops_a_submission_is_told_what_became_of_it(far: Far, project: Pat
     with far.laptop.popen(words, cwd=project) as submitting:
         eventually(mark.exists)
         submitting.send_signal(signal.SIGINT)
-        out, err = submitting.communicate(timeout=60)
+        out, err = submitting.communicate(timeout=180)
     (job,) = jobs(far.lab, run_id)
     assert submitting.returncode == 130 and out == ""
     assert f"hpcrun: the submission of {run_id} was cut: it has one job, {job}" in err
@@ -241,7 +241,7 @@ def test_who_stops_a_submission_is_told_what_became_of_it(far: Far, project: Pat
         submitting.send_signal(signal.SIGINT)
         eventually(lambda: heard.exists() and heard.read_text())
         submitting.send_signal(signal.SIGINT)
-        _, err = submitting.communicate(timeout=60)
+        _, err = submitting.communicate(timeout=180)
     assert submitting.returncode == 130 and f"run {run_id} is not known yet: the next" in err
     assert f"the submission of {run_id} was cut: there is no run" in far.run("list").stderr
     # Of what cannot be known is told, and nothing is held up by it.

@@ -20,7 +20,7 @@ def test_who_is_silent_is_not_waited_for_between_two_questions() -> None:
     words = [sys.executable, "-c", SERVE]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as serving:
         try:
-            assert serving.wait(60) == 0  # its input is still open: the link is cut
+            assert serving.wait(180) == 0  # its input is still open: the link is cut
         finally:
             serving.kill()
         assert serving.stdout is not None and MARK in serving.stdout.read()

@@ -219,7 +219,7 @@ def test_a_signal_does_not_go_to_a_shim_that_is_yet_to_become_the_rank(tmp_path:
     (tmp_path / "on").touch()
     until((tmp_path / "ready").exists)
     stop.tell()
-    process.wait(60)
+    process.wait(180)
     assert (tmp_path / "caught").read_text() == f"[{int(signal.SIGUSR2)}]"
     assert not (tmp_path / "early").exists()
 
@@ -249,7 +249,7 @@ def test_a_forked_child_can_be_ended_by_term(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[1]
     words = [sys.executable, "-c", code]
     env = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
@@ -298,7 +298,7 @@ def test_a_signal_while_the_script_prepares_is_not_lost(tmp_path: Path, sdk: Pat
     text = "command: while ! test -e $HPCRUN_SPOOL/stop; do sleep 0.05; done\n"
     around = {"workspace": str(tmp_path), "python": sys.executable}
     process = bash(plan(from_yaml(text), site(early), **around), sdk)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
 
 
@@ -308,7 +308,7 @@ def test_a_signal_does_not_end_a_script_without_its_agent(tmp_path: Path, sdk: P
     process = bash(made, sdk)
     until(Path(made.paths.files, "up").exists)
     process.send_signal(signal.SIGUSR1)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
     assert Path(made.paths.files, "done").exists()
 

@@ -308,7 +308,7 @@ def test_a_store_that_is_full_then_read_only_then_frozen_then_lost(
                 storm.more("point", POINTS)
         longest["frozen"] = storm.longest(begin, time.time())
         for client in clients:
-            output, error = client.communicate(timeout=60)
+            output, error = client.communicate(timeout=180)
             assert client.returncode == 0 and run_id in output and "Running" in output, error
     storm.more("file", 1)
     with storm.announced():

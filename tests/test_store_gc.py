@@ -347,7 +347,7 @@ def test_a_snapshot_that_a_submission_wants_survives(care: Care) -> None:
             paths = pushed_and_told(care, number)
             time.sleep(0.002)
             # What was touched while it was taken away is back in a moment.
-            eventually(lambda: all(path.exists() for path in needed), 10)
+            eventually(lambda: all(path.exists() for path in needed))
             remove(paths)
         taken, _ = collector.communicate("\n")
     assert int(taken) > ROUNDS / 20

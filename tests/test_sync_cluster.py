@@ -254,7 +254,7 @@ def watched(desk: Desk, above: Path, run_id: str, there: list[Any]) -> Iterator[
             yield seen
         finally:
             (above / "enough").touch()
-            _, err = watcher.communicate(timeout=60)
+            _, err = watcher.communicate(timeout=180)
         assert watcher.returncode == 0, err
     seen += [checked(line, there) for line in out.read_text().splitlines()]
 

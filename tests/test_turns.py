@@ -23,7 +23,7 @@ def test_who_comes_second_says_that_it_waits(tmp_path: Path) -> None:
         waiting.start()
         eventually(lambda: said)
         assert not done.is_set()
-    waiting.join(20)
+    waiting.join(120)
     assert done.is_set() and said == ["waiting for another process that does the same"]
 
 
@@ -32,7 +32,7 @@ def test_nobody_is_waited_for_for_ever(tmp_path: Path, capsys: pytest.CaptureFix
     with alone(tmp_path / "lock"):
         second = threading.Thread(target=lambda: _turn(tmp_path / "lock"))
         second.start()
-        second.join(20)
+        second.join(120)
         assert not second.is_alive()
     assert f"not waiting any more for who has {tmp_path}/lock" in capsys.readouterr().err
 

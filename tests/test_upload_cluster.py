@@ -183,7 +183,7 @@ def test_after_a_cut_only_the_rest_is_sent(desk: Desk, tmp_path: Path) -> None:
     with desk.pushing() as going:
         eventually(lambda: desk.arrived() > total // 2)
         desk.laptop.link(False)
-        output, _ = going.communicate(timeout=60)
+        output, _ = going.communicate(timeout=180)
     error = json.loads(output)
     assert error["kind"] == "TransportError" and error["transient"], error
     assert "was lost" in error["message"]
@@ -230,7 +230,7 @@ def test_a_disk_that_fills_meanwhile_is_told(desk: Desk) -> None:
             eventually(lambda: desk.laptop.run(look).stdout)
             desk.laptop.run(["ssh", "login", f"head -c {size + MIB} /dev/zero >{disk}/other"])
             desk.laptop.slow(None)
-            output, _ = going.communicate(timeout=60)
+            output, _ = going.communicate(timeout=180)
         error = json.loads(output)
         assert error["kind"] == "StoreError", error
         # rsync's own words may be lost where its far half ends.
@@ -247,7 +247,7 @@ def test_a_file_that_changes_after_the_scan_is_told(desk: Desk) -> None:
         assert going.stdout is not None
         assert going.stdout.readline() == "begins\n"
         (desk.source / "part1" / "1.py").write_text("another\n")
-        output, _ = going.communicate("\n", timeout=60)
+        output, _ = going.communicate("\n", timeout=180)
     error = json.loads(output)
     assert error["kind"] == "SnapshotError" and error["transient"], error
     assert "part1/1.py changed after it was scanned" in error["message"]
@@ -285,7 +285,7 @@ def test_a_push_that_is_killed_at_any_moment_is_finished_by_the_next(
                 else:
                     going.kill()
                 killed += 1
-            going.communicate(timeout=60)
+            going.communicate(timeout=180)
         for name in set(desk.names()) - set(before):
             restore(read_manifest(desk.store, name), Path(desk.store.objects), tmp_path / name)
         assert desk.push() in ("pushed", "was there")
