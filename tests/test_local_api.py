@@ -176,22 +176,31 @@ def test_a_failed_run_raises_and_a_canceled_one_does_not(project: Path) -> None:
     assert slow.get_detailed_status()["status"] == "Canceled"
 
 
+# Says when it waits: a profiler hears of the call.
+WAITS = """\
+import sys, time
+from hpcrun import Run, Workspace
+
+def hear(frame, event, called):
+    if called is time.sleep:
+        sys.setprofile(None)
+        print("waits", file=sys.stderr, flush=True)
+
+run = Run.get(Workspace.from_config(), sys.argv[1])
+sys.setprofile(hear)
+run.wait_for_completion(show_output=bool(sys.argv[2:]))
+"""
+
+
 @pytest.mark.parametrize("show_output", [False, True])
 def test_ctrl_c_leaves_the_run_alive_and_says_so(project: Path, show_output: bool) -> None:
     (project / "train.py").write_text("import time; time.sleep(100)")
-    (project / "wait.py").write_text(
-        "import sys\n"
-        "from hpcrun import Run, Workspace\n"
-        "run = Run.get(Workspace.from_config(), sys.argv[1])\n"
-        "run.tag('waits')\n"
-        f"run.wait_for_completion(show_output={show_output})\n"
-    )
     run_id = told("submit")["run_id"]
-    words = [sys.executable, "wait.py", run_id]
-    waiting = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    eventually(lambda: "waits" in told("show", run_id)["tags"])
-    waiting.send_signal(signal.SIGINT)
-    said = waiting.communicate(timeout=180)[1]
+    words = [sys.executable, "-c", WAITS, run_id, *["show"] * show_output]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None and waiting.stderr.readline() == "waits\n"
+        waiting.send_signal(signal.SIGINT)
+        _, said = waiting.communicate(timeout=180)
     assert waiting.returncode == -signal.SIGINT and "KeyboardInterrupt" in said
     assert f"run {run_id} goes on; cancel it with: run.cancel(), or hpcrun cancel {run_id}" in said
     eventually(lambda: told("show", run_id)["status"] == "Running")
