@@ -255,7 +255,7 @@ def agent_killed(here: Here, seed: int) -> None:
     assert (run["status"], run["verdict"]["cause"]) == ("Failed", "agent_lost")
     assert (run["lost_records"], run["bad_lines"]) == (0, 0)
     assert count(acknowledgements) >= before >= 1
-    until(lambda: len(logged(Path(run["record"]))[seed]) >= count(acknowledgements))
+    until(lambda: len(logged(Path(run["record"])).get(seed, ())) >= count(acknowledgements))
     nothing_lost(logged(Path(run["record"]))[seed], count(acknowledgements))
 
 

@@ -351,10 +351,15 @@ def test_who_submits_is_told_by_the_user_database(
 
 def test_a_script_that_removes_its_logs_breaks_no_follower(project: Path) -> None:
     (project / "run.yaml").write_text(
-        "command: 'for i in 1 2 3; do echo line$i; sleep 0.6; done; rm -rf user_logs; sleep 1.5'\n"
+        "command: 'echo line1; until [ -e go ]; do sleep 0.1; done; rm -rf user_logs; sleep 1.5'\n"
     )
-    done = hpcrun("submit", "--follow")
-    assert "line1" in done.stdout
+    words = [sys.executable, "-m", "hpcrun", "submit", "--follow"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert "line1\n" in iter(following.stdout.readline, "")
+        Path(told("show", "@last")["files"], "go").touch()
+        following.communicate(timeout=180)
+    assert following.returncode == 0
     hpcrun("logs", "--offset", "-5", "@last", code=2)
 
 
