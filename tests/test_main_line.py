@@ -312,12 +312,14 @@ def test_an_exit_code_asks_slurm_for_the_next_attempt(either: Lab) -> None:
         "logged = 'outputs/logged-' + os.environ['HPCRUN_ATTEMPT']\n"
         "run.rank == 0 and open(logged, 'w').close()\n"
         "while not os.path.exists(logged): time.sleep(0.05)\n"
+        "while not (first or os.path.exists('outputs/go')): time.sleep(0.05)\n"
         "raise SystemExit(42 if first else 0)\n"
     )
     two_nodes = ("--set", "distributed_job_config={kind: mpi, node_count: 2}")
     run_id = either.submit(script(either, "exit-code", text), *two_nodes)
     run = eventually(lambda: len((r := either.json("show", run_id))["attempts"]) == 2 and r)
     assert run["status"] in ("Queued", "Starting", "Running", "Finalizing")
+    Path(run["files"], "outputs/go").touch()
     go_on(either, run["job_id"])
     run = either.wait(run_id)
     assert run["status"] == "Completed", either.ok("show", run_id)
@@ -373,10 +375,11 @@ def test_a_second_job_of_a_submission_is_a_duplicate(lab: Lab, source: Path) -> 
 
 def test_follow_writes_each_byte_once_and_ctrl_c_leaves_the_run_alive(lab: Lab) -> None:
     text = (
-        "import time\n"
+        "import os, time\n"
         "for n in range(200):\n"
         "    print('line', n, flush=True)\n"
         "    time.sleep(0.05)\n"
+        "    while n == 100 and not os.path.exists('outputs/go'): time.sleep(0.05)\n"
     )
     source = script(lab, "follow", text)
     words = [str(lab.venv / "bin/hpcrun"), "submit", "--follow"]
@@ -389,8 +392,10 @@ def test_follow_writes_each_byte_once_and_ctrl_c_leaves_the_run_alive(lab: Lab) 
         process.send_signal(2)
         _, error = process.communicate(timeout=180)
     assert process.returncode == 130 and f"hpcrun cancel {run_id}" in error
-    assert lab.json("show", run_id)["status"] in ("Running", "Finalizing")
-    followed = lab.run("logs", "-f", run_id, timeout=60)
+    run = lab.json("show", run_id)
+    assert run["status"] == "Running"
+    Path(run["files"], "outputs/go").touch()
+    followed = lab.run("logs", "-f", run_id)
     assert followed.returncode == 0
     assert followed.stdout == "".join(f"line {n}\n" for n in range(200))
     part = lab.json("logs", "--offset", "7", run_id)
@@ -413,7 +418,7 @@ def test_another_user_of_the_group_reads_and_cannot_change(lab: Lab, source: Pat
 
 
 def test_contradictions_are_told_at_once_and_nothing_is_written(lab: Lab, source: Path) -> None:
-    before = lab.json("list")
+    before = [run["run_id"] for run in lab.json("list")]
     yaml = RUN_YAML.replace(
         "{time: 10m}", "\n  time: 3-00:00:00\n  gpus_per_node: 5\n  memory: 1T\n"
     )
@@ -424,7 +429,7 @@ def test_contradictions_are_told_at_once_and_nothing_is_written(lab: Lab, source
     assert len(lines) == 3 and all(line.startswith("hpcrun: run.yaml:") for line in lines)
     assert "run.yaml:9: 5 GPUs per node" in done.stderr and "have 4" in done.stderr
     assert "3-00:00:00" in done.stderr and "1-00:00:00" in done.stderr
-    assert lab.json("list") == before
+    assert [run["run_id"] for run in lab.json("list")] == before
 
 
 def test_an_unchanged_source_is_stored_once(lab: Lab, source: Path) -> None:
