@@ -27,8 +27,8 @@ pytestmark = pytest.mark.cluster
 
 STEPS, PAUSE = 600, 0.02
 
-HEALED = 2 * SYNC_PAUSE + REMEMBERED + 3
-"""Seconds after a full disk in which a reader may meet a gap."""
+HEALED = 2 * SYNC_PAUSE + REMEMBERED + 30
+"""Seconds after a full disk in which a reader may meet a gap: some more where others compute."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_two_nodes_over_a_network(watched: Watched) -> None:
     for reads in seen["whole"].values():
         assert (reads["torn"], reads["error"]) == (0, "")
     after = seen["visible_after"]
-    assert all(delay is not None and delay < REMEMBERED + 3 for delay in after.values()), after
+    assert all(delay is not None and delay < 20 for delay in after.values()), after
     assert seen["times"]["unit"] == "s"
     assert watched.json("list") == []
 
@@ -155,7 +155,7 @@ store = FileStore(Path(sys.argv[1]), "alice")
 print(seal(store.stored(store.paths(sys.argv[2]))))
 """
 
-# What a reader is told, again and again, as one digest each time.
+# What a reader is told, again and again, as one digest each time, until some seconds after a seal.
 READ = """\
 import hashlib, sys, time
 from pathlib import Path
@@ -163,10 +163,13 @@ from hpcrun.store import FileStore
 
 store = FileStore(Path(sys.argv[1]), "alice")
 paths = store.paths(sys.argv[2])
-last = time.monotonic() + float(sys.argv[3])
+last = time.monotonic() + 150
 while time.monotonic() < last:
     told = repr((store.read(paths.run_id), store.metrics(paths), store.script(paths)))
-    print(hashlib.sha256(told.encode()).hexdigest(), len(store.stored(paths).seals()), flush=True)
+    seals = len(store.stored(paths).seals())
+    print(hashlib.sha256(told.encode()).hexdigest(), seals, flush=True)
+    if seals:
+        last = min(last, time.monotonic() + float(sys.argv[3]))
 """
 
 
