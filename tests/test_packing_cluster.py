@@ -103,7 +103,7 @@ def test_ranks_run_from_their_nodes_own_disk(lab: Lab, packages: Mapping[str, An
     root = f"{place_of(run_id)}/root"
     run = lab.wait(run_id)
     ranks = told(run)
-    assert {rank["host"] for rank in ranks} == {"n1", "n2"}
+    assert len({rank["host"] for rank in ranks}) == 2
     for rank in ranks:
         assert rank["prefix"] == root
         assert rank["module"].startswith(f"{root}/lib/")
@@ -150,7 +150,7 @@ def test_mpi_brings_it_as_well(lab: Lab, packages: Mapping[str, Any]) -> None:
     environment = {"pack": "mpi4py", "virtual_environment": str(folder / "env")}
     run_id, _ = submit(lab, "mpi", environment, distributed_job_config=MPI)
     ranks = told(lab.wait(run_id))
-    assert {rank["host"] for rank in ranks} == {"n1", "n2"}
+    assert len({rank["host"] for rank in ranks}) == 2
     root = f"{place_of(run_id)}/root"
     assert {rank["prefix"] for rank in ranks} == {root}
     assert {rank["command"] for rank in ranks} == {f"of mpi {root}"}
@@ -270,7 +270,7 @@ def test_what_cannot_be_staged_is_told_and_shared_or_fails(
     lab: Lab, packages: Mapping[str, Any], how: str, policy: str
 ) -> None:
     name = f"{policy}-{how.replace(' ', '-')}"
-    hold = {"sbatch": {"hold": None}}
+    hold = {"sbatch": {"hold": None, "nodelist": "n1"}}
     run_id, _ = submit(lab, name, {**packages, "pack_failure": policy}, **hold)
     run = lab.json("show", run_id)
     packed = Path(json.loads(Path(run["record"], "run.json").read_text())["environment"]["packed"])

@@ -25,6 +25,7 @@ experiment: shell
 environment: {environment_variables: {COLOR: "dark  blue"}}
 distributed_job_config: {kind: mpi, node_count: 2, process_count_per_node: 2}
 resources: {gpus_per_node: 2, memory: 600M, time: 10m}
+sbatch: {nodelist: "n1,n2"}
 """
 
 # Rank 2, the first on the second node, serves what lies in its folder.
@@ -190,7 +191,7 @@ def test_a_shell_in_a_terminal(job: Job) -> None:
     with_terminal.shows(r"/dev/pts/\d+\r\n33 101\r\nxterm-256color dark blue\r\nmark")
     with_terminal.type("sleep 1000\n")
     with_terminal.shows("sleep 1000\r\n")
-    eventually(lambda: "sleep" in job.lab.cluster.run("root", ["ps", "-eo", "args"]).stdout)
+    eventually(lambda: "sleep 1000" in job.lab.cluster.run("root", ["ps", "-eo", "args"]).stdout)
     with_terminal.type("\x03")
     with_terminal.type("echo after=$?\n")
     with_terminal.shows("after=130")

@@ -121,4 +121,4 @@ def test_a_site_is_discovered_and_submitted_to_at_once(place: Place) -> None:
     two_nodes = "distributed_job_config={kind: mpi, node_count: 2}"
     run = told("submit", "-t", "found/low", "--set", two_nodes)
     run = told("wait", run["run_id"])
-    assert (run["status"], run["attempts"][0]["nodes"]) == ("Completed", ["n1", "n2"])
+    assert (run["status"], len(run["attempts"][0]["nodes"])) == ("Completed", 2)
