@@ -301,11 +301,11 @@ def mutated(draw: st.DrawFn) -> str:
 
 
 def test_a_launcher_that_there_is_none_of_is_told_at_its_line(project: Path) -> None:
-    Path("run.yaml").write_text(
+    (project / "run.yaml").write_text(
         "script: train.py\ndistributed_job_config:\n  kind: mpi\n  launcher: mpirum\n"
     )
     with pytest.raises(PlanError, match="there is no launcher 'mpirum'") as caught:
-        of(load_config(Path("run.yaml")), project)
+        of(load_config(project / "run.yaml"), project)
     (problem,) = caught.value.problems
     assert (problem.line, problem.hint) == (4, "did you mean `mpirun`?")
 
