@@ -31,7 +31,8 @@ with transfer("to [the] site", unit) as tell:
     for n in range(int(sys.argv[1]) + 1):
         if tell is not None and unit is not None:
             tell(n << 20, 12 << 20)
-        time.sleep(0.15)
+        if n < int(sys.argv[1]):
+            time.sleep(0.15)
 """
 
 
