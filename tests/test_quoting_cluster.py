@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from hpcrun.layout import month_of
-from tests.lab import Lab
+from tests.lab import Lab, eventually
 from tests.nasty import BYTES, WORDS
 
 pytestmark = pytest.mark.cluster
@@ -69,12 +70,15 @@ NAME = 'it\'s "a" $(name) `with`\nlines; ünï 🎉 \\ --x #'
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs, by what starts them. secret: what was planted in each."""
+    """The runs, by what starts them. secret: what was planted in each. jobs: their jobs' ids; said:
+    what Slurm told of each, which it forgets soon after the end."""
 
     lab: Lab
     ids: Mapping[str, str]
     secret: str
     folders: Mapping[str, Path]
+    jobs: Mapping[str, str]
+    said: Mapping[str, str]
 
     def files(self, launcher: str) -> Path:
         run_id = self.ids[launcher]
@@ -101,7 +105,7 @@ def runs(lab: Lab) -> Runs:
     secret = f'{secrets.token_hex(12)} it\'s $(a) "secret"\nof two lines'
     key = lab.folder("key", {"it's the key": secret + "\n"}) / "it's the key"
     key.chmod(0o600)
-    ids, folders = {}, {}
+    ids, folders, jobs, said = {}, {}, {}, {}
     for launcher, (script, _, distributed) in LAUNCHERS.items():
         request: dict[str, Any] = {"script": script, "arguments": words_for(launcher)}
         if launcher == "local":
@@ -112,10 +116,21 @@ def runs(lab: Lab) -> Runs:
         folder = lab.folder(f'of {launcher}: "it\'s" $(a)\nfolder\\', {script: SHOW})
         folders[launcher] = folder
         ids[launcher] = submit(lab, folder, request, key, *BYTES)
+        if launcher != "local":
+            jobs[launcher] = str(lab.json("show", ids[launcher])["job_id"])
+            said[launcher] = told_of(lab, jobs[launcher])
     folder = lab.folder("words", {"show me.py": SHOW})
     ids["words"] = submit(lab, folder, {"command": [lab.python, "show me.py", *WORDS]}, key)
     ids["line"] = submit(lab, folder, {"command": SHELL_LINE}, key)
-    return Runs(lab, ids, secret, folders)
+    return Runs(lab, ids, secret, folders, jobs, said)
+
+
+def told_of(lab: Lab, job: str) -> str:
+    """All that Slurm tells of a job."""
+    words = (["show", "job", "--details", job], ["write", "batch_script", job, "-"])
+    asked = [lab.cluster.run("root", ["scontrol", *each]) for each in words]
+    assert all(done.returncode == 0 and done.stdout for done in asked), asked
+    return "".join(done.stdout for done in asked)
 
 
 def words_for(launcher: str) -> list[str]:
@@ -184,25 +199,20 @@ def test_a_secret_is_nowhere_but_in_the_job(runs: Runs) -> None:
     for launcher in LAUNCHERS:
         runs.end(launcher)
         assert f"secret is {digest}" in "".join(logs(runs.files(launcher)))
-        job = runs.lab.json("show", runs.ids[launcher])["job_id"]
-        for words in (
-            ()
-            if launcher == "local"
-            else (
-                ["scontrol", "show", "job", "--details", job],
-                ["scontrol", "write", "batch_script", job, "-"],
-                ["sacct", "--jobs", job, "--parsable2", "--format=ALL"],
-            )
-        ):
-            done = cluster.run("root", words)
-            assert done.returncode == 0 and done.stdout, (words, done.stderr)
-            assert planted.decode() not in done.stdout, words
-    holding = [
-        str(file)
-        for folder in (runs.lab.workspace, cluster.root / "log")
-        for file in folder.rglob("*")
-        # Another test leaves 50 GB of nothing but a hole.
-        if file.is_file() and not file.is_symlink() and file.stat().st_size < 1 << 30
-        if planted in file.read_bytes()
-    ]
+    for launcher, job in runs.jobs.items():
+        words = ["sacct", "--jobs", job, "--parsable2", "--noheader", "--format=ALL"]
+        recorded = eventually(lambda words=words: cluster.run("root", words).stdout)
+        assert planted.decode() not in runs.said[launcher] + recorded
+    holding = []
+    for folder in (runs.lab.workspace, cluster.root / "log"):
+        for above, _, names in os.walk(folder):
+            for file in (Path(above, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):  # others come and go
+                    if is_searched(file) and planted in file.read_bytes():
+                        holding.append(file)
     assert holding == []
+
+
+def is_searched(file: Path) -> bool:
+    """Another test leaves 50 GB of nothing but a hole."""
+    return file.is_file() and not file.is_symlink() and file.stat().st_size < 1 << 30
