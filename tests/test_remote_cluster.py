@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +204,12 @@ def test_a_login_that_is_refused_is_tried_once_and_told(far: Far) -> None:
     done = far.run("list", site="certified")
     assert done.returncode == 6 and done.stdout == ""
     assert "did not let you in (publickey); it was tried once (`key sign` gets" in done.stderr
-    after = far.laptop.layout.output("sshd").read_text().count("Connection closed by")
-    assert after == before + 1
+
+    def after() -> int:
+        return far.laptop.layout.output("sshd").read_text().count("Connection closed by")
+
+    eventually(lambda: after() > before)  # sshd writes it down in its own time
+    assert after() == before + 1
     far.laptop.certify("+20m")
     more = "auth: certificate\n  credential_command: key sign"
     far.site("certified", host="certified", more=more)
@@ -303,14 +308,15 @@ def test_logins_keep_their_gap_and_one_that_is_refused_is_the_last(
     with following(far, run_id, env) as process:
         eventually(lambda: b"line 5 " in out.read_bytes())
         far.laptop.restart_login()
-        eventually(lambda: len(times.read_text().split()) == 2)
+        eventually(lambda: len(times.read_text().split()) >= 2)
         size = out.stat().st_size
         eventually(lambda: out.stat().st_size > size)
         far.laptop.change_host_key()
         assert process.wait(180) == 6
     assert "is another than the one you know" in err.read_text()
-    first, second, third = map(float, times.read_text().split())
-    assert second - first >= 3 and third - second >= 3
+    # One that comes while sshd begins anew is refused, and tried again.
+    logins = [*map(float, times.read_text().split())]
+    assert len(logins) >= 3 and all(later - login >= 3 for login, later in pairwise(logins))
 
 
 def test_a_wait_is_taken_up_again(far: Far, talking: tuple[str, Path]) -> None:
@@ -319,8 +325,9 @@ def test_a_wait_is_taken_up_again(far: Far, talking: tuple[str, Path]) -> None:
     with far.laptop.popen(words) as waiting:
         try:
             eventually(lambda: len(far.served().split()) == 2)  # greeted, and at work
+            before = {*far.served().split()}
             far.laptop.restart_login()
-            eventually(lambda: not far.served())
+            eventually(lambda: not before & {*far.served().split()})
             at_work = eventually(lambda: len(found := far.served().split()) == 2 and found)
             # What serves it is killed: its command is not left alone either.
             far.lab.cluster.run("alice", ["kill", "-KILL", at_work[0]])
