@@ -179,7 +179,7 @@ def test_after_a_cut_only_the_rest_is_sent(desk: Desk, tmp_path: Path) -> None:
     fill(desk.source, 40, 50 * KIB)
     (desk.source / "large").write_bytes(random.Random(3).randbytes(4 * MIB))
     total = desk.manifest().total_size
-    desk.laptop.slow(20_000)
+    desk.laptop.slow(10_000)
     with desk.pushing() as going:
         eventually(lambda: desk.arrived() > total // 2)
         desk.laptop.link(False)
@@ -223,7 +223,7 @@ def test_a_disk_that_fills_meanwhile_is_told(desk: Desk) -> None:
     size = desk.manifest().total_size
     with desk.laptop.small_disk(size + 2 * MIB) as disk:
         desk.workspace = disk / "history"
-        desk.laptop.slow(10_000)
+        desk.laptop.slow(4_000)
         with desk.pushing() as going:
             # Room is looked at before; then somebody else takes it.
             look = ["ssh", "login", f"ls {disk}/history/users/alice/snapshots/.inc*/arrived"]
