@@ -379,7 +379,7 @@ def test_what_stops_in_time_goes_on(workspace: Workspace, tmp_path: Path) -> Non
 
 def test_what_does_not_stop_is_ended_and_goes_on(workspace: Workspace, tmp_path: Path) -> None:
     text = STEP + "time.sleep(600 if done == 0 else 0)\n"
-    resources, requeue = Resources(time="3s"), Requeue(at_time_limit=True)
+    resources, requeue = Resources(time="9s"), Requeue(at_time_limit=True)
     run = ran(workspace, tmp_path, text, resources=resources, requeue=requeue)
     ended = ("1.0", "requeued", "the command was ended for the time limit")
     assert told(run) == [ended, ("1.1", "completed", "the command ended with exit code 0")]
@@ -387,8 +387,8 @@ def test_what_does_not_stop_is_ended_and_goes_on(workspace: Workspace, tmp_path:
 
 def test_all_attempts_together_take_no_more(workspace: Workspace, tmp_path: Path) -> None:
     text = STEP + "sys.exit(42) if done == 0 else time.sleep(600)\n"
-    run = ran(workspace, tmp_path, text, max_run_duration_seconds=8)
-    sentence = "the run has taken its max_run_duration_seconds (8)"
+    run = ran(workspace, tmp_path, text, max_run_duration_seconds=14)
+    sentence = "the run has taken its max_run_duration_seconds (14)"
     assert [(attempt, cause) for attempt, cause, _ in told(run)] == [
         ("1.0", "requeued"),
         ("1.1", "time_limit"),
