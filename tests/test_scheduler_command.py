@@ -11,7 +11,7 @@ import hpcrun.scheduler.command
 from hpcrun.scheduler.command import Answer, Late, Missing, run
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hpcrun.scheduler.command, "QUIET", 0.2)
 
@@ -20,12 +20,16 @@ def sh(script: str, timeout: float = 60) -> Answer:
     return run(["sh", "-c", script], os.environ, timeout)
 
 
-def test_an_answer_comes_back_whole_and_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_comes_back_whole_and_in_silence(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hpcrun.scheduler.command, "QUIET", 60.0)
     assert sh("echo out; echo bad >&2; exit 3") == Answer(3, "out\n", "bad\n")
     assert sh("kill -9 $$").status == -9
     assert caplog.messages == []
 
 
+@pytest.mark.usefixtures("impatient")
 def test_who_is_kept_waiting_is_told_at_once_for_what(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -46,8 +50,8 @@ def test_who_is_kept_waiting_is_told_at_once_for_what(
 
 
 def test_what_is_late_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(Late, match="did not answer within 1 s"):
-        sh(f"echo $$ >{tmp_path}/pid; exec sleep 600", 1)
+    with pytest.raises(Late, match="did not answer within 3 s"):
+        sh(f"echo $$ >{tmp_path}/pid; exec sleep 600", 3)
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
