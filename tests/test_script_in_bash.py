@@ -131,7 +131,7 @@ def test_a_port_that_is_taken_is_not_given_to_a_job(
 ) -> None:
     (tmp_path / "profile").write_text("" if has_ss else "ss() { return 127; }\n")
     env = {"BASH_ENV": str(tmp_path / "profile")}
-    job = os.getpid()  # others may be at the same test
+    job = 100 * os.getpid()  # others may be at the same test, and have neighbouring numbers
     port = port_of(ground, job, **env)
     assert 12000 <= port < 30000
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
