@@ -59,7 +59,7 @@ class Quick(Here):
     """hpcrun in this process; the source folder must be the current one."""
 
     def json(self, *words: str) -> Any:
-        return json.loads(answer(self.workspace, *words, "--json"))
+        return self.over(json.loads(answer(self.workspace, *words, "--json")), words)
 
 
 class There(Quick):

@@ -131,8 +131,7 @@ def test_a_mirror_goes_along_with_a_seal_and_the_next_attempt(mirrors: Mirrors) 
     assert here.json("show", run_id)["archived"]
     here.json("archive", "--undo", run_id)
     mirrors.compare(run_id)
-    assert there.run("resubmit", run_id).returncode == 0
-    assert there.run("wait", run_id).returncode == 0
+    there.json("resubmit", "--follow", run_id)
     assert mirrors.sync(run_id, patterns=("*",))[run_id] == "newer"
     mirrors.compare(run_id)
     assert len(here.json("show", run_id)["attempts"]) == 2
