@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -151,7 +150,9 @@ def test_a_git_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_an_answer_is_read_however_late_it_is_asked_for(repository: Path) -> None:
     facts = GitFacts.start(repository, ENVIRON, timeout=0)
-    time.sleep(0.3)
+    assert facts.status is not None and facts.remote is not None
+    facts.status.wait(60)
+    facts.remote.wait(60)
     assert facts.properties()["azureml.git.branch"] == "trunk"
 
 
