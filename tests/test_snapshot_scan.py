@@ -18,7 +18,7 @@ import pytest
 from hpcrun.errors import SnapshotError
 from hpcrun.manifest import Entry, Limits, Link, Manifest
 from hpcrun.snapshot import scan
-from hpcrun.snapshot.stat_cache import RACY_NS, cache_file, cache_folder, load
+from hpcrun.snapshot.stat_cache import RACY_NS, cache_file, cache_folder, load, settled
 from tests.ordinary_user import NOBODY, as_ordinary_user
 
 
@@ -344,9 +344,13 @@ def test_an_unchanged_file_is_not_opened(source: Path, cache: Path) -> None:
     write(source, *paths)
     (source / ".gitignore").write_text("*.log\n")
     every = sorted([".gitignore", *paths])
+    for path in every:  # young for as long as the scans take
+        os.utime(source / path, (time.time() + 600,) * 2)
     digest, opened = scan_and_opened(source)
     assert opened == every
     assert scan_and_opened(source) == (digest, every), "what is so young is not remembered"
+    for path in every:
+        os.utime(source / path)
     time.sleep(RACY_NS / 1e9 + 0.1)
     assert scan_and_opened(source) == (digest, every)
     assert scan_and_opened(source) == (digest, [".gitignore"]), "the rules are always read"
@@ -359,6 +363,16 @@ def test_an_unchanged_file_is_not_opened(source: Path, cache: Path) -> None:
     changed, opened = scan_and_opened(source)
     assert changed != digest
     assert opened == sorted([".gitignore", paths[3], paths[7]])
+
+
+def test_how_young_a_file_is(source: Path) -> None:
+    write(source, "a")
+    status = (source / "a").stat()
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    assert settled(status, changed + RACY_NS + 1)
+    assert not settled(status, changed + RACY_NS)
+    os.utime(source / "a", (1, 1))
+    assert not settled((source / "a").stat(), changed + RACY_NS)
 
 
 def test_a_damaged_cache_is_no_cache(source: Path, cache: Path) -> None:
