@@ -96,10 +96,16 @@ open("ready", "w").close()
 while not run.should_stop(): time.sleep(0.01)
 open("stopped", "w").close()
 """
+GOES_ON = """\
+import time
+from hpcrun import Run
+run = Run.get_context()
+while not run.should_stop(): time.sleep(0.01)
+"""
 
 
-def asking(job: Job) -> list[str]:
-    return [*job.shim, "env", f"PYTHONPATH={job.sdk}", sys.executable, "-c", ASK]
+def asking(job: Job, code: str = ASK) -> list[str]:
+    return [*job.shim, "env", f"PYTHONPATH={job.sdk}", sys.executable, "-c", code]
 
 
 def test_a_warning_reaches_the_script(job: Job) -> None:
@@ -122,7 +128,7 @@ def test_a_warning_that_came_before_the_agent(job: Job) -> None:
 
 def test_the_agents_own_clock(job: Job) -> None:
     job.ask(agent={"stop_after_seconds": 1.0})
-    assert job.run(*asking(job)) == 0
+    assert job.run(*asking(job, GOES_ON)) == 0
     assert job.fact("stop_requested").data == {"why": "time_limit"}
 
 
