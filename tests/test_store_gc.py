@@ -318,15 +318,18 @@ count = 0
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     now = time.time()
-    count += clean_up(session, plan_cleaning(session, now), now).files
-print(count)
+    if taken := clean_up(session, plan_cleaning(session, now), now).files:
+        count += taken
+        Path(sys.argv[2]).write_text(str(count))
 """
 
 
-def test_a_snapshot_that_a_submission_wants_survives(care: Care) -> None:
+def test_a_snapshot_that_a_submission_wants_survives(care: Care, tmp_path: Path) -> None:
     """It is old and no run needs it, and a submission begins to rely on it while it is collected:
     pushed or found, and run.json not written yet."""
-    words = [sys.executable, "-c", COLLECTOR, str(care.session.workspace)]
+    taken = tmp_path / "taken"
+    taken.write_text("0")
+    words = [sys.executable, "-c", COLLECTOR, str(care.session.workspace), str(taken)]
     with subprocess.Popen(
         words,
         stdin=subprocess.PIPE,
@@ -339,7 +342,10 @@ def test_a_snapshot_that_a_submission_wants_survives(care: Care) -> None:
         manifest, _ = care.source()
         (content,) = (Path(care.own.objects, object_name(f.sha256)) for f in manifest.files)
         needed = [Path(care.own.manifest(manifest.digest)), content]
-        for number in range(ROUNDS):
+        for number in range(100 * ROUNDS):
+            # A collector that gets little of the processor meets few of the first rounds.
+            if number >= ROUNDS and int(taken.read_text() or "0") > ROUNDS / 20:
+                break
             for path in needed:
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(path, (1e9, 1e9))
@@ -349,8 +355,8 @@ def test_a_snapshot_that_a_submission_wants_survives(care: Care) -> None:
             # What was touched while it was taken away is back in a moment.
             eventually(lambda: all(path.exists() for path in needed))
             remove(paths)
-        taken, _ = collector.communicate("\n")
-    assert int(taken) > ROUNDS / 20
+        collector.communicate("\n")
+    assert int(taken.read_text()) > ROUNDS / 20
 
 
 def pushed_and_told(care: Care, number: int) -> RunPaths:
