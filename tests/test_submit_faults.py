@@ -216,7 +216,14 @@ def test_an_error_after_the_job_was_taken(place: Place) -> None:
     assert ends(place, run_id)["status"] == "Completed"
 
 
-LATE = '(sleep 1.5; /usr/bin/sbatch "$@") >/dev/null 2>&1 & echo odd >&2; exit 1\n'
+LATE = """\
+(
+    for _ in {1..3000}; do [ -e "${0%/*}/../go" ] && break; sleep 0.1; done
+    exec /usr/bin/sbatch "$@"
+) >/dev/null 2>&1 &
+echo odd >&2
+exit 1
+"""
 
 
 @pytest.mark.parametrize("wrapper", [LATE, "echo odd >&2; exit 1\n"], ids=["a-job", "no-job"])
@@ -229,6 +236,7 @@ def test_an_outcome_that_nobody_knows(place: Place, wrapper: str) -> None:
     assert (run["status"], run["job_id"]) == ("NotStarted", None)
     assert "not known yet" in run["problems"][0]
     if wrapper == LATE:
+        (place.source / "go").touch()
         assert ends(place, run_id)["status"] == "Completed"
         assert len(place.jobs()[run_id]) == 1
         return
@@ -450,7 +458,7 @@ def submit_into(place: Place, pages: int) -> str:
 
 
 FILL = """\
-id=$(/usr/bin/sbatch --begin=now+2 "$@")
+id=$(/usr/bin/sbatch --hold "$@")
 dd if=/dev/zero of={workspace}/filler bs=1k count=16384 2>/dev/null
 echo "$id"
 """
@@ -486,6 +494,8 @@ def submitted_and_full(place: Place) -> None:
     assert "No space left on device" in full["problems"][0]
     words = ["rm", f"{place.workspace}/filler"]
     assert place.lab.cluster.run("alice", words).returncode == 0
+    release = ["scontrol", "release", numbers[0]]
+    assert place.lab.cluster.run("alice", release).returncode == 0
     ended = ends(place, run_id)
     assert (ended["status"], [ended["job_id"]]) == ("Completed", numbers)
     assert place.ran(run_id) == ["begun", *["logged"] * 3]

@@ -148,13 +148,23 @@ def test_kill_during_sbatch(place: Place, wrapper: str) -> None:
         assert all(has_job.values())
 
 
+WAITS = """\
+(
+    for _ in {1..3000}; do [ -e "${0%/*}/../go" ] && break; sleep 0.1; done
+    exec /usr/bin/sbatch "$@"
+) &
+kill -9 $PPID
+wait
+"""
+
+
 def test_kill_of_a_client_whose_sbatch_waits(place: Place) -> None:
     """As long as a busy controller keeps it waiting, nobody says that there is no job."""
-    wrapper = '(sleep 2; /usr/bin/sbatch "$@") & kill -9 $PPID; wait\n'
-    submit_until_killed(place, wrapper)
+    submit_until_killed(place, WAITS)
     ((_, run),) = place.runs().items()
     assert run["status"] == "NotStarted"
     assert "not known yet" in run["problems"][0]
+    (place.source / "go").touch()
     assert all(check(place).values())
 
 
