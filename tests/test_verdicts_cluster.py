@@ -359,7 +359,7 @@ def waiting(accounted: Lab) -> Iterator[Faults]:
     faults.root("scontrol", "release", job("account"))
     faults.until(
         lambda runs: all(
-            run["reason"] not in (None, "None", "Priority", "BeginTime") for run in runs.values()
+            str(runs[name]["reason"]).startswith(reason) for name, (reason, _) in WAITS.items()
         )
     )
     yield faults
