@@ -250,10 +250,12 @@ def pids(*words: str) -> list[int]:
 
 
 def stop(*words: str) -> list[int]:
-    found = pids(*words)
-    for pid in found:
-        os.kill(pid, signal.SIGSTOP)
-    return found
+    stopped = []
+    for pid in pids(*words):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+    return stopped
 
 
 SPOILED = {
