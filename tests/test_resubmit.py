@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,8 +132,12 @@ def test_of_two_who_submit_a_run_again_at_once_one_does(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     """The other's job would end as a duplicate, and might be taken for the run's."""
-    run = submit(workspace, tmp_path, "pass\n")
+    go = tmp_path / "go"
+    go.touch()
+    script = f"import os, time\nwhile not os.path.exists({str(go)!r}):\n    time.sleep(0.05)\n"
+    run = submit(workspace, tmp_path, script)
     run.wait_for_completion(wait_post_processing=True)
+    go.unlink()  # the next attempt goes on until both have tried
     words = [sys.executable, "-c", AGAIN, str(workspace.path), run.id]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(words, **pipes) as one, subprocess.Popen(words, **pipes) as two:
@@ -143,8 +148,9 @@ def test_of_two_who_submit_a_run_again_at_once_one_does(
             process.stdin.flush()
         for process in (one, two):
             said += process.communicate()[1]
+    go.touch()
     assert sorted((one.returncode, two.returncode)) == [0, 1]
-    assert b"is being submitted again by process" in said or b"goes on again" in said
+    assert re.search(b"is being submitted again by process|goes on again|is still ", said), said
     run.wait_for_completion(wait_post_processing=True)
     assert [str(each.attempt) for each in run.record().attempts] == ["1.0", "2.0"]
     assert "duplicate" not in Path(run.paths.batch_log(2)).read_text()
