@@ -194,13 +194,13 @@ def test_a_requeued_job_finds_its_checkpoint(lab: Lab) -> None:
 
 def test_a_cancelled_job_brings_what_it_can(lab: Lab) -> None:
     text = (
-        "import signal, sys\n"
+        "import signal, sys, time\n"
         "def stop(*_):\n"
         "    open('outputs/last', 'w').write('checkpoint')\n"
         "    sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, stop)\n"
         "open('outputs/up', 'w')\n"
-        "while True: signal.pause()\n"
+        "while True: time.sleep(0.05)\n"
     )
     run = submitted(lab, "cancelled", text)
     run_id = run["run_id"]

@@ -204,8 +204,8 @@ def test_kill_of_the_agent_loses_no_file(job: Job) -> None:
 
 
 def test_a_job_that_is_told_to_stop_tells_what_waits_and_brings_it(job: Job) -> None:
-    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *a: sys.exit(0))\n"
-    code += "print(1, file=open('outputs/late', 'w'), flush=True)\nsignal.pause()"
+    code = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(0))\n"
+    code += "print(1, file=open('outputs/late', 'w'), flush=True)\nwhile True: time.sleep(0.05)"
     running = job.start(sys.executable, "-c", code, **variables(job))
     late = work_of(job) / "outputs/late"
     until(lambda: late.exists() and late.read_text() == "1\n")
