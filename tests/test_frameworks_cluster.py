@@ -118,6 +118,8 @@ trainer = lightning.Trainer(
     enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
 )
 trainer.fit(Model(), DataLoader(TensorDataset(torch.ones(16, 2)), batch_size=4))
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 
