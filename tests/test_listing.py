@@ -8,7 +8,6 @@ import os
 import pwd
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +27,7 @@ from hpcrun.store.wanted import Key, Order
 from hpcrun.workflow.listing import SHOWN, index, list_ids, list_rows
 from tests.care import Own
 from tests.commands import hpcrun, told
-from tests.test_history import Lab
+from tests.test_history import MONTHS, Lab
 from tests.test_sealing_faults import make_run
 
 
@@ -216,7 +215,7 @@ def test_runs_of_everybody(lab: Lab) -> None:
     os.chown(root, nobody.pw_uid, nobody.pw_gid)
     for folder in (store.own.active, store.own.files):
         Path(folder).mkdir()
-    seconds = int(time.time())
+    seconds = MONTHS[-1] + 1000
     run_id = f"digits_{seconds}_{99:08x}"
     request = {"run_id": run_id, "experiment": "digits", "user": "nobody", "target": "local"}
     paths = store.create({**request, "created": seconds + 0.5}, "")
