@@ -14,6 +14,7 @@ from hpcrun.errors import ConfigError, RunNotFound, StoreError
 from hpcrun.store.experiments import read_experiment
 from hpcrun.workflow.delete import delete
 from tests.commands import hpcrun, told
+from tests.lab import eventually
 from tests.terminal import Terminal
 
 
@@ -173,6 +174,7 @@ def test_what_is_not_deleted(experiment: Experiment) -> None:
         (waiting,) = running.create_children(1)
     plan = Run.get(experiment.workspace, waiting.id).plan_deletion()
     waiting.start()  # while whoever deletes is asked
+    eventually(lambda: Run.get(experiment.workspace, waiting.id).get_status() == "Running")
     with pytest.raises(StoreError, match="goes on again"):
         delete(experiment.workspace.session, plan)
     waiting.complete()
