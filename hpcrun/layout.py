@@ -57,6 +57,7 @@ NODES = ".nodes"
 """In these: `.nodes/<host>/` holds what a node wrote under a name that another node's file has."""
 
 STAGED_VARIABLE = "HPCRUN_STAGED"
+HOLD_VARIABLE = "HPCRUN_HOLD"
 RESUME_VARIABLE = "HPCRUN_RESUME_FROM"
 ANEW_VARIABLE = "HPCRUN_RESUME_ANEW"
 RESTART_VARIABLE = "HPCRUN_RESTART_COUNT"

@@ -40,11 +40,23 @@ while os.path.exists(sys.argv[1] + os.environ.get("SLURM_RESTART_COUNT", "0")):
 
 MPI = {"kind": "mpi", "node_count": 2}
 
+EXTENDED = """\
+{{% extends 'parent/sbatch.sh.j2' %}}
+{{% block stage %}}
+{}
+{{% endblock %}}
+"""
+
 
 def submit(
-    lab: Lab, name: str, environment: Mapping[str, Any], user: str = "alice", **more: Any
+    lab: Lab,
+    name: str,
+    environment: Mapping[str, Any],
+    user: str = "alice",
+    block: str = "",
+    **more: Any,
 ) -> tuple[str, str]:
-    """(run id, what was said on standard error)."""
+    """(run id, what was said on standard error). block: the template's, before the launch."""
     request = {
         "script": "tell.py",
         "arguments": [str(lab.cluster.home(user) / f"wait-{name}-")],
@@ -54,6 +66,8 @@ def submit(
         **more,
     }
     files = {"tell.py": TELL, "run.yaml": json.dumps(request)}
+    if block:
+        files[".hpcrun/templates/sbatch.sh.j2"] = EXTENDED.format(block)
     folder = lab.folder(f"pack-{name}", files, user)
     done = lab.run("submit", "--json", cwd=folder, user=user)
     assert done.returncode == 0, done.stderr
@@ -95,6 +109,11 @@ def left(lab: Lab, *runs: str) -> Sequence[str]:
     hosts = [lab.cluster.layout.tmp(f"n{number}") for number in (1, 2, 3, 4)]
     places = [host / place_of(run)[5:] for host in hosts for run in runs]
     return sorted(str(place) for place in places if place.exists())
+
+
+def whole(lab: Lab, *runs: str) -> Sequence[str]:
+    """Which of these have been unpacked."""
+    return [place for place in left(lab, *runs) if Path(place, "root/bin").is_dir()]
 
 
 def test_ranks_run_from_their_nodes_own_disk(lab: Lab, packages: Mapping[str, Any]) -> None:
@@ -167,7 +186,7 @@ def test_jobs_of_two_users_on_one_node_and_a_requeue_keep_to_their_own(
         files[name].touch()
         runs[name], _ = submit(lab, name, packages, user, **on_one)
     staged = sorted(f"{lab.cluster.layout.tmp('n3')}{place_of(run)[4:]}" for run in runs.values())
-    eventually(lambda: [path for path in staged if Path(path, "root/bin").is_dir()] == staged)
+    eventually(lambda: whole(lab, *runs.values()) == staged)
     job = lab.json("show", runs["one"])["attempts"][-1]["job_id"]
     # What a killed job of hers has left is removed by the next of hers, which has nothing staged;
     # nothing of others is.
@@ -206,10 +225,34 @@ def test_a_job_that_is_canceled_leaves_nothing(lab: Lab, packages: Mapping[str, 
     wait = lab.cluster.home("alice") / "wait-canceled-0"
     wait.touch()
     run_id, _ = submit(lab, "canceled", packages, distributed_job_config=MPI)
-    eventually(
-        lambda: len([path for path in left(lab, run_id) if Path(path, "root/bin").is_dir()]) == 2
-    )
+    eventually(lambda: len(whole(lab, run_id)) == 2)
     eventually(lambda: lab.json("show", run_id)["status"] == "Running")
+    lab.ok("cancel", run_id)
+    assert lab.wait(run_id)["status"] == "Canceled"
+    eventually(lambda: left(lab, run_id) == [])
+
+
+SLOW_SRUN = """\
+#!/bin/sh
+case "$*" in *--relative=1*) sleep 20 ;; esac
+exec /usr/bin/srun "$@"
+"""
+
+SLOW = {
+    "the agent": "sleep 20",
+    "the keeper on the other node": "export PATH=$HOME/work/slow:$PATH",
+}
+"""Who of those that remove what is staged is late, by which line before the launch."""
+
+
+@pytest.mark.parametrize("who", SLOW)
+def test_one_that_is_canceled_before_anybody_keeps_it_leaves_nothing(
+    lab: Lab, packages: Mapping[str, Any], who: str
+) -> None:
+    Path(lab.folder("slow", {"srun": SLOW_SRUN}), "srun").chmod(0o755)
+    name = f"before-{who.split()[1]}"
+    run_id, _ = submit(lab, name, packages, block=SLOW[who], distributed_job_config=MPI)
+    eventually(lambda: len(whole(lab, run_id)) == 2)
     lab.ok("cancel", run_id)
     assert lab.wait(run_id)["status"] == "Canceled"
     eventually(lambda: left(lab, run_id) == [])

@@ -90,6 +90,7 @@ class Agent:
     def __init__(
         self, setting: Setting, words: Sequence[str], teardown: str, node: Sequence[str]
     ) -> None:
+        staged.keep_hold(setting)
         self._words = words
         self._own_words = tuple(node[:-1])
         self._teardown = teardown

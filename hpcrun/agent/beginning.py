@@ -9,7 +9,7 @@ import os
 from signal import SIGKILL
 from typing import Optional, Sequence
 
-from hpcrun.agent import end, keeper, process, signals, staging, working
+from hpcrun.agent import end, keeper, process, signals, staged, staging, working
 from hpcrun.agent.end import End
 from hpcrun.agent.lay import lay_out
 from hpcrun.agent.watch import ASKING, LAST_TRY, Watch
@@ -18,6 +18,9 @@ from hpcrun.layout import OUTPUT_VARIABLE, WORK_VARIABLE
 
 LAYING = 600.0
 """Seconds in which the other nodes must have laid the snapshot."""
+
+TAKING_OVER = 60.0
+"""Seconds in which the other nodes' keepers must be there to remove what was staged."""
 
 
 def wait_for_runs(watch: Watch) -> Optional[End]:
@@ -62,7 +65,23 @@ def lay(watch: Watch) -> Optional[End]:
     except SnapshotError as error:
         return end.launch_failed(1, str(error))
     watch.heed(signals.wait(0))
+    _take_over_what_is_staged(watch)
     return end.interrupted(watch.stopped_by) if watch.stopped_by is not None else None
+
+
+def _take_over_what_is_staged(watch: Watch) -> None:
+    """Waits for the other nodes' keepers: until they listen, a cancel would leave it there."""
+    if watch.setting.hold is None:
+        return
+    helpers = watch.helpers
+
+    def are_there() -> bool:
+        told = helpers.answers().count(keeper.HERE)
+        return told >= helpers.count or helpers.have_ended() or watch.stopped_by is not None
+
+    watch.until(are_there, TAKING_OVER, ASKING)
+    if watch.stopped_by is None:
+        staged.take_over(watch.setting)
 
 
 def _lay_in_work(watch: Watch) -> bool:

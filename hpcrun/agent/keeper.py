@@ -44,6 +44,9 @@ LAST_PAUSE = 0.1
 BACK_OFF = 30.0
 """Seconds between two attempts, at most, while the record cannot be written."""
 
+HERE = "here"
+"""A node's answer: its keeper listens, to Slurm too."""
+
 LAID, NOT_LAID = "laid", "not laid"
 """A node's answer: whether the job can work there."""
 
@@ -63,6 +66,7 @@ def start(setting: Setting) -> Tuple[Process, int]:
 def keep_node(setting: Setting) -> int:
     """Keeps another node's spool, until its agent or Slurm tells it to stop; its exit status."""
     signals.listen()
+    _answer(HERE)
     if setting.umask is not None:
         os.umask(setting.umask)
     problems, old = [], _NOTHING

@@ -17,6 +17,7 @@ from hpcrun.layout import (
     ATTEMPT_VARIABLE,
     BEGUN_VARIABLE,
     FILES_VARIABLE,
+    HOLD_VARIABLE,
     LOCAL,
     RECORD_VARIABLE,
     RESUME_VARIABLE,
@@ -55,8 +56,9 @@ class Setting(NamedTuple):
     other node. metric_files: the patterns of files to follow (see `follow.patterns`).
     sample_seconds: between two measurements of the node; 0: none. work: where the job works, if
     not in the run's folder. work_is_shared: whether all nodes see the same. staged: the
-    folder on each node that holds the environment, if it was brought there. after: which runs
-    must have ended before. preflight: what must be there before the command; None: nobody looks.
+    folder on each node that holds the environment, if it was brought there. hold: the pipe to those
+    who remove it until then (see `staged.take_over`). after: which runs must have ended before.
+    preflight: what must be there before the command; None: nobody looks.
     data: the run's inputs and outputs. data_folder: the node's folder for those that are brought.
     problems: what could not be read. begun: when the attempt did, by the monotonic clock.
     """
@@ -88,6 +90,7 @@ class Setting(NamedTuple):
     work: Optional[str] = None
     work_is_shared: bool = False
     staged: Optional[str] = None
+    hold: Optional[int] = None
     after: Optional[After] = None
     preflight: Optional[Preflight] = None
     run_id: str = ""
@@ -156,6 +159,7 @@ def read(environ: Mapping[str, str]) -> Setting:
         else environ.get(WORK_VARIABLE),
         work_is_shared=bool((request.get("working_directory") or {}).get("shared")),
         staged=environ.get(STAGED_VARIABLE) or None,
+        hold=int(environ[HOLD_VARIABLE]) if HOLD_VARIABLE in environ else None,
         after=After.of(request.get("after")),
         preflight=Preflight(**told["preflight"]) if told.get("preflight") else None,
         run_id=str(request.get("run_id", "")),

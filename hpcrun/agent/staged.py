@@ -10,6 +10,7 @@ from typing import Callable, Iterator, List, Optional, Set
 from hpcrun.agent import signals
 from hpcrun.agent.process import Process
 from hpcrun.agent.setting import Setting
+from hpcrun.layout import HOLD_VARIABLE
 
 ASKING = 0.1
 """Seconds between two looks."""
@@ -23,6 +24,26 @@ no process."""
 
 _PLACE = re.compile(r"hpcrun-[^/]+-env\Z")
 _OF_JOB = re.compile(rb"(?:\A|\0)SLURM_JOB_ID=([0-9]+)(?=\0|\Z)")
+
+
+def keep_hold(told: Setting) -> None:
+    """What the script's tasks on the nodes listen to is this process's alone.
+
+    They remove what was staged if it ends before it has taken over, or if the job is canceled.
+    """
+    if told.hold is not None:
+        del os.environ[HOLD_VARIABLE]
+        os.set_inheritable(told.hold, False)
+
+
+def take_over(told: Setting) -> None:
+    """From now on this process and the keepers remove what was staged, on all nodes."""
+    if told.hold is not None:
+        try:
+            os.write(told.hold, b"\n")
+        except OSError:
+            pass  # nobody listens any more
+        os.close(told.hold)
 
 
 def begin_removal(told: Setting) -> Optional[Process]:

@@ -73,9 +73,9 @@ export AZ_BATCH_MASTER_NODE=$HPCRUN_MASTER_ADDR:$HPCRUN_MASTER_PORT
 stage=(env -u SLURM_GPUS -u SLURM_GPUS_PER_NODE -u SLURM_GPUS_PER_TASK srun --overlap --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=1 --mem=0 --gres=none --mpi=none sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/stage.sh)
 broadcast=(sbcast --force /lab/packs/torch.tar.gz /tmp/hpcrun-0123abcd-env/packed)
 export HPCRUN_STAGED=/tmp/hpcrun-0123abcd-env
-# A task on each node removes it all, unless it hears that it is there: the job may be canceled meanwhile.
-exec {way}> >(setsid "${stage[@]}" hold "$HPCRUN_STAGED")
-holder=$!
+# A task on each node removes it all, until it hears that the agent has taken over: the job may be canceled meanwhile.
+exec {hold}> >(setsid "${stage[@]}" hold "$HPCRUN_STAGED")
+export HPCRUN_HOLD=$hold
 kib=''
 sha256=''
 read -r kib sha256 < /lab/packs/torch.tar.gz.facts || echo hpcrun: cannot read /lab/packs/torch.tar.gz on "$(hostname)" >&2
@@ -84,9 +84,6 @@ if [ -n "$sha256" ] && "${stage[@]}" room "$HPCRUN_STAGED" "$kib" && "${broadcas
 else
     "${stage[@]}" share "$HPCRUN_STAGED" /envs/torch
 fi || { "${stage[@]}" remove "$HPCRUN_STAGED"; exit 1; }
-(echo >&"$way") 2>/dev/null
-exec {way}>&-
-wait "$holder"
 
 
 task=(sh /lab/history/users/ada/sdk/0.1.0-0123456789ab/hpcrun/agent/task.sh /tmp/hpcrun-0123abcd-env/root/bin/python train.py)
@@ -105,6 +102,8 @@ fi
 # The agent cannot run here: the command runs all the same, `hpcrun collect` gathers later.
 unset HPCRUN_SPOOL
 trap : USR1 USR2
+(echo >&"$hold") 2>/dev/null
+exec {hold}>&-
 # It may be its Python that this node has not.
 cd "$HPCRUN_FILES" && { "${agent[@]}" lay || /tmp/hpcrun-0123abcd-env/root/bin/python "${agent[@]:1}" lay || python3 "${agent[@]:1}" lay; }
 "${command[@]}"
