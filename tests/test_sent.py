@@ -66,6 +66,14 @@ def test_what_was_withdrawn_never_becomes_a_run(session: Session) -> None:
     assert not session.store.has(RUN_ID, session.user) and settle(session, RUN_ID) is None
 
 
+def test_a_record_that_is_being_removed_is_no_run(session: Session) -> None:
+    begun(session.store)
+    decide(session.store.own, RUN_ID, WITHDRAWN)
+    # Who was submitting it has removed this much.
+    Path(session.store.own.run(RUN_ID).request).unlink()
+    assert settle(session, RUN_ID) is None
+
+
 def test_of_what_cannot_go_on_nothing_is_left(session: Session) -> None:
     begun(session.store)
     Path(session.store.own.active, f".given-{RUN_ID}").mkdir()
