@@ -225,6 +225,17 @@ def test_who_stops_a_submission_is_told_what_became_of_it(far: Far, project: Pat
     (job,) = jobs(far.lab, run_id)
     assert submitting.returncode == 130 and out == ""
     assert f"hpcrun: the submission of {run_id} was cut: it has one job, {job}" in err
+    mark.unlink()
+    # It is killed there, alone: as its like is on a login node that has no memory left.
+    words[words.index(run_id)] = run_id = new_id()
+    with far.laptop.popen(words, cwd=project) as submitting:
+        eventually(mark.exists)
+        end = ["pkill", "--newest", "-KILL", "-u", "alice", "-f", "hpcrun serve"]
+        assert far.lab.cluster.run("alice", end).returncode == 0
+        out, err = submitting.communicate(timeout=180)
+    (job,) = jobs(far.lab, run_id)
+    assert submitting.returncode == 0 and f"submitted run {run_id} as job {job}" in out
+    assert f"signal 9 has ended the command there; it is asked what became of run {run_id}" in err
     shutil.rmtree(slow)
     mark.unlink()
     # The request does not come there; meanwhile another command looks at that place.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from hpcrun.transport.wire import MARK
+from hpcrun.transport.wire import MARK, PROTOCOL, Decoder, Exit, Hello, Request, encode
+from tests.lab import eventually
 
 SERVE = """\
 from hpcrun.cli import serve
@@ -24,3 +28,20 @@ def test_who_is_silent_is_not_waited_for_between_two_questions() -> None:
         finally:
             serving.kill()
         assert serving.stdout is not None and MARK in serving.stdout.read()
+
+
+def test_who_is_killed_there_tells_no_exit_code(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "runs.tar")  # of which nobody writes a byte
+    words = ["store", "import", str(tmp_path / "runs.tar")]
+    request = Request(str(tmp_path / "history"), words, [], {}, {}, {})
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-m", "hpcrun", "serve"], **pipes) as serving:
+        assert serving.stdin is not None
+        serving.stdin.write(encode(Hello(PROTOCOL, "")) + encode(request))
+        serving.stdin.flush()
+        children = Path(f"/proc/{serving.pid}/task/{serving.pid}/children")
+        command = int(eventually(children.read_text))
+        os.kill(command, signal.SIGKILL)
+        out, said = serving.communicate(timeout=180)
+    assert said == b"signal 9 has ended the command there\n"
+    assert not any(isinstance(frame, Exit) for frame in Decoder(greets=True).feed(out))

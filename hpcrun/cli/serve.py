@@ -87,6 +87,9 @@ def serve(words: str) -> None:
     try:
         while (request := line.next_request()) is not None:
             code = _Command(request, line).run()
+            if code < 0:  # by no word of ours: what it was about, nobody knows
+                sys.stderr.write(f"signal {-code} has ended the command there\n")
+                return
             if not line.is_gone:  # to a near side that is told nothing, the connection is lost
                 line.say(encode(Exit(code)))
     except (TransportError, OSError):
@@ -185,7 +188,10 @@ class _Command:
         self._may_end = not request.words or request.words[0] not in RUN_ON
 
     def run(self) -> int:
-        """Runs it to its end, or to that of the connection; gives its exit code."""
+        """Runs it to its end, or to that of the connection; gives its exit code.
+
+        Less than zero: a signal has ended it.
+        """
         told, tell = os.pipe()
         printed = [os.pipe(), os.pipe()]
         answers, answer = os.pipe()
@@ -233,8 +239,7 @@ class _Command:
                         for end in (*self._printed, self._told):
                             while self._take(end):
                                 pass
-                        code = os.waitstatus_to_exitcode(status[1])
-                        return code if code >= 0 else 128 - code
+                        return os.waitstatus_to_exitcode(status[1])
                 if line.incoming in ready:
                     self._hear(selector, answer)
                 for end in ready & {self._told, *self._printed}:
