@@ -262,6 +262,29 @@ def test_who_stops_a_submission_is_told_what_became_of_it(far: Far, project: Pat
     assert done.returncode == 0 and f"run {run_id} is not known yet: far: " in done.stderr
 
 
+@pytest.mark.parametrize(("name", "code"), [("HUP", 129), ("INT", 130)])
+def test_a_submission_that_is_told_to_end_ends_what_it_has_begun(
+    far: Far, name: str, code: int
+) -> None:
+    project = far.project("project", {**FILES, "large": os.urandom(1 << 20).hex()})
+    far.laptop.slow(2_000)
+
+    def begun() -> str:
+        """The folder of links that rsync reads, while it does."""
+        words = ["pgrep", "-a", "-u", "lena", "^rsync$"]
+        found = re.search(r"\S+/hpcrun-push-[^/ ]+", far.laptop.run(words).stdout)
+        return found[0] if found else ""
+
+    with far.laptop.popen(far.words("submit"), cwd=project) as submitting:
+        folder = eventually(begun)
+        submitting.send_signal(signal.Signals[f"SIG{name}"])
+        out, err = submitting.communicate(timeout=180)
+    told = (submitting.returncode, out, err.rstrip())
+    assert told == (code, "", "hpcrun: nothing was submitted")
+    assert begun() == "" and far.laptop.run(["test", "-e", folder]).returncode == 1
+    eventually(lambda: far.served() == "")
+
+
 def test_a_target_says_where_its_run_goes(far: Far, project: Path) -> None:
     far.site("test-cluster", more="multiplex: refused\ninherits: [test-cluster]")
     for name in ("ssh", "sh", "git", "rsync", "env"):  # Slurm's commands are not among them

@@ -30,11 +30,13 @@ def bootstrap(target: str, yes: bool, prune: bool, as_json: bool) -> int:
     packages are fetched here. What is installed there already stays, with the jobs that use it.
     Exits with 1 if you do not agree.
     """
+    from hpcrun.cli.remote import end_in_order
     from hpcrun.transport.bootstrap import Shell, probe
     from hpcrun.transport.channel import login_words
     from hpcrun.workflow.connection import cache
     from hpcrun.workflow.elsewhere import login_of
 
+    end_in_order()
     login = login_of(target.partition("/")[0], open_assets())
     with Shell(login, login_words(login, cache())) as shell:
         found = probe(shell, login.access.python)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
@@ -61,12 +63,28 @@ def at_terminal(place: Elsewhere, words: Sequence[str]) -> int:
     return channel.at_terminal(place.login, cache(), [*folder, *words])
 
 
+def end_in_order() -> None:
+    """From here on, TERM and HUP (a closed terminal) end what this command has begun on this
+    machine, rsync and folders, before they end it. Who ignores them goes on to."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    for again in (signal.SIGTERM, signal.SIGHUP):  # some come twice, as those of `timeout`
+        signal.signal(again, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def show(place: Elsewhere, words: Sequence[str]) -> int:
     """Runs a command there and shows it here, byte for byte; gives its exit code.
 
     A command that says how to go on is taken up again when the connection was lost. Others end
     with TransportError.
     """
+    end_in_order()
     return shown_to_its_end(Shown(request(place.folder, words)), place)
 
 

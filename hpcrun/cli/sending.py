@@ -38,6 +38,7 @@ _INTERRUPTED = 130
 
 def send(place: Elsewhere, name: str, asked: Read[RunConfiguration], params: dict[str, Any]) -> int:
     """Runs submit, render or explain there; gives its exit code. params: as click read them."""
+    remote.end_in_order()
     source = _source(asked, params)
     if name == "submit":
         return _submit(place, asked, source, params)
@@ -86,7 +87,7 @@ def _submit(
                 return remote.shown_to_its_end(shown, place)
             run = asked_after(run_id, place, lambda alone: connected(place, alone))
             return _tell(run, place, params)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         if shown is None:
             say_on_stderr("nothing was submitted")
         elif shown.may_go_on:

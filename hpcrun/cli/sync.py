@@ -71,6 +71,7 @@ def sync(workspace: str | None, /, site: str, no_source: bool, as_json: bool, **
     if place is None:
         hint = "such as mila: or mila:/scratch/lab/history"
         raise ConfigError(Problem(f"{site!r} names no workspace on another machine", hint))
+    remote.end_in_order()
     name = place.login.name
     named = bool(asked["runs"])
     with opened(session, name) as mirror, connected(place) as channel:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from hpcrun.errors import TransportError
 from hpcrun.transport import hush
+from hpcrun.transport.channel import end
 
 Progress = Callable[[int, int], object]
 """Told of a transfer as it goes on: bytes so far, bytes in all."""
@@ -48,7 +49,7 @@ def run(
     """Runs rsync to its end; gives its exit code, and what it has said.
 
     total: bytes that there are to send. meanwhile: runs there in the background. TransportError:
-    there is no rsync here.
+    there is no rsync here. What interrupts it ends rsync, too.
     """
     env = {**os.environ, hush.MEANWHILE: meanwhile}
     if progress is not None:
@@ -58,10 +59,14 @@ def run(
             with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, env=env) as process:
                 assert process.stdout is not None
                 done = 0
-                while text := os.read(process.stdout.fileno(), 1 << 16):
-                    done = _done(text, done)
-                    if progress is not None:
-                        progress(min(done, total), total)
+                try:
+                    while text := os.read(process.stdout.fileno(), 1 << 16):
+                        done = _done(text, done)
+                        if progress is not None:
+                            progress(min(done, total), total)
+                except BaseException:
+                    end(process)
+                    raise
         except FileNotFoundError as error:
             hint = "files are sent and brought by it: install rsync 3.1 or newer"
             raise TransportError("there is no rsync on this machine", hint) from error
