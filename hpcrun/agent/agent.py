@@ -125,6 +125,8 @@ class Agent:
             self._wait_for_command()
             ended = self._end_of_command(self.command)
         assert ended is not None
+        if ended.cause == "launch_failed" and self._is_being_ended():
+            ended = ended._replace(interrupted=True)
         # Nothing needs the environment any more, unless the teardown does.
         removal = None if self._teardown else staged.begin_removal(self._setting)
         self._finalize(ended)
@@ -209,11 +211,9 @@ class Agent:
         trying.end()
         if self._watch.over and self._watch.stopped_by is None:
             return None  # nor is the command begun
+        if self._watch.stopped_by is not None:
+            return end.interrupted(self._watch.stopped_by)
         problems = trying.problems()
-        if problems:
-            self._ask_for_grace()
-        if self._watch.stopped_by is not None or self._end_of_grace is not None:
-            return end.interrupted(self._watch.stopped_by or SIGTERM)
         return end.not_launched(problems, self._last_words()) if problems else None
 
     def _launch(self) -> Optional[End]:
@@ -256,7 +256,18 @@ class Agent:
         if self._setting.scheduled and not self._watch.told_to_stop:
             self._canceled = evidence.a_step_was_canceled(self._setting, self._log_size)
         if self._canceled:
-            self._end_of_grace = preemption.end_of_grace(self._setting.job_id)
+            self._end_of_grace = preemption.standing(self._setting.job_id).end_of_grace
+
+    def _is_being_ended(self) -> bool:
+        """Whether Slurm has begun to end the job, which this process may hear of last.
+
+        By then steps are refused, and those on other nodes have been told to stop.
+        """
+        if not self._setting.scheduled or self._watch.told_to_stop:
+            return self._setting.scheduled
+        standing = preemption.standing(self._setting.job_id)
+        self._end_of_grace = standing.end_of_grace
+        return standing.ends
 
     # -- ending -------------------------------------------------------------------------------
 

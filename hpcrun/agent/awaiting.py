@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import json
 import os
-import re
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 from hpcrun.agent import past, preemption
@@ -70,7 +69,7 @@ def _standing(after: After, folder: str, asks_slurm: bool) -> Standing:
         ids, active = task_ids(run_id, tasks["count"]), os.path.dirname(folder)
         return _together([_standing(after, os.path.join(active, i), asks_slurm) for i in ids])
     if asks_slurm and record.job_id:
-        word = _word(record.job_id.partition(";")[0])
+        word = preemption.standing(record.job_id.partition(";")[0]).state
         if word == "COMPLETED" or (word and after.condition == "afterany" and word in _ENDS):
             return Standing(True)
         if word in _ENDS:
@@ -111,9 +110,3 @@ def _retired(folder: str) -> Tuple[str, ...]:
     active, run_id = os.path.split(folder)
     pattern = os.path.join(glob.escape(active), f".sealed-{glob.escape(run_id)}.*")
     return tuple(sorted(glob.glob(pattern), key=lambda path: int(path.rpartition(".")[2])))[::-1]
-
-
-def _word(job_id: str) -> str:
-    """The state of a job as scontrol tells it; empty where nobody knows it."""
-    found = re.search(r" JobState=([A-Z_]+)", preemption.shown(job_id))
-    return found.group(1) if found is not None else ""

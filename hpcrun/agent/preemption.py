@@ -8,18 +8,40 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Optional
+from typing import NamedTuple, Optional
 
 PATIENCE = 20.0
 """Seconds for the answer."""
 
+_STATE = re.compile(r" JobState=(?P<state>[A-Z_]+)")
+
 _TIMES = re.compile(r" EndTime=(?P<end>\d+) .* PreemptTime=\d+ ")
 
 
-def end_of_grace(job_id: str) -> Optional[float]:
-    """When the nodes are taken, Unix seconds; None where they are not, or nobody answers."""
-    told = _TIMES.search(shown(job_id))
-    return float(told["end"]) if told is not None else None
+class Standing(NamedTuple):
+    """How a job stands with Slurm.
+
+    state: Slurm's word, such as RUNNING; empty where nobody answers or knows it. end_of_grace: when
+    a preempted job's nodes are taken, Unix seconds; None: they are not.
+    """
+
+    state: str
+    end_of_grace: Optional[float]
+
+    @property
+    def ends(self) -> bool:
+        """Whether Slurm has begun to end it."""
+        return self.state not in ("", "RUNNING") or self.end_of_grace is not None
+
+
+def standing(job_id: str) -> Standing:
+    """How it stands now."""
+    told = shown(job_id)
+    state, times = _STATE.search(told), _TIMES.search(told)
+    return Standing(
+        state["state"] if state is not None else "",
+        float(times["end"]) if times is not None else None,
+    )
 
 
 def shown(job_id: str) -> str:

@@ -165,6 +165,12 @@ class Cluster:
         NODE_FAIL at once."""
         slurm.fail_node(self.layout, node)
 
+    def freeze_node(self, node: str, frozen: bool) -> None:
+        """Stops a node's slurmd where it stands: jobs there go on, and hear nothing of Slurm."""
+        number = processes.pid(self.layout, f"slurmd-{node}")
+        if number is not None:
+            os.kill(number, signal.SIGSTOP if frozen else signal.SIGCONT)
+
     def mend_node(self, *nodes: str) -> None:
         """Starts slurmd on nodes that failed, and takes them up again."""
         for node in nodes:
@@ -195,6 +201,7 @@ class Cluster:
         self.start_controller()
         self.set_prolog(None)
         for node in NODES:
+            self.freeze_node(node.name, False)
             if processes.pid(self.layout, f"slurmd-{node.name}") is None:
                 slurm.start_node(self.layout, node.name)
         slurm.cancel_jobs(self.layout)
