@@ -263,8 +263,10 @@ class Agent:
 
         By then steps are refused, and those on other nodes have been told to stop.
         """
-        if not self._setting.scheduled or self._watch.told_to_stop:
-            return self._setting.scheduled
+        if not self._setting.scheduled:
+            return False
+        if self._watch.told_to_stop:
+            return True
         standing = preemption.standing(self._setting.job_id)
         self._end_of_grace = standing.end_of_grace
         return standing.ends
