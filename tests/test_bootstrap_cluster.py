@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -168,6 +169,15 @@ def test_a_failure_leaves_what_was_there(desk: Desk, wheels: Path) -> None:
         _, said = going.communicate(timeout=180)
     assert going.returncode == 6, said
     assert "nothing is half-installed" in said
+    eventually(lambda: desk.names() == [])
+
+    # All has come, and nobody waits any more until it is installed.
+    desk.laptop.slow(None)
+    with desk.laptop.popen(desk.words("--yes", "login"), env=desk.env) as going:
+        eventually(lambda: list(desk.root.glob("*/bin/python")))
+        going.send_signal(signal.SIGINT)
+        going.communicate(timeout=180)
+    assert going.returncode == 130
     eventually(lambda: desk.names() == [])
 
 

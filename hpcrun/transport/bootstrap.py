@@ -272,9 +272,9 @@ class Shell:
                 tell(len(block))
 
     def rest(self) -> str:
-        """What is printed to the end; nothing more is sent."""
-        output, _ = self._process.communicate()
-        return output.decode(errors="replace")
+        """What is printed to the end; nothing more is sent, but what runs there sees us wait."""
+        assert self._process.stdout is not None
+        return self._process.stdout.read().decode(errors="replace")
 
     def last_words(self) -> str:
         """The last that ssh, or what ran there, has said on standard error."""

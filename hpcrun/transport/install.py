@@ -5,6 +5,7 @@ The near side sends this text, a line of JSON and a tar of wheels, on standard i
     ~/.local/share/hpcrun/<name>/      a virtual environment; `complete` in it is written last
     ~/.local/share/hpcrun/current      a link to one of them, set at the very end
 
+It waits for the answer without a further byte: when that input ends, nobody wants it any more.
 What was there before stays as it is: jobs that wait or run use the Python of the folder that they
 were submitted from.
 """
@@ -20,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -94,6 +96,7 @@ def _install(place: Path, python: str) -> None:
                 raise _Failed(f"what was sent holds {member.name!r}")
             with (wheels / member.name).open("xb") as file:
                 shutil.copyfileobj(content, file)
+    threading.Thread(target=_end_unwanted, daemon=True).start()
     _run("venv", [python, "-m", "venv", "--without-pip", str(place)])
     pip = next(wheels.glob("pip-*.whl"), None)
     if pip is None:
@@ -107,6 +110,14 @@ def _install(place: Path, python: str) -> None:
     _run("hpcrun", [str(place / "bin/hpcrun"), "--version"])
     shutil.rmtree(wheels)
     (place / "complete").touch()
+
+
+def _end_unwanted() -> None:
+    """Ends this program once nobody waits for it any more."""
+    while os.read(0, 1 << 16):
+        pass
+    # Of a process with threads, any may be told; it is the first that waits, and heeds it.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _run(what: str, words: list[str]) -> None:
