@@ -27,7 +27,7 @@ def node_folder(tmp_path: Path) -> str:
 def staged(tmp_path: Path, source: Path, mode: str = "stage") -> Path:
     """What a node is given of an input; where."""
     data = Data("x", str(source), mode, "inputs/x", False)
-    prepare((data,), node_folder(tmp_path), "n1", lambda: False)
+    prepare((data,), node_folder(tmp_path), "n1")
     return Path(node_folder(tmp_path), "inputs/x")
 
 
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         Data("z", str(tmp_path / "open"), "direct", "", True),
     )
     let_everybody_reach(tmp_path)
-    said = as_ordinary_user(lambda: prepare(wanted, "", "n1", bool))
+    said = as_ordinary_user(lambda: prepare(wanted, "", "n1"))
     for words in ("closed cannot be read", "closed/out: Permission denied", "cannot be written"):
         assert words in said
 
@@ -215,7 +215,7 @@ class Side:
         self.folder = tmp_path / host
         self.facts: list[tuple[str, dict[str, Any]]] = []
         data = (Data("y", str(self.ends), "stage", "outputs/y", True),)
-        prepare(data, str(self.folder), host, bool)
+        prepare(data, str(self.folder), host)
         node = Node("r", "1.0", host, host == "n1")
         tell = lambda kind, data: self.facts.append((kind, data))  # noqa: E731
         self.outgoing = Outgoing(data, str(self.folder), node, others, tell)

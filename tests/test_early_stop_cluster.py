@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,3 +70,30 @@ def test_a_launch_that_slurm_refuses_since_it_ends_the_job_has_not_failed(lab: L
         ended = lab.wait(run["run_id"])
         assert ended["status"] == "Canceled", ended["verdict"]
         assert not has_told(run, "signal")
+
+
+def test_data_that_come_are_left_alone_once_the_job_is_told_to_stop(lab: Lab) -> None:
+    """On all nodes: an archive that takes minutes is no reason to wait for the KILL."""
+    archive = lab.folder("early-archive", {}) / "packed.tar.gz"
+    archive.write_bytes(long_archive())
+    run = submit(lab, "data", inputs={"packed": {"path": str(archive), "mode": "unpack"}})
+    eventually(lambda: len(left(lab, run, "*-data-*/inputs/packed/*")) == 2)
+    lab.ok("cancel", run["run_id"])
+    assert lab.wait(run["run_id"])["status"] == "Canceled"
+    assert left(lab, run) == []
+
+
+def long_archive() -> bytes:
+    """Of one file that stands in it a million times."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a"))
+    part = gzip.compress(held.getvalue()[: tarfile.BLOCKSIZE] * 10_000)
+    return part * 100
+
+
+def left(lab: Lab, run: Any, pattern: str = "*") -> Sequence[str]:
+    """What there is of a run on the disks of its nodes."""
+    tmp = [lab.cluster.layout.tmp(node) for node in ("n1", "n2")]
+    mark = run["run_id"].rpartition("_")[2]
+    return [str(path) for each in tmp for path in each.glob(f"hpcrun-{mark}{pattern}")]

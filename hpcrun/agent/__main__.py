@@ -29,6 +29,9 @@ from hpcrun.errors import HpcrunError
 SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 """The published folder: what the interpreter is called with."""
 
+OWN_WORDS = (sys.executable, "-I", "-S", SDK)
+"""Those that start the agent."""
+
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs one act of the agent (default: what the interpreter was called with); its status."""
@@ -74,7 +77,7 @@ def _check(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str]) -> int:
     command, teardown = _split(words)
-    return agent.run(command, teardown, (sys.executable, "-I", "-S", SDK, "node"))
+    return agent.run(command, teardown, (*OWN_WORDS, "node"))
 
 
 def _split(words: Sequence[str]) -> Tuple[List[str], str]:
@@ -90,7 +93,7 @@ def _split(words: Sequence[str]) -> Tuple[List[str], str]:
 
 
 def _node(words: Sequence[str]) -> int:
-    return keeper.keep_node(setting.read(os.environ))
+    return keeper.keep_node(setting.read(os.environ), OWN_WORDS)
 
 
 def _lay(words: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ import tarfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from hpcrun.agent import copying, spool
 from hpcrun.agent.lay import clear
@@ -41,9 +41,7 @@ class DataError(HpcrunError):
     """Data cannot be used, or not be brought to this node."""
 
 
-def prepare(
-    data: Tuple[Data, ...], folder: str, host: str, stopped: Callable[[], bool]
-) -> List[Dict[str, Any]]:
+def prepare(data: Tuple[Data, ...], folder: str, host: str) -> List[Dict[str, Any]]:
     """Makes a node ready; gives the data of a `data` fact for each input that was brought.
 
     folder: the node's, for this attempt. DataError: all that is wrong with what is there, or what
@@ -68,7 +66,7 @@ def prepare(
     facts = []
     for each, files in trees:
         began = time.monotonic()
-        _bring(each, files, os.path.join(folder, each.place), host, stopped)
+        _bring(each, files, os.path.join(folder, each.place), host)
         facts.append(
             {
                 "host": host,
@@ -170,9 +168,7 @@ def _expect_room(folder: str, host: str, trees: List[Tuple[Data, List[File]]]) -
 # -- copying --------------------------------------------------------------------------------------
 
 
-def _bring(
-    data: Data, files: List[File], where: str, host: str, stopped: Callable[[], bool]
-) -> None:
+def _bring(data: Data, files: List[File], where: str, host: str) -> None:
     try:
         if data.mode == _UNPACK:
             _unpack(data.path, where)
@@ -184,7 +180,7 @@ def _bring(
             os.makedirs(folder, exist_ok=True)
 
         def bring(file: File) -> None:
-            if not stopped() and not file.is_folder:
+            if not file.is_folder:
                 copy(_at(data.path, file), _at(where, file), file)
 
         with ThreadPoolExecutor(COPIES) as pool:
@@ -197,8 +193,6 @@ def _bring(
             why = f"no room in {os.path.dirname(where)}: {why}"
         name = getattr(told, "filename", None) or data.path
         raise DataError(f"{host}: {data.what}: {name}: {why}") from error
-    if stopped():
-        raise DataError(f"{host}: {data.what}: the job was told to stop meanwhile")
 
 
 def _at(root: str, file: File) -> str:

@@ -17,7 +17,7 @@ import os
 import select
 import time
 from signal import SIGKILL, SIGTERM
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
 from hpcrun.agent import beside, memory, ranks, signals, spool, staged, staging, working
 from hpcrun.agent.bringing import Bringing
@@ -63,8 +63,11 @@ def start(setting: Setting) -> Tuple[Process, int]:
     return Process(pid), telling
 
 
-def keep_node(setting: Setting) -> int:
-    """Keeps another node's spool, until its agent or Slurm tells it to stop; its exit status."""
+def keep_node(setting: Setting, own_words: Sequence[str]) -> int:
+    """Keeps another node's spool, until its agent or Slurm tells it to stop; its exit status.
+
+    own_words: those that start the agent.
+    """
     signals.listen()
     _answer(HERE)
     if setting.umask is not None:
@@ -86,9 +89,15 @@ def keep_node(setting: Setting) -> int:
             problems.append(f"the job cannot work on {setting.host}: {error}")
             setting = setting._replace(work=None)
             _answer(NOT_LAID)
+    words = Words(0)
     if setting.data:
-        _answer(*staging.lines(setting))
-    keeper = Keeper(setting, Words(0), bound=False, old=old)
+
+        def is_over() -> bool:
+            words.wait(LAST_PAUSE)
+            return words.are_over or signals.stop_is_pending()
+
+        _answer(*staging.bring(setting, own_words, is_over))
+    keeper = Keeper(setting, words, bound=False, old=old)
     for problem in problems:
         keeper.tell("problem", message=problem)
     return 0 if keeper.keep() else 1
@@ -145,6 +154,11 @@ class Words:
 
     def __contains__(self, word: str) -> bool:
         return word in self._heard
+
+    @property
+    def are_over(self) -> bool:
+        """Whether the one who talks has come to the end."""
+        return "finish" in self or (self.ended and "begin" in self)
 
     def wait(self, seconds: float) -> None:
         """Listens until something was said, at most so long."""
@@ -275,8 +289,7 @@ class Keeper:
             self.tell("problem", message=f"records wait on {self._setting.host}: {error}")
 
     def _is_over(self) -> bool:
-        words = self._words
-        if "finish" in words or (words.ended and (self._bound or "begin" in words)):
+        if self._words.are_over or (self._bound and self._words.ended):
             return True
         # Slurm's TERM reaches this task and the ranks at the same moment: they may still write.
         told = not self._bound and signals.stop_is_pending()

@@ -7,9 +7,10 @@ those of several nodes mixed, so it comes in short lines `data HOST PART`, and `
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, NamedTuple, Sequence
+from signal import SIGKILL
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
-from hpcrun.agent import signals
+from hpcrun.agent import process
 from hpcrun.agent.setting import Setting
 from hpcrun.errors import HpcrunError
 
@@ -20,15 +21,34 @@ PART = 600
 """Characters of a part."""
 
 
+def bring(setting: Setting, own_words: Sequence[str], is_over: Callable[[], bool]) -> List[str]:
+    """Has a child bring the run's data to this node, and tell how that went.
+
+    Gives what the child cannot tell. own_words: those that start the agent. is_over: asked again
+    and again; where it says yes, the child is killed.
+    """
+    try:
+        child = process.start((*own_words, "stage"), "/")
+    except OSError as error:
+        problem = f"{setting.host}: data cannot be staged: {error.strerror}"
+        return in_lines(setting.host, {"facts": [], "problem": problem})
+    while not child.has_ended():
+        if is_over():
+            child.send(SIGKILL)
+    if child.exit_code == 0:
+        return []
+    problem = f"{setting.host}: what brings data ended with status {child.shell_status}"
+    return in_lines(setting.host, {"facts": [], "problem": problem})
+
+
 def lines(setting: Setting) -> List[str]:
     """Brings the run's data to this node, and tells how that went."""
     told: Dict[str, Any] = {"facts": [], "problem": ""}
     try:
-        from hpcrun.agent import data  # the agent, which waits for this, does without
+        from hpcrun.agent import data  # the agent and the keepers do without
 
         folder = setting.data_folder or ""
-        stopped = signals.stop_is_pending
-        told["facts"] = data.prepare(setting.data, folder, setting.host, stopped)
+        told["facts"] = data.prepare(setting.data, folder, setting.host)
     except HpcrunError as error:
         told["problem"] = error.message
     except Exception as error:  # noqa: BLE001 - the agent waits for a word
