@@ -124,10 +124,16 @@ def test_one_that_is_not_whole_is_none(prefix: Path, tmp_path: Path) -> None:
     assert not is_packed(str(file))
 
 
-def stage(*words: object) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "SLURM_JOB_ID": "7"}
+def stage(*words: object, said: str = "") -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "SLURM_JOB_ID": "7", "HPCRUN_ATTEMPT": "1.0"}
     line = ["sh", SHIM, *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, env=environ, input="")
+    return subprocess.run(line, capture_output=True, text=True, env=environ, input=said)
+
+
+def room(place: Path, kib: object) -> subprocess.CompletedProcess[str]:
+    """What the task says that looks for room, beside the one that holds the place."""
+    assert stage("hold", place, said="\n").returncode == 0
+    return stage("room", place, kib)
 
 
 def test_a_node_takes_what_arrived_whole(prefix: Path, tmp_path: Path) -> None:
@@ -135,7 +141,7 @@ def test_a_node_takes_what_arrived_whole(prefix: Path, tmp_path: Path) -> None:
     place.parent.mkdir()
     pack(prefix, str(file))
     kib, digest = Path(f"{file}{FACTS}").read_text().split()
-    assert stage("room", place, kib).returncode == 0
+    assert room(place, kib).returncode == 0
     assert place.stat().st_mode & 0o777 == 0o700
     shutil.copy(file, place / "packed")
     done = stage("unpack", place, digest, prefix, "no")
@@ -148,7 +154,7 @@ def test_a_node_takes_what_arrived_whole(prefix: Path, tmp_path: Path) -> None:
 
 def test_a_node_without_room_says_how_much(tmp_path: Path) -> None:
     place = tmp_path / "hpcrun-00000001-env"
-    done = stage("room", place, 1 << 60)
+    done = room(place, 1 << 60)
     assert done.returncode == 1
     assert done.stderr.startswith(
         f"hpcrun: cannot stage the environment on {os.uname().nodename}: "
@@ -181,7 +187,7 @@ def test_what_a_killed_job_left_goes_and_what_a_job_has_stays(tmp_path: Path, by
             if by == "any job":
                 staged.end(staged.begin_sweep(str(tmp_path), None))
             else:
-                assert stage("room", tmp_path / "hpcrun-00000009-env", 1).returncode == 0
+                assert room(tmp_path / "hpcrun-00000009-env", 1).returncode == 0
         finally:
             running.kill()
     stay = [name for name, path in left.items() if path.exists()]
@@ -213,9 +219,10 @@ def test_a_job_that_is_canceled_meanwhile_leaves_nothing(tmp_path: Path) -> None
 @pytest.mark.parametrize(("said", "stays"), [("\n", True), ("", False)])
 def test_what_nobody_says_is_there_goes(tmp_path: Path, said: str, stays: bool) -> None:
     place = tmp_path / "env"
-    (place / "root").mkdir(parents=True)
-    done = subprocess.run(["sh", SHIM, "hold", place], input=said, text=True, check=False)
+    (place / "root").mkdir(parents=True)  # an earlier attempt's
+    done = stage("hold", place, said=said)
     assert (done.returncode, place.exists()) == (0, stays)
+    assert not (place / "root").exists()
 
 
 def test_it_is_removed_once_nobody_runs_from_it(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ MPI = {"kind": "mpi", "node_count": 2}
 
 EXTENDED = """\
 {{% extends 'parent/sbatch.sh.j2' %}}
-{{% block stage %}}
+{{% block {} %}}
+{{{{ super() }}}}
 {}
 {{% endblock %}}
 """
@@ -53,10 +54,10 @@ def submit(
     name: str,
     environment: Mapping[str, Any],
     user: str = "alice",
-    block: str = "",
+    block: tuple[str, str] | None = None,
     **more: Any,
 ) -> tuple[str, str]:
-    """(run id, what was said on standard error). block: the template's, before the launch."""
+    """(run id, what was said on standard error). block: of the template, and a line at its end."""
     request = {
         "script": "tell.py",
         "arguments": [str(lab.cluster.home(user) / f"wait-{name}-")],
@@ -66,8 +67,8 @@ def submit(
         **more,
     }
     files = {"tell.py": TELL, "run.yaml": json.dumps(request)}
-    if block:
-        files[".hpcrun/templates/sbatch.sh.j2"] = EXTENDED.format(block)
+    if block is not None:
+        files[".hpcrun/templates/sbatch.sh.j2"] = EXTENDED.format(*block)
     folder = lab.folder(f"pack-{name}", files, user)
     done = lab.run("submit", "--json", cwd=folder, user=user)
     assert done.returncode == 0, done.stderr
@@ -234,15 +235,19 @@ def test_a_job_that_is_canceled_leaves_nothing(lab: Lab, packages: Mapping[str, 
 
 SLOW_SRUN = """\
 #!/bin/sh
-case "$*" in *--relative=1*) sleep 20 ;; esac
+case "$*" in
+*--relative=1*) sleep 20 ;;
+*" hold "*) sleep 3 ;;
+esac
 exec /usr/bin/srun "$@"
 """
 
 SLOW = {
-    "the agent": "sleep 20",
-    "the keeper on the other node": "export PATH=$HOME/work/slow:$PATH",
+    "the agent": ("stage", "sleep 20"),
+    "all others": ("environment", "export PATH=$HOME/work/slow:$PATH"),
 }
-"""Who of those that remove what is staged is late, by which line before the launch."""
+"""Who of those that remove what is staged is late, and how: the script's tasks, and after them the
+agent; or these tasks, and the keeper on the other node."""
 
 
 @pytest.mark.parametrize("who", SLOW)

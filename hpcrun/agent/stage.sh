@@ -1,8 +1,9 @@
 #!/bin/sh
 # One node's part of bringing a packed environment to its own disk:
 #
-#     sh stage.sh room PLACE KIB          a folder of our own, with so much free
-#     sh stage.sh hold PLACE              all goes, if the input ends before it has a line
+#     sh stage.sh hold PLACE              a folder of our own; all goes, if the input ends before it
+#                                         has a line
+#     sh stage.sh room PLACE KIB          once it is held: is so much free?
 #     sh stage.sh unpack PLACE SHA256 SHARED yes|no
 #     sh stage.sh share PLACE SHARED      the shared environment in its place
 #     sh stage.sh remove PLACE
@@ -13,6 +14,7 @@
 act=$1
 place=$2
 read -r host </proc/sys/kernel/hostname
+owner="$SLURM_JOB_ID $HPCRUN_ATTEMPT"
 
 fail() {
     echo "hpcrun: cannot stage the environment on $host: $1" >&2
@@ -22,7 +24,7 @@ fail() {
 # Whether a process of ours is of the job that staged a folder, or something came there just now.
 in_use() {
     [ -n "$(find "$1" "$1/packed" -maxdepth 0 -mmin -10 2>/dev/null)" ] && return 0
-    read -r job <"$1/job" || return 1
+    read -r job _ <"$1/job" || return 1
     grep -qsz "^SLURM_JOB_ID=$job\$" /proc/[0-9]*/environ
 }
 
@@ -46,19 +48,27 @@ room | hold | unpack) trap 'trap "" TERM; gone; exit 143' TERM ;;
 esac
 
 case $act in
-room)
-    sweep
-    # An earlier attempt's; another user's stays, and is never taken for ours.
-    [ ! -O "$place" ] || rm -rf "$place"
-    mkdir -m 700 "$place" 2>/dev/null || fail "$place cannot be made: choose another storage.node_tmp in the site file"
-    echo "$SLURM_JOB_ID" >"$place/job" || fail "$place cannot be written"
-    free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
-    [ "${free:-0}" -ge "$3" ] || fail "${place%/*} has $((${free:-0} / 1024)) MiB free, and it needs $(($3 / 1024)): free some, or another storage.node_tmp"
-    ;;
 hold)
+    # An earlier attempt's goes; another user's stays, and is never taken for ours.
+    [ ! -O "$place" ] || rm -rf "$place"
+    if mkdir -m 700 "$place" 2>/dev/null; then echo "$owner" >"$place/job"; fi
     # Whoever should have said that it is there is gone, as by a cancel. Where srun heard of that,
     # it has killed the other tasks.
     read -r _ || gone
+    ;;
+room)
+    sweep
+    # Both were started at the same time: what nobody holds would stay where the job is canceled.
+    tries=600
+    until [ "$(cat "$place/job" 2>/dev/null)" = "$owner" ]; do
+        if [ "$tries" = 0 ] || { [ -e "$place" ] && ! [ -O "$place" ]; }; then
+            fail "$place cannot be made: choose another storage.node_tmp in the site file"
+        fi
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+    free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
+    [ "${free:-0}" -ge "$3" ] || fail "${place%/*} has $((${free:-0} / 1024)) MiB free, and it needs $(($3 / 1024)): free some, or another storage.node_tmp"
     ;;
 unpack)
     trouble=

@@ -151,8 +151,8 @@ def _sweep(places: List[str]) -> None:
     for place in places:
         try:
             with open(os.path.join(place, "job"), "rb") as file:
-                job = file.read().strip()
-        except OSError:
+                job = file.read().split()[0]
+        except (OSError, IndexError):
             job = b""
         if job not in jobs and not is_used(place):
             shutil.rmtree(place, ignore_errors=True)
