@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -17,7 +18,7 @@ from hpcrun.agent.lay import lay_out
 from hpcrun.agent.setting import Snapshot
 from hpcrun.errors import SnapshotError
 from hpcrun.layout import RunPaths
-from tests.agent_job import Job
+from tests.agent_job import Job, status_of
 
 Content = dict[str, "bytes | str"]
 """Path → what a file holds, or where a link leads (text)."""
@@ -197,6 +198,23 @@ def test_a_snapshot_that_cannot_be_laid_is_a_failed_launch(job: Job, how: str) -
     ended = job.fact("ended").data
     assert (ended["cause"], ended["exit_code"]) == ("launch_failed", 1)
     assert ended["evidence"][0] in job.batch_log.read_text()
+    assert not (job.files / "started").exists()
+    assert job.facts("running") == []
+
+
+def test_what_is_told_to_stop_while_it_is_laid_begins_no_command(job: Job) -> None:
+    """The stop is the last of the signals that came. A pipe in place of a file keeps it waiting."""
+    objects = (path for path in (job.root / "objects").rglob("*") if path.is_file())
+    first = next(path for path in objects if path.read_bytes() == CODE["train.py"])
+    content = first.read_bytes()
+    first.unlink()
+    os.mkfifo(first)
+    with job.start("touch", "started") as agent:
+        with first.open("wb") as pipe:  # now it is read
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+                agent.send_signal(number)
+            pipe.write(content)
+        assert status_of(agent) == 128 + signal.SIGTERM
     assert not (job.files / "started").exists()
     assert job.facts("running") == []
 

@@ -229,6 +229,9 @@ class Agent:
             os.environ[RESUME_VARIABLE] = path
         if not self._words:
             return end.launch_failed(NOT_FOUND, NO_COMMAND)
+        self._watch.heed_what_came()
+        if self._watch.stopped_by is not None:
+            return end.interrupted(self._watch.stopped_by)
         self._witness.tell("running", {"command": list(self._words)}, sync=False)
         try:
             pipe = self._watch.keeper.pipe

@@ -64,7 +64,7 @@ def lay(watch: Watch) -> Optional[End]:
             lay_out(watch.setting.snapshot, watch.setting.paths, signals.stop_is_pending)
     except SnapshotError as error:
         return end.launch_failed(1, str(error))
-    watch.heed(signals.wait(0))
+    watch.heed_what_came()
     _take_over_what_is_staged(watch)
     return end.interrupted(watch.stopped_by) if watch.stopped_by is not None else None
 

@@ -107,6 +107,13 @@ class Watch:
             self._kill = now + ASKING  # what was started meanwhile
             self._signal_all(SIGKILL)
 
+    def heed_what_came(self) -> None:
+        """Does what all signals ask for that have come so far: the stop may not be the first."""
+        number = signals.wait(0)
+        while number is not None:
+            self.heed(number)
+            number = signals.wait(0)
+
     def heed(self, number: Optional[int]) -> None:
         """Does what a signal asks for; None: there was none."""
         if number is None:
