@@ -312,6 +312,18 @@ def test_a_request_to_stop_is_passed_on_once(job: Job, number: int) -> None:
     assert job.folded().awaits_scheduler
 
 
+def test_a_command_that_a_stop_meets_first_was_stopped(job: Job) -> None:
+    """What ends a process group may have ended the command before the agent has a word."""
+    words = "echo $$ > pid; kill -STOP $PPID; kill -TERM $PPID; kill -TERM $$"
+    with job.start("sh", "-c", words) as agent:
+        command = pid_in(job.files / "pid")
+        until(lambda: not alive(command))
+        agent.send_signal(signal.SIGCONT)
+        assert status_of(agent) == 143
+    ended = job.fact("ended").data
+    assert (ended["signal"], ended["interrupted"]) == (15, True)
+
+
 def test_a_command_that_will_not_stop_is_killed(job: Job) -> None:
     job.ask(agent={"kill_wait_seconds": 0.5})
     agent = job.start(

@@ -208,6 +208,7 @@ class Agent:
             return trying.has_ended() or self._watch.must_end
 
         self._watch.until(is_over, trial.PATIENCE, ASKING)
+        self._watch.heed_what_came()
         trying.end()
         if self._watch.over and self._watch.stopped_by is None:
             return None  # nor is the command begun
@@ -250,6 +251,7 @@ class Agent:
     def _wait_for_command(self) -> None:
         assert self.command is not None
         self._watch.until(self.command.has_ended)
+        self._watch.heed_what_came()
         self._watch.limits.clear()
         self._ask_for_grace()
         self._watch.clear_left_over()
@@ -277,7 +279,10 @@ class Agent:
     # -- ending -------------------------------------------------------------------------------
 
     def _end_of_command(self, command: Process) -> End:
-        interrupted = self._watch.stopped_by is not None or self._end_of_grace is not None
+        # What tells a process group to stop may meet the command before this process has a word.
+        by_stop = self._watch.told_to_stop and command.shell_status == _BY_SIGNAL[0]
+        stopped = by_stop or self._watch.stopped_by is not None
+        interrupted = stopped or self._end_of_grace is not None
         ended = end.of_command(command, interrupted)
         if self._watch.over and self._watch.stopped_by is None:
             return ended._replace(cause="time_limit", message=self._watch.why_over)

@@ -143,6 +143,7 @@ def stage(watch: Watch, own_words: Sequence[str]) -> Optional[End]:
         return (has_ended and heard) or watch.must_end
 
     watch.until(is_over, None, ASKING)
+    watch.heed_what_came()
     if watch.must_end:
         child.send(SIGKILL)
         watch.until(child.has_ended, LAST_TRY, ASKING)

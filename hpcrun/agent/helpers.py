@@ -79,6 +79,7 @@ class Helpers:
         if self._process is not None:
             self._tell("finish")
             os.close(self._pipe)
+            self._pipe = -1  # a warning may come yet, and its number may be another file's
 
     def have_ended(self) -> bool:
         """Whether none is left."""
