@@ -155,6 +155,11 @@ def _fold_attempt(
     started = first(by_kind, "started")
     ended = first(by_kind, "ended")
     canceled_by = first(by_kind, "cancel_requested")
+    if canceled_by is None and queued is not None:
+        # Who canceled while the one before asked for this one meant both.
+        before = number._replace(restart=number.restart - 1)
+        asked = [f for f in all_facts if f.kind == "cancel_requested" and f.attempt == before]
+        canceled_by = asked[0] if asked else None
     told = verdict_of(by_kind, ended, word, canceled_by, requeued, _ranks(request))
     verdict = _hinted(told, request)
     state = State.NOT_STARTED if queued is None else State.QUEUED

@@ -312,16 +312,18 @@ def test_a_request_to_stop_is_passed_on_once(job: Job, number: int) -> None:
     assert job.folded().awaits_scheduler
 
 
-def test_a_command_that_a_stop_meets_first_was_stopped(job: Job) -> None:
-    """What ends a process group may have ended the command before the agent has a word."""
-    words = "echo $$ > pid; kill -STOP $PPID; kill -TERM $PPID; kill -TERM $$"
+@pytest.mark.parametrize(("end", "status"), [("kill -TERM $$", 143), ("exit 42", 42)])
+def test_a_command_that_ends_as_a_stop_comes_was_stopped(job: Job, end: str, status: int) -> None:
+    """By the same stop, before the agent has a word; or it asks for a next attempt in vain."""
+    job.ask(agent={"requeue": {"exit_code": 42, "max_attempts": 2}})
+    words = f"echo $$ > pid; kill -STOP $PPID; kill -TERM $PPID; {end}"
     with job.start("sh", "-c", words) as agent:
         command = pid_in(job.files / "pid")
         until(lambda: not alive(command))
         agent.send_signal(signal.SIGCONT)
-        assert status_of(agent) == 143
-    ended = job.fact("ended").data
-    assert (ended["signal"], ended["interrupted"]) == (15, True)
+        assert status_of(agent) == status
+    assert job.fact("ended").data["interrupted"] is True
+    assert job.folded().awaits_scheduler
 
 
 def test_a_command_that_will_not_stop_is_killed(job: Job) -> None:

@@ -325,6 +325,21 @@ def test_a_second_submission_is_no_requeue() -> None:
     assert first.verdict is not None and first.verdict.cause is Cause.UNKNOWN
 
 
+def test_a_cancel_as_an_attempt_asks_for_the_next_means_both() -> None:
+    """It was told of the attempt that was there; its stop met the next one."""
+    asked = [
+        fact("started", host="n1"),
+        fact("ended", exit_code=42, cause="requeued", message="asked"),
+        scheduler(state="Failed", cause="lost", raw="gone")._replace(attempt=Attempt(1, 1)),
+    ]
+    for canceled, cause in (
+        ([], Cause.LOST),
+        ([fact("cancel_requested", by="ada")], Cause.CANCELED),
+    ):
+        verdicts = [attempt.verdict for attempt in fold(REQUEST, [*asked, *canceled]).attempts]
+        assert [verdict and verdict.cause for verdict in verdicts] == [Cause.REQUEUED, cause]
+
+
 def test_our_cancel_stands_where_the_scheduler_has_forgotten_the_job() -> None:
     lost = fact("scheduler", writer="~", state="Failed", cause="lost", raw="gone")
     for seen in (interrupted(), []):

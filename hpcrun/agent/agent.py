@@ -133,10 +133,10 @@ class Agent:
         self._run_teardown()
         removal = removal or staged.begin_removal(self._setting)
         self._wait_to_be_taken()
-        if not self._watch.told_to_stop:
-            over = self._watch.over in (TIME_LIMIT, LAST_CALL)
-            told = self._watch.stop_told == TIME_LIMIT
-            ended = requeue.seek(self._setting, ended, over, told, self._spent)
+        over = self._watch.over in (TIME_LIMIT, LAST_CALL)
+        told = self._watch.stop_told == TIME_LIMIT
+        stopped = self._is_told_to_stop
+        ended = requeue.seek(self._setting, ended, over, told, self._spent, stopped)
         ended = self._as_slurm_knows(ended)
         self._tell_end(ended)
         staged.end(removal)
@@ -146,6 +146,10 @@ class Agent:
             except OSError as error:
                 self._witness.problem(f"the next attempt cannot begin: {error}")
         return ended.status
+
+    def _is_told_to_stop(self) -> bool:
+        self._watch.heed_what_came()
+        return self._watch.told_to_stop
 
     # -- beginning ----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import NoReturn, Optional, Sequence
+from typing import Callable, NoReturn, Optional, Sequence
 
 from hpcrun.agent import past, signals
 from hpcrun.agent.end import End
@@ -33,11 +33,14 @@ REQUEUED = "requeued"
 """The cause of an end that another attempt follows."""
 
 
-def seek(setting: Setting, end: End, over: bool, told: bool, spent: float) -> End:
+def seek(
+    setting: Setting, end: End, over: bool, told: bool, spent: float, stopped: Callable[[], bool]
+) -> End:
     """Has the run requeued, if its command asks for that and it may; gives the end to tell then.
 
     On target local `begin_again` is left to do. over: whether the command was ended for the time
     limit. told: whether its ranks were told of that limit. spent: seconds of earlier attempts.
+    stopped: whether the job was told to stop meanwhile; who did that decides what becomes of it.
     """
     policy = setting.requeue
     try:
@@ -55,6 +58,8 @@ def seek(setting: Setting, end: End, over: bool, told: bool, spent: float) -> En
     except OSError as error:
         say(f"whether the run may be requeued cannot be read: {error}")
         return end
+    if not why and stopped():
+        return end._replace(interrupted=True)
     if not why and setting.scheduled:
         said = _ask_slurm(setting.job_id)
         why = f"Slurm says {said}" if said else ""
