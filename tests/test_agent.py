@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -409,6 +410,25 @@ def test_srun_and_the_kill_are_left_to_slurm(job: Job) -> None:
     assert not (job.files / "told").exists()
     assert job.fact("started").data["job_id"] == "7"
     assert job.fact("ended").data["interrupted"] is True
+
+
+def test_the_dead_are_not_waited_for(job: Job) -> None:
+    """In a container without init nobody reaps them: here this process is to, and does not."""
+    job.ask(target="cluster/gpu")
+    libc, subreaper = ctypes.CDLL(None), 36
+    assert libc.prctl(subreaper, 1) == 0
+    try:
+        words = "sleep 600 & echo $! > pid; wait"
+        with job.start("sh", "-c", words, SLURM_JOB_ID="7") as agent:
+            orphan = pid_in(job.files / "pid")
+            agent.terminate()
+            try:
+                until(lambda: agent.poll() is not None)
+            finally:
+                agent.kill()
+        assert os.waitpid(orphan, os.WNOHANG) == (orphan, signal.SIGTERM)
+    finally:
+        libc.prctl(subreaper, 0)
 
 
 # -- attempts, nodes ----------------------------------------------------------------------------

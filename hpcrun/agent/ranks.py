@@ -58,10 +58,15 @@ def _group(start: List[bytes]) -> Optional[int]:
     """The group of the rank in a line of `starts`, if it still runs."""
     if len(start) != 3 or not start[1].isdigit():
         return None
-    stat = _read(f"/proc/{int(start[1])}/stat").rpartition(b") ")[2].split()
+    stat = _stat(int(start[1]))
     if len(stat) < 20 or stat[0] in (b"Z", b"X") or stat[19] != start[2]:
         return None
     return int(stat[2])
+
+
+def _stat(pid: int) -> List[bytes]:
+    """What the kernel tells of a process, from its state on; empty if it is gone."""
+    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
 
 
 def marked() -> Set[int]:
@@ -99,8 +104,18 @@ def signal_all(
     wanted = groups(setting.spool) | ({command} if command else set())
     if not setting.scheduled:
         wanted |= marked()
-    there = [signal_group(group, number) for group in wanted - {os.getpgrp()} - spared]
-    return any(there)
+    others = wanted - {os.getpgrp()} - spared
+    there = {group for group in others if signal_group(group, number)}
+    return bool(there) and _is_alive(there)
+
+
+def _is_alive(groups: AbstractSet[int]) -> bool:
+    """Whether one has more than the dead, whom a host may reap late, or a container never."""
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        stat = _stat(int(name))
+        if stat[:1] not in ([b"Z"], [b"X"]) and stat[2:3] and int(stat[2]) in groups:
+            return True
+    return False
 
 
 def _read(path: str, offset: int = 0) -> bytes:

@@ -176,7 +176,7 @@ class Watch:
         """Ends what outlives the command, as Slurm does when a job has ended."""
         if self.stopped_by is not None or self.over:
             self._signal_all(SIGTERM)
-            # Where nobody reaps, as in a container without init, the dead stay there for ever.
+            # Not even a KILL ends what waits for a disk that hangs.
             limit = None if self.setting.scheduled else self.setting.kill_wait + LAST_TRY
             self.until(self._nothing_is_left, limit, ASKING)
         elif not self.setting.scheduled and not self.until(
