@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -26,7 +25,6 @@ from hpcrun.workflow.care.garbage import YOUNG, clean_up, plan_cleaning
 from hpcrun.workflow.code import digest_of
 from hpcrun.workflow.resubmit import check as check_resubmission
 from tests.care import Care, flip, hpcrun, long_ago
-from tests.lab import eventually
 from tests.terminal import Terminal
 
 ROUNDS = 150
@@ -305,31 +303,29 @@ def test_the_command_says_what_goes_and_asks(care: Care) -> None:
 
 # -- beside a submission that goes on -------------------------------------------------------------
 
-# Takes away all that nobody needs, again and again, until a line comes.
+# Takes away all that nobody needs at each line that comes, and says how much it was.
 COLLECTOR = """\
-import select, sys, time
+import sys, time
 from pathlib import Path
 from tests.care import Own
 from hpcrun.assets import Assets
 from hpcrun.workflow.care.garbage import clean_up, plan_cleaning
 
 session = Own(Path(sys.argv[1]), Assets.of(Path(sys.argv[1]), {}))
-count = 0
 print("ready", flush=True)
-while not select.select([sys.stdin], [], [], 0)[0]:
+for _ in sys.stdin:
     now = time.time()
-    if taken := clean_up(session, plan_cleaning(session, now), now).files:
-        count += taken
-        Path(sys.argv[2]).write_text(str(count))
+    print(clean_up(session, plan_cleaning(session, now), now).files, flush=True)
 """
 
 
-def test_a_snapshot_that_a_submission_wants_survives(care: Care, tmp_path: Path) -> None:
+def test_a_snapshot_that_a_submission_wants_survives(care: Care) -> None:
     """It is old and no run needs it, and a submission begins to rely on it while it is collected:
-    pushed or found, and run.json not written yet."""
-    taken = tmp_path / "taken"
-    taken.write_text("0")
-    words = [sys.executable, "-c", COLLECTOR, str(care.session.workspace), str(taken)]
+    pushed or found, and run.json not written yet.
+
+    It grows old between two collections: what a submission wanted does not do that during one.
+    """
+    words = [sys.executable, "-c", COLLECTOR, str(care.session.workspace)]
     with subprocess.Popen(
         words,
         stdin=subprocess.PIPE,
@@ -342,21 +338,21 @@ def test_a_snapshot_that_a_submission_wants_survives(care: Care, tmp_path: Path)
         manifest, _ = care.source()
         (content,) = (Path(care.own.objects, object_name(f.sha256)) for f in manifest.files)
         needed = [Path(care.own.manifest(manifest.digest)), content]
+        taken = 0
         for number in range(100 * ROUNDS):
             # A collector that gets little of the processor meets few of the first rounds.
-            if number >= ROUNDS and int(taken.read_text() or "0") > ROUNDS / 20:
+            if number >= ROUNDS and taken > ROUNDS / 20:
                 break
             for path in needed:
-                with contextlib.suppress(FileNotFoundError):
-                    os.utime(path, (1e9, 1e9))
+                os.utime(path, (1e9, 1e9))
+            print(file=collector.stdin, flush=True)
             time.sleep(0.0005 * (number % 7))
             paths = pushed_and_told(care, number)
-            time.sleep(0.002)
-            # What was touched while it was taken away is back in a moment.
-            eventually(lambda: all(path.exists() for path in needed))
+            taken += int(collector.stdout.readline())
+            assert all(path.exists() for path in needed)
             remove(paths)
-        collector.communicate("\n")
-    assert int(taken.read_text()) > ROUNDS / 20
+        collector.communicate()
+    assert taken > ROUNDS / 20
 
 
 def pushed_and_told(care: Care, number: int) -> RunPaths:
