@@ -124,10 +124,16 @@ def test_one_that_is_not_whole_is_none(prefix: Path, tmp_path: Path) -> None:
     assert not is_packed(str(file))
 
 
+OF_JOB = {**os.environ, "SLURM_JOB_ID": "7", "HPCRUN_ATTEMPT": "1.0"}
+
+
+def stage_words(*words: object) -> list[str]:
+    return ["sh", str(SHIM), *map(str, words)]
+
+
 def stage(*words: object, said: str = "") -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "SLURM_JOB_ID": "7", "HPCRUN_ATTEMPT": "1.0"}
-    line = ["sh", SHIM, *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, env=environ, input=said)
+    line = stage_words(*words)
+    return subprocess.run(line, capture_output=True, text=True, env=OF_JOB, input=said)
 
 
 def room(place: Path, kib: object) -> subprocess.CompletedProcess[str]:
@@ -192,6 +198,28 @@ def test_what_a_killed_job_left_goes_and_what_a_job_has_stays(tmp_path: Path, by
             running.kill()
     stay = [name for name, path in left.items() if path.exists()]
     assert stay == ["running", "young", "coming"]
+
+
+def test_only_who_holds_a_place_clears_what_an_earlier_job_of_the_run_left_there(
+    tmp_path: Path,
+) -> None:
+    """The task that looks for room may come just after it."""
+    own, last = (tmp_path / f"hpcrun-0000000{number}-env" for number in (1, 2))
+    for left in (own, last):
+        left.mkdir()
+        (left / "job").write_text("4294967 1.0\n")
+        os.utime(left, (1, 1))
+    looking = stage_words("room", own, 1)
+    with subprocess.Popen(looking, env=OF_JOB, stderr=subprocess.PIPE) as waits:
+        try:
+            eventually(lambda: not last.exists())
+            assert own.exists()
+            assert stage("hold", own, said="\n").returncode == 0
+            assert waits.communicate() == (None, b"")
+        finally:
+            waits.kill()
+    assert waits.returncode == 0
+    assert (own / "job").read_text() == "7 1.0\n"
 
 
 def test_a_job_that_is_canceled_meanwhile_leaves_nothing(tmp_path: Path) -> None:

@@ -28,10 +28,10 @@ in_use() {
     grep -qsz "^SLURM_JOB_ID=$job\$" /proc/[0-9]*/environ
 }
 
-# What killed jobs of ours have left on this node.
+# What killed jobs of ours have left on this node. The task that holds our own place clears that.
 sweep() {
     for left in "${place%/*}"/hpcrun-*-env; do
-        if [ -d "$left" ] && [ -O "$left" ] && ! [ -L "$left" ] && ! in_use "$left"; then
+        if [ "$left" != "$place" ] && [ -d "$left" ] && [ -O "$left" ] && ! [ -L "$left" ] && ! in_use "$left"; then
             rm -rf "$left"
         fi
     done
