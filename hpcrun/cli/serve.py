@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -143,6 +143,11 @@ class _Line:
                 self.is_gone = True
         return None
 
+    def behind(self) -> list[Frame]:
+        """What came together with the request."""
+        frames, self._waiting = self._waiting, []
+        return frames
+
     def end(self, *_: object) -> None:
         """A signal tells this process to end: that is as if the near side had gone."""
         self.is_told_to_end = True
@@ -198,6 +203,8 @@ class _Command:
         os.set_blocking(told, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         own = own_folder.named()
+        # What comes for the child before it can hear it would be lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         process = os.fork()
         if process == 0:
             signal.set_wakeup_fd(-1)
@@ -206,6 +213,7 @@ class _Command:
             for number, file in ((0, answers), (1, printed[0][1]), (2, printed[1][1])):
                 os.dup2(file, number)
             _become(self._request, tell, own)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with contextlib.suppress(OSError):
             os.setpgid(process, process)
         for end in (tell, answers, printed[0][1], printed[1][1]):
@@ -224,6 +232,7 @@ class _Command:
         line = self._line
         for end in self._printed:
             os.set_blocking(end, False)
+        self._heed(line.behind(), answer)
         with selectors.DefaultSelector() as selector:
             for end in (line.wake, self._told, *self._printed, line.incoming):
                 selector.register(end, selectors.EVENT_READ)
@@ -273,6 +282,9 @@ class _Command:
         except (_Gone, TransportError):
             self._leave(selector)
             return
+        self._heed(frames, answer)
+
+    def _heed(self, frames: Iterable[Frame], answer: int) -> None:
         for frame in frames:
             if isinstance(frame, Interrupt):
                 self._signal(signal.SIGINT)
@@ -411,6 +423,7 @@ def _become(request: Request, told: int, own: Path) -> NoReturn:
     try:
         os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         for heard in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(heard, signal.SIG_DFL)
 
@@ -450,6 +463,8 @@ def _become(request: Request, told: int, own: Path) -> NoReturn:
         main([*words, *request.words])
     except SystemExit as end:
         code = end.code
+    except KeyboardInterrupt:  # before `main` could hear it
+        code = 130
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
