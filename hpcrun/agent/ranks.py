@@ -111,11 +111,14 @@ def signal_all(
 
 def _is_alive(groups: AbstractSet[int]) -> bool:
     """Whether one has more than the dead, whom a host may reap late, or a container never."""
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        stat = _stat(int(name))
-        if stat[:1] not in ([b"Z"], [b"X"]) and stat[2:3] and int(stat[2]) in groups:
-            return True
-    return False
+    others = (int(name) for name in os.listdir("/proc") if name.isdecimal())
+    return any(_is_of(pid, groups) for pid in groups) or any(_is_of(p, groups) for p in others)
+
+
+def _is_of(pid: int, groups: AbstractSet[int]) -> bool:
+    """Whether a process lives, in one of these groups."""
+    stat = _stat(pid)
+    return len(stat) > 2 and stat[0] not in (b"Z", b"X") and int(stat[2]) in groups
 
 
 def _read(path: str, offset: int = 0) -> bytes:
