@@ -201,6 +201,12 @@ def test_what_a_command_writes_comes_here(far: Far, desk: Path, sealed: Any, sou
     assert os.access(desk / "code/run.sh", os.X_OK)
     done = far.run("snapshot", run_id, "--restore", "code", cwd=desk)
     assert (done.returncode, done.stdout) == (8, "") and "code is not empty" in done.stderr
+    # Of two at once, one makes the new folder.
+    both = far.words("snapshot", run_id, "--restore", "new")
+    with far.laptop.popen(both, cwd=desk) as one, far.laptop.popen(both, cwd=desk) as other:
+        said = [going.communicate(timeout=180)[1] for going in (one, other)]
+    assert sorted([one.returncode, other.returncode]) == [0, 8], said
+    assert any("new is not empty" in text for text in said) and tree(desk / "new") == tree(source)
     words = ("metrics", run_id, "loss", "--export", "events")
     told = far.json(*words, cwd=desk)
     assert told["values"] == 3 and (desk / told["path"]).stat().st_size > 0

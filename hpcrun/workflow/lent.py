@@ -47,6 +47,11 @@ def take(
         with transfer(f"{what} from {login}") as progress:
             source, here = Source(login, channel.another), _here(lent.rule, target, files)
             brought = download(source, lent.folder, files, aside, here, progress)
+        try:
+            _expect_room(lent.rule, target, aside)
+        except StoreError:  # somebody else has put something there meanwhile
+            shutil.rmtree(aside)
+            raise
         _place(files, brought, aside, target, is_one)
     gone = brought.gone
     if gone and is_one:
