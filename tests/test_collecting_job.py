@@ -242,6 +242,14 @@ def test_a_node_that_cannot_lay_its_source_lets_the_job_work_in_the_history(
     assert "not every other node has laid the snapshot" in problems(job)
 
 
+def test_a_node_that_cannot_lay_all_of_its_source_keeps_nothing_of_it(job: Job) -> None:
+    """Here no node has all of it any more, once the first node has its own."""
+    late = f"until test -L {work_of(job)}/up; do sleep 0.05; done; rm -r {job.root}/objects; exec"
+    assert job.run("true", **two_nodes(job, late)) == 1
+    assert any("the job cannot work on" in text for text in problems(job))
+    assert not (job.root / "work2").exists() and not work_of(job).exists()
+
+
 # -- left behind ----------------------------------------------------------------------------------
 
 

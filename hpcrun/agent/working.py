@@ -21,7 +21,7 @@ from hpcrun.layout import COLLECTED, NODES, Attempt
 def make(setting: Setting, stopped: Callable[[], bool]) -> Dict[str, int]:
     """Makes the folder and lays the snapshot there; gives what earlier attempts have brought.
 
-    That is name → inode of the file in the history. StoreError, SnapshotError.
+    That is name → inode of the file in the history. StoreError, SnapshotError: there is no folder.
     """
     assert setting.work is not None
     try:
@@ -29,12 +29,23 @@ def make(setting: Setting, stopped: Callable[[], bool]) -> Dict[str, int]:
     except OSError as error:
         raise StoreError(f"cannot make a folder for {setting.work}: {error.strerror}") from error
     spool.prepare(setting.work)
-    lay_out(setting.snapshot, setting.paths, stopped, setting.work)
+    try:
+        return _fill(setting, setting.work, stopped)
+    except SnapshotError:
+        try:
+            remove(setting.work)  # nobody works there
+        except OSError:
+            pass  # the error before is the one to tell
+        raise
+
+
+def _fill(setting: Setting, work: str, stopped: Callable[[], bool]) -> Dict[str, int]:
+    lay_out(setting.snapshot, setting.paths, stopped, work)
     if setting.attempt == Attempt(1, 0):
         return {}
     try:
         partial = partial_names(past.facts(setting.paths.record, ""))
-        return _put_back(setting.work, setting.paths.files, setting.host, partial)
+        return _put_back(work, setting.paths.files, setting.host, partial)
     except OSError as error:
         raise SnapshotError(f"cannot link to what is in {setting.paths.files}: {error}") from error
 
