@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,20 @@ def test_every_other_character_is_an_escape() -> None:
     assert printable("\udcff\t\n") == r"\udcff\t\n"
     assert printable("a\tb\x1b", kept="\t") == "a\tb\\x1b"
     assert printable("é\u2028") == r"é\u2028"
+
+
+def test_ctrl_c_while_it_is_loaded_is_no_traceback(tmp_path: Path) -> None:
+    # A package that takes its time, as from a busy file server.
+    slow = "import time\n\nprint('loading', flush=True)\ntime.sleep(600)\n"
+    (tmp_path / "click.py").write_text(slow)
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    words = [sys.executable, "-m", "hpcrun", "list"]
+    with subprocess.Popen(words, env=env, **pipes) as loading:
+        try:
+            assert loading.stdout is not None and loading.stdout.readline() == b"loading\n"
+            loading.send_signal(signal.SIGINT)
+            assert loading.communicate(timeout=180) == (b"", b"")
+        finally:
+            loading.kill()
+    assert loading.returncode == 130

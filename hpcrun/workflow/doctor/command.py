@@ -33,6 +33,6 @@ def _ours(found: Path, own: Path) -> bool:
     if found.exists() and own.exists() and found.resolve() == own.resolve():
         return True
     try:
-        return b"hpcrun.cli.main" in found.read_bytes()[:4096]
+        return b"hpcrun.__main__" in found.read_bytes()[:4096]
     except OSError:
         return False
