@@ -10,6 +10,7 @@ may go, looks once more, and tells what has gone:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -30,10 +31,12 @@ def main() -> int:
     root = Path.home() / ".local/share/hpcrun"
     _tell([[name, _size(root / name), why] for name, why in _look(root)])
     asked = set(json.loads(sys.stdin.buffer.readline() or "[]"))
-    gone = [name for name, why in _look(root) if name in asked and not why]
-    for name in gone:
+    gone = []
+    for name in [name for name, why in _look(root) if name in asked and not why]:
         aside = root / f".gone-{os.getpid()}-{name}"
-        (root / name).rename(aside)
+        with contextlib.suppress(FileNotFoundError):  # somebody else removes it
+            (root / name).rename(aside)
+            gone.append(name)
         shutil.rmtree(aside, ignore_errors=True)
     _tell(gone)
     return 0
@@ -51,7 +54,10 @@ def _look(root: Path) -> Iterator[tuple[str, str]]:
     used = {**_of_processes(root, names), **_of_jobs(names)} if names else {}
     for name in names:
         mark = root / name / "complete"
-        since = (mark if mark.exists() else root / name).stat().st_mtime
+        try:
+            since = (mark if mark.exists() else root / name).stat().st_mtime
+        except FileNotFoundError:
+            continue  # it was removed while the jobs were asked for
         young = "it was the current one until less than a day ago"
         why = "it is the current one" if name == current else used.get(name, "")
         yield name, why or (young if abs(time.time() - since) < YOUNG else "")
@@ -96,9 +102,12 @@ def _of_processes(root: Path, names: list[str]) -> dict[str, str]:
 
 
 def _size(folder: Path) -> int:
-    return sum(
-        Path(where, name).lstat().st_size for where, _, files in os.walk(folder) for name in files
-    )
+    size = 0
+    for where, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # pip may be at work there
+                size += Path(where, name).lstat().st_size
+    return size
 
 
 def _said(words: list[str]) -> str:
