@@ -51,7 +51,7 @@ case $act in
 hold)
     # An earlier attempt's goes; another user's stays, and is never taken for ours.
     [ ! -O "$place" ] || rm -rf "$place"
-    if mkdir -m 700 "$place" 2>/dev/null; then echo "$owner" >"$place/job"; fi
+    if mkdir -m 700 "$place"; then echo "$owner" >"$place/job"; fi
     # Whoever should have said that it is there is gone, as by a cancel. Where srun heard of that,
     # it has killed the other tasks.
     read -r _ || gone
@@ -61,9 +61,10 @@ room)
     # Both were started at the same time: what nobody holds would stay where the job is canceled.
     tries=600
     until [ "$(cat "$place/job" 2>/dev/null)" = "$owner" ]; do
-        if [ "$tries" = 0 ] || { [ -e "$place" ] && ! [ -O "$place" ]; }; then
-            fail "$place cannot be made: choose another storage.node_tmp in the site file"
+        if [ -e "$place" ] && ! [ -O "$place" ]; then
+            fail "$place is another user's: choose another storage.node_tmp in the site file"
         fi
+        [ "$tries" != 0 ] || fail "$place was not made within a minute: the lines before may say why"
         tries=$((tries - 1))
         sleep 0.1
     done
