@@ -222,6 +222,16 @@ def test_only_who_holds_a_place_clears_what_an_earlier_job_of_the_run_left_there
     assert (own / "job").read_text() == "7 1.0\n"
 
 
+def test_the_shared_environment_waits_for_who_holds_its_place(tmp_path: Path) -> None:
+    place = tmp_path / "env"
+    with subprocess.Popen(stage_words("share", place, "/shared"), env=OF_JOB) as sharing:
+        children = Path(f"/proc/{sharing.pid}/task/{sharing.pid}/children")
+        eventually(lambda: children.read_text() or sharing.poll() is not None)
+        assert stage("hold", place, said="\n").returncode == 0
+    assert sharing.returncode == 0
+    assert (place / "root").readlink() == Path("/shared")
+
+
 def test_a_job_that_is_canceled_meanwhile_leaves_nothing(tmp_path: Path) -> None:
     """The packed file is a pipe that nobody writes to: its digest waits."""
     place = tmp_path / "env"

@@ -5,7 +5,7 @@
 #                                         has a line
 #     sh stage.sh room PLACE KIB          once it is held: is so much free?
 #     sh stage.sh unpack PLACE SHA256 SHARED yes|no
-#     sh stage.sh share PLACE SHARED      the shared environment in its place
+#     sh stage.sh share PLACE SHARED      once it is held: the shared environment in its place
 #     sh stage.sh remove PLACE
 #
 # PLACE/packed is the file, PLACE/root the environment. What cannot be done is told with the node and
@@ -42,6 +42,23 @@ gone() {
     [ ! -O "$place" ] || until rm -rf "$place/packed" "$place" 2>/dev/null; do sleep 0.1; done
 }
 
+# The task that holds our place was started at the same time: what comes there before, it takes for
+# an earlier attempt's, and would stay where the job is canceled.
+await_hold() {
+    tries=600
+    until [ "$(cat "$place/job" 2>/dev/null)" = "$owner" ]; do
+        ! is_barred || fail "$place cannot be made: choose another storage.node_tmp in the site file"
+        [ "$tries" != 0 ] || fail "$place was not made within a minute: the lines before may say why"
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+}
+
+# Whether our place is another user's, or where we may make none.
+is_barred() {
+    [ ! -O "$place" ] && { [ -e "$place" ] || [ ! -w "${place%/*}" ]; }
+}
+
 # A job that is canceled or requeued meanwhile: nobody else comes to this node.
 case $act in
 room | hold | unpack) trap 'trap "" TERM; gone; exit 143' TERM ;;
@@ -58,16 +75,7 @@ hold)
     ;;
 room)
     sweep
-    # Both were started at the same time: what nobody holds would stay where the job is canceled.
-    tries=600
-    until [ "$(cat "$place/job" 2>/dev/null)" = "$owner" ]; do
-        if [ -e "$place" ] && ! [ -O "$place" ]; then
-            fail "$place is another user's: choose another storage.node_tmp in the site file"
-        fi
-        [ "$tries" != 0 ] || fail "$place was not made within a minute: the lines before may say why"
-        tries=$((tries - 1))
-        sleep 0.1
-    done
+    await_hold
     free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
     [ "${free:-0}" -ge "$3" ] || fail "${place%/*} has $((${free:-0} / 1024)) MiB free, and it needs $(($3 / 1024)): free some, or another storage.node_tmp"
     ;;
@@ -88,7 +96,7 @@ unpack)
     ln -s "$4" "$place/root" || fail "$place cannot be written"
     ;;
 share)
-    [ -O "$place" ] || mkdir -m 700 "$place" || fail "$place cannot be made"
+    await_hold
     rm -rf "$place/packed" "$place/root"
     ln -s "$3" "$place/root" || fail "$place cannot be written"
     echo "hpcrun: $host takes the environment from $3" >&2
