@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hpcrun.errors import BuildError, TransportError
-from hpcrun.transport import install, retire
+from hpcrun.transport import install
 from hpcrun.transport.bootstrap import found_in, install_name, probe_text
 from hpcrun.transport.wheels import Platform, fetch, own_wheel
 from tests.lab import build_wheel, eventually
@@ -208,18 +207,3 @@ def test_the_folder_is_another_for_another_python(tmp_path: Path) -> None:
     other = found_in(ANSWER.replace("3.12", "3.13"), "there", None)
     assert install_name(wheel, found) == install_name(wheel, found)
     assert install_name(wheel, found) != install_name(wheel, other)
-
-
-def test_a_version_that_is_removed_meanwhile_is_none(tmp_path: Path) -> None:
-    root, squeue = tmp_path / ".local/share/hpcrun", tmp_path / "squeue"
-    for name in ("gone", "stays"):
-        (root / name).mkdir(parents=True)
-    # Somebody else removes one while the jobs are asked for; nobody knows of them here.
-    squeue.write_text(f"#!/bin/sh\nrm -rf {root}/gone\nexit 1\n")
-    squeue.chmod(0o755)
-    env = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    words = [sys.executable, retire.__file__]
-    done = subprocess.run(words, env=env, input=b'["gone"]\n', capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
-    listed, removed = map(json.loads, done.stdout.split(retire.END.encode())[:2])
-    assert [name for name, _, _ in listed] == ["stays"] and removed == []
