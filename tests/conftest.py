@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hpcrun import Experiment, Workspace
 from hpcrun.store.sdk import publish
 from tests import campaign
 from tests.agent_job import Job
@@ -26,6 +27,7 @@ from tests.cluster.layout import Layout
 from tests.commands import TRAIN
 from tests.far import Far
 from tests.lab import Lab, accounting, make_lab
+from tests.notebook import notebook_folder
 from tests.submission import Place, make_place
 
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
@@ -199,6 +201,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of an interpreter that begins runs of its own."""
+    return notebook_folder(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def experiment(notebook: Path) -> Experiment:
+    """An experiment in its workspace."""
+    return Experiment(Workspace.from_config(), "notes")
 
 
 @pytest.fixture

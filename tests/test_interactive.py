@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcrun import Experiment, Run, Workspace
+from hpcrun import Experiment, Run
 from hpcrun.errors import StoreError
 from hpcrun.record import Fact, decode_page
 from hpcrun.state import Cause, State
@@ -25,7 +25,6 @@ from tests.notebook import (
     companions,
     left_alone,
     newest,
-    notebook_folder,
     python,
     seen_long_ago,
     spool,
@@ -34,29 +33,22 @@ from tests.notebook import (
 PNG = b"\x89PNG\r\n\x1a\n..."
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return notebook_folder(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("notebook")
 
 
-@pytest.fixture
-def experiment() -> Experiment:
-    return Experiment(Workspace.from_config(), "notes")
-
-
-def test_a_run_in_a_with_statement(experiment: Experiment, here: Path) -> None:
-    (here / "outputs").mkdir()
-    (here / "plot.png").write_bytes(PNG)
+def test_a_run_in_a_with_statement(experiment: Experiment, notebook: Path) -> None:
+    (notebook / "outputs").mkdir()
+    (notebook / "plot.png").write_bytes(PNG)
     with experiment.start_logging(display_name="first") as run:
         assert run.get_status() == "Running"
         run.log("loss", 0.5, step=0)
         run.log_image("plot", "plot.png")
         run.tag("kind", "x")
-        (here / "outputs/model.txt").write_text("half a model")
+        (notebook / "outputs/model.txt").write_text("half a model")
         run.upload_file("outputs/model.txt", "outputs/model.txt")
-        (here / "outputs/model.txt").write_text("model")
+        (notebook / "outputs/model.txt").write_text("model")
         assert run.get_metrics("loss") == {"loss": 0.5}
-        assert run.output_directory == str(here / "outputs")
+        assert run.output_directory == str(notebook / "outputs")
     found = Run.get(experiment.workspace, run.id)
     record = found.record()
     assert (record.state, record.display_name, record.tags) == (
@@ -73,7 +65,7 @@ def test_a_run_in_a_with_statement(experiment: Experiment, here: Path) -> None:
     ]
     assert Path(found.paths.outputs, "model.txt").read_text() == "model"
     assert found.get_files()[1].sha256 == hashlib.sha256(b"model").hexdigest()
-    assert found.restore_snapshot(path=here / "zip").name == f"{found.get_snapshot_id()}.zip"
+    assert found.restore_snapshot(path=notebook / "zip").name == f"{found.get_snapshot_id()}.zip"
     assert found.get_details()["status"] == found.wait_for_completion()["status"] == "Completed"
     # complete() has waited for the companion: where a job ends, it is killed at once.
     assert not record.attempt.undrained and not spool(found).exists()
@@ -81,11 +73,11 @@ def test_a_run_in_a_with_statement(experiment: Experiment, here: Path) -> None:
 
 
 def test_what_cannot_be_collected_keeps_nothing_else_from_it(
-    experiment: Experiment, here: Path
+    experiment: Experiment, notebook: Path
 ) -> None:
     """A pipe is no file, a link outside leads to what is not the run's, a name that stands there
     holds another file: the rest comes."""
-    outputs = here / "outputs"
+    outputs = notebook / "outputs"
     outputs.mkdir()
     for name in ("a", "taken", "z"):
         (outputs / name).write_text(name)
@@ -93,7 +85,7 @@ def test_what_cannot_be_collected_keeps_nothing_else_from_it(
     for name, target in {"inside": "a", "lost": "nowhere", "outside": "../notebook.py"}.items():
         (outputs / name).symlink_to(target)
     with experiment.start_logging(snapshot_directory=None) as run:
-        run.upload_file("outputs/taken/file", here / "notebook.py")
+        run.upload_file("outputs/taken/file", notebook / "notebook.py")
     found = Run.get(experiment.workspace, run.id)
     names = ["outputs/a", "outputs/inside", "outputs/taken/file", "outputs/z"]
     assert found.get_file_names() == names
@@ -103,9 +95,9 @@ def test_what_cannot_be_collected_keeps_nothing_else_from_it(
     assert "outputs/taken" in problem
 
 
-def test_a_run_without_snapshot_and_outputs(experiment: Experiment, here: Path) -> None:
-    (here / "outputs").mkdir()
-    (here / "outputs/model.txt").write_text("model")
+def test_a_run_without_snapshot_and_outputs(experiment: Experiment, notebook: Path) -> None:
+    (notebook / "outputs").mkdir()
+    (notebook / "outputs/model.txt").write_text("model")
     run = experiment.start_logging(outputs=False, snapshot_directory=None)
     run.complete()
     run.complete()

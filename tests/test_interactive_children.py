@@ -11,24 +11,16 @@ from typing import Any
 
 import pytest
 
-from hpcrun import Experiment, HpcrunError, Run, Workspace
+from hpcrun import Experiment, HpcrunError, Run
 from hpcrun.errors import ConfigError
 from hpcrun.layout import JournalKind
 from hpcrun.workflow.cancel import cancel
 from tests.commands import script_of
 from tests.lab import eventually
 from tests.metrics_job import PACKAGE, VERSIONS, Job, interpreter
-from tests.notebook import companions, left_alone, notebook_folder, seen_long_ago
+from tests.notebook import companions, left_alone, seen_long_ago
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return notebook_folder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def experiment() -> Experiment:
-    return Experiment(Workspace.from_config(), "notes")
+pytestmark = pytest.mark.usefixtures("notebook")
 
 
 def test_children(experiment: Experiment) -> None:
@@ -119,8 +111,8 @@ print(sorted(len(m) for m in run.get_metrics(recursive=True).values()))
 """
 
 
-def test_children_of_a_job(experiment: Experiment, here: Path) -> None:
-    run = experiment.submit(script_of(IN_A_JOB, here))
+def test_children_of_a_job(experiment: Experiment, notebook: Path) -> None:
+    run = experiment.submit(script_of(IN_A_JOB, notebook))
     run.wait_for_completion(wait_post_processing=True)
     log = run.get_details_with_logs()["logFiles"]["user_logs/1.0/rank-0.log"]
     assert log == "[0, 0, 1, 1, 1, 1]\n"
@@ -133,9 +125,9 @@ def test_children_of_a_job(experiment: Experiment, here: Path) -> None:
     eventually(lambda: not companions())
 
 
-def test_a_child_that_is_submitted(experiment: Experiment, here: Path) -> None:
+def test_a_child_that_is_submitted(experiment: Experiment, notebook: Path) -> None:
     parent = experiment.start_logging(snapshot_directory=None)
-    child = parent.submit_child(script_of("print(1)", here), tags={"a": "b"})
+    child = parent.submit_child(script_of("print(1)", notebook), tags={"a": "b"})
     assert child.wait_for_completion(wait_post_processing=True)["status"] == "Completed"
     parent.complete()
     assert [c.id for c in parent.get_children(type="azureml.scriptrun")] == [child.id]
@@ -176,7 +168,7 @@ def test_other_ranks_make_no_children(job: Job) -> None:
     assert os.listdir(job.root / "active") == ["digits_1700000000_0123abcd"]
 
 
-def test_children_of_an_offline_run(here: Path) -> None:
+def test_children_of_an_offline_run(notebook: Path) -> None:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("HPCRUN_")}
     code = "from hpcrun.metrics import Run\nrun = Run.get_context()\nrun.log('x', 0)\n"
     code += "with run.child_run() as child:\n    child.log('x', 1)\n"
@@ -188,12 +180,12 @@ def test_children_of_an_offline_run(here: Path) -> None:
         text=True,
     )
     assert (done.stdout, done.stderr) == ("True\n", "")
-    assert len(list((here / ".hpcrun/offline").iterdir())) == 2
+    assert len(list((notebook / ".hpcrun/offline").iterdir())) == 2
 
 
-def test_cancel_reaches_the_children(here: Path, experiment: Experiment) -> None:
+def test_cancel_reaches_the_children(notebook: Path, experiment: Experiment) -> None:
     with experiment.start_logging(outputs=False, snapshot_directory=None) as parent:
-        child = parent.submit_child(script_of("import time; time.sleep(60)", here))
+        child = parent.submit_child(script_of("import time; time.sleep(60)", notebook))
         below = parent.child_run("below")
         over = parent.child_run("over")
         over.complete()
