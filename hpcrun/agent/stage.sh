@@ -45,10 +45,10 @@ gone() {
 # The task that holds our place was started at the same time: what comes there before, it takes for
 # an earlier attempt's, and would stay where the job is canceled.
 await_hold() {
-    tries=600
+    tries=6000
     until [ "$(cat "$place/job" 2>/dev/null)" = "$owner" ]; do
         ! is_barred || fail "$place cannot be made: choose another storage.node_tmp in the site file"
-        [ "$tries" != 0 ] || fail "$place was not made within a minute: the lines before may say why"
+        [ "$tries" != 0 ] || fail "$place was not made within ten minutes: the lines before may say why"
         tries=$((tries - 1))
         sleep 0.1
     done
