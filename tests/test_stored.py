@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from hpcrun.agent.follow import recorded
 from hpcrun.agent.follow.follower import Follower
 from hpcrun.agent.follow.patterns import Pattern
 from hpcrun.errors import StoreError
+from hpcrun.journal import Journal
 from hpcrun.layout import (
     ARTIFACTS_SUFFIX,
     JOURNAL_SUFFIX,
@@ -23,7 +28,7 @@ from hpcrun.layout import (
     JournalKind,
     RunPaths,
 )
-from hpcrun.record import Fact, encode
+from hpcrun.record import Fact, RunRecord, encode
 from hpcrun.store import FileStore
 from hpcrun.store.content import same
 from hpcrun.store.sealing import remove_journals, seal, unseal
@@ -413,3 +418,40 @@ def test_a_sealing_that_was_cut_after_the_file_was_there(twin: Twin, tmp_path: P
     twin.sealed()
     assert store.stored(paths).seals() == [1, 0]
     twin.compare()
+
+
+def test_what_led_to_an_end_is_read_with_it(tmp_path: Path) -> None:
+    """The first journal takes long to read; meanwhile a rank falls, and the agent tells the end."""
+    store = FileStore(tmp_path, "alice")
+    store.prepare()
+    store.create({**REQUEST, "format": 1}, "")
+    folder = Path(store.own.run(RUN_ID).record)
+    beats = [Fact("heartbeat", Attempt(1), 7.0, n, {"count": n}, "") for n in range(40_000)]
+    (folder / "agent-1.0.jsonl").write_bytes(b"".join(map(encode, beats)))
+    agent = Journal(str(folder / "agent-1.1.jsonl"), Attempt(1, 1))
+    agent.append("started", {"host": "n1", "job_id": "7", "nodes": ["n1"]})
+    with ThreadPoolExecutor(1) as pool:
+        reading = in_its_midst(pool, store)
+        rank = Journal(str(folder / "node-n1-1.1.jsonl"), Attempt(1, 1))
+        rank.append("rank_ended", {"rank": 3, "status": 1, "time": 8.0, "host": "n1"})
+        agent.append("ended", {"exit_code": 1, "signal": None, "cause": "exit_code"})
+        record = reading.result()
+    rank.close()
+    agent.close()
+    # Who came too late has seen nothing of it.
+    assert record.verdict is None or record.verdict.rank == 3
+
+
+def in_its_midst(pool: ThreadPoolExecutor, store: FileStore) -> Future[RunRecord]:
+    """A run is read, and its first journal at this moment."""
+    while True:
+        reading = pool.submit(store.read, RUN_ID)
+        (reader,) = (t.ident for t in threading.enumerate() if t.name.startswith("ThreadPool"))
+        while not reading.done():
+            if "decode_page" in names(sys._current_frames()[reader]):
+                return reading
+
+
+def names(frame: FrameType | None) -> list[str]:
+    """Of what is called, and by whom."""
+    return [] if frame is None else [frame.f_code.co_name, *names(frame.f_back)]

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+JUST_NOW = 60.0
+"""Seconds for which an end may have been told while its record was read."""
+
 
 class FileStore:
     """A workspace as one user sees it. Nothing is opened before it is asked for."""
@@ -303,7 +306,16 @@ class FileStore:
         return text.decode().strip() or None if text is not None else None
 
     def read(self, run_id: str, user: str | None = None) -> RunRecord:
-        """The record of a run. Its id and user are those of the folder, whatever run.json says."""
+        """The record of a run. Its id and user are those of the folder, whatever run.json says.
+
+        What led to an end may come while it is read, into a journal that was read before the one
+        that tells the end: one that is so new is read again.
+        """
+        record = self._read(run_id, user)
+        is_new = record.ended is not None and abs(time.time() - record.ended) < JUST_NOW
+        return self._read(run_id, user) if is_new else record
+
+    def _read(self, run_id: str, user: str | None) -> RunRecord:
         paths = self.paths(run_id, user)
         facts, bad = self.facts(paths, JournalKind.FACTS)
         request = {**self.request(paths), "run_id": run_id, "user": user or self.user}
