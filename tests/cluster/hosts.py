@@ -129,6 +129,9 @@ def set_link(layout: Layout, name: str, up: bool) -> None:
     if host is None:
         raise ClusterError(f"no host {name}")
     call(["ip", "link", "set", layout.cable(host), "up" if up else "down"])
+    if up:
+        # Who asks where another host is, and has had no answer, would give up a moment later.
+        call(inside(layout, name, ["ip", "neigh", "flush", "dev", "eth0"]))
 
 
 def inside(layout: Layout, name: str, words: Sequence[str]) -> list[str]:
