@@ -98,12 +98,13 @@ while not os.path.exists(stop):
     runs = json.loads(said("list", "--json", "-n", "0"))
     said("show", run_id)
     said("logs", "--json", run_id)
-    points = json.loads(said("metrics", "--json", run_id) or "{}")
+    points = (json.loads(said("metrics", "--json", run_id) or "{}") or {}).get("point", [])
     told = {
         run["run_id"]: [run["status"], run["attempts"][-1]["attempt"], run["verdict"]]
         for run in runs
     }
-    looks.append([told, run_id, points.get("point", []) if points else []])
+    points = points if isinstance(points, list) else [points]  # one alone is bare
+    looks.append([told, run_id, points])
     time.sleep(0.3)
 print(json.dumps([looks, wrong]))
 """
@@ -124,10 +125,14 @@ class Acknowledged(NamedTuple):
 
 @dataclass(frozen=True)
 class Trials:
-    """Runs of alice's in one workspace, by their ids as they were submitted."""
+    """Runs of alice's in one workspace, by their ids as they were submitted.
+
+    let: the lives of jobs, by job and restart, that Slurm has been told to begin.
+    """
 
     place: Place
     runs: list[Any] = field(default_factory=list)
+    let: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
     def at(cls, place: Place, more: str = "") -> Trials:
@@ -185,12 +190,16 @@ class Trials:
         return [run["job_id"] for run in self.runs]
 
     def release(self) -> None:
-        """Lets those begin that wait for two minutes after a requeue."""
-        names = self.root("squeue", "-h", "-t", "PD", "-o", "%i %j %r").splitlines()
-        for job, name, reason in (line.split(maxsplit=2) for line in names):
-            if name in self.ids and reason == "BeginTime":
-                words = ["scontrol", "update", f"jobid={job}", "StartTime=now"]
-                # It may have begun meanwhile.
+        """Lets those begin soon that wait for two minutes after a requeue."""
+        look = ["squeue", "-h", "-t", "PD", "-O", "JobID:|,Name:100|,Reason:|,RestartCnt:|"]
+        for line in self.root(*look).splitlines():
+            job, name, reason, restart, _ = line.split("|")
+            is_ours = name.strip() in self.ids and reason == "BeginTime"
+            if is_ours and (job, restart) not in self.let:
+                self.let.add((job, restart))
+                # For a second or two after its end, its nodes would refuse it, which counts as one
+                # more requeue. It may have begun meanwhile.
+                words = ["scontrol", "update", f"jobid={job}", "StartTime=now+3"]
                 self.place.lab.cluster.run("root", words, node=CONTROLLER.name)
 
     def until_logging(self, life: str, ranks: Iterable[int] = (0,), at_once: bool = True) -> None:
