@@ -155,7 +155,7 @@ def _fold_attempt(
     started = first(by_kind, "started")
     ended = first(by_kind, "ended")
     canceled_by = first(by_kind, "cancel_requested")
-    if canceled_by is None and queued is not None:
+    if canceled_by is None and queued is not None and number.restart:
         # Who canceled while the one before asked for this one meant both.
         before = number._replace(restart=number.restart - 1)
         asked = [f for f in all_facts if f.kind == "cancel_requested" and f.attempt == before]
