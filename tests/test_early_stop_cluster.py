@@ -80,7 +80,7 @@ def test_data_that_come_are_left_alone_once_the_job_is_told_to_stop(lab: Lab) ->
     eventually(lambda: len(left(lab, run, "*-data-*/inputs/packed/*")) == 2)
     lab.ok("cancel", run["run_id"])
     assert lab.wait(run["run_id"])["status"] == "Canceled"
-    assert left(lab, run) == []
+    eventually(lambda: left(lab, run) == [])
 
 
 def long_archive() -> bytes:

@@ -430,7 +430,7 @@ def test_what_led_to_an_end_is_read_with_it(tmp_path: Path) -> None:
     (folder / "agent-1.0.jsonl").write_bytes(b"".join(map(encode, beats)))
     agent = Journal(str(folder / "agent-1.1.jsonl"), Attempt(1, 1))
     agent.append("started", {"host": "n1", "job_id": "7", "nodes": ["n1"]})
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, "reads") as pool:
         reading = in_its_midst(pool, store)
         rank = Journal(str(folder / "node-n1-1.1.jsonl"), Attempt(1, 1))
         rank.append("rank_ended", {"rank": 3, "status": 1, "time": 8.0, "host": "n1"})
@@ -446,7 +446,7 @@ def in_its_midst(pool: ThreadPoolExecutor, store: FileStore) -> Future[RunRecord
     """A run is read, and its first journal at this moment."""
     while True:
         reading = pool.submit(store.read, RUN_ID)
-        (reader,) = (t.ident for t in threading.enumerate() if t.name.startswith("ThreadPool"))
+        (reader,) = (t.ident for t in threading.enumerate() if t.name.startswith("reads"))
         while not reading.done():
             if "decode_page" in names(sys._current_frames()[reader]):
                 return reading
